@@ -1,0 +1,22 @@
+"""DGX Sparks as one inference endpoint: settings → facts → plan → components."""
+
+import pulumi
+from pulumi.runtime.config import CONFIG, get_config_env
+
+from components.cluster import Cluster, planned
+from components.outputs import export
+from components.plan import Identity
+from components.problems import Refused
+from components.settings import load
+
+identity = Identity(pulumi.get_organization(), pulumi.get_project(), pulumi.get_stack())
+try:
+    settings = load({**get_config_env(), **CONFIG.get()}, identity.project)
+    plan = planned(settings, identity)
+    cluster = Cluster("cluster", settings, plan)
+except Refused as refused:
+    raise pulumi.RunError(str(refused)) from None
+
+for warning in plan.warnings:
+    pulumi.warn(warning, cluster)
+export(cluster, settings)

@@ -1,0 +1,1 @@
+"""What Pulumi converges: settings → plan → components, in the order of docs/architecture.md."""

@@ -1,0 +1,108 @@
+"""Everything that can be refused before anything is touched, one generator per subject. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from components.engines import vllm
+from components.facts import NodeFacts
+from components.hub import Model
+from components.plan import Identity, used_ports
+from components.problems import Problem
+from components.settings import Settings
+
+RESERVE = 5 * 10**9
+"""Bytes that stay free on the disk beside the weights; arbitrary, enough for logs and image layers."""
+
+
+def leases(identity: Identity, facts: Mapping[str, NodeFacts]) -> Iterator[Problem]:
+    """One stack owns a Spark's GPU at a time."""
+    for name, node in facts.items():
+        if node.lease and node.lease.stack != identity.full:
+            yield Problem(
+                name,
+                f"is held by the stack {node.lease.stack}",
+                "destroy that stack first: two engines do not fit into one GPU",
+            )
+
+
+def machines(settings: Settings, facts: Mapping[str, NodeFacts]) -> Iterator[Problem]:
+    owners: dict[str, str] = {}
+    for node in settings.nodes:
+        machine = facts[node.name].machine_id
+        if machine and machine in owners:
+            yield Problem(node.name, f"is the same machine as {owners[machine]}", "correct nodes[].host")
+        owners.setdefault(machine, node.name)
+
+
+def parallelism(settings: Settings, facts: Mapping[str, NodeFacts], model: Model) -> Iterator[Problem]:
+    tensor, pipeline = vllm.split(settings, model.config)
+    gpus = sum(len(node.gpus) for node in facts.values())
+    if tensor * pipeline != gpus:
+        yield Problem(
+            "serving.tensorParallel",
+            f"tensor parallel {tensor} × pipeline parallel {pipeline} needs {tensor * pipeline} GPUs, and "
+            f"{len(facts)} Spark{'s have' if len(facts) > 1 else ' has'} {gpus}",
+            "remove both keys and they are worked out, or change the list of nodes",
+        )
+        return
+    heads = vllm.attention_heads(model.config)
+    if heads is not None and heads % tensor:
+        yield Problem(
+            "serving.tensorParallel",
+            f"{model.repo} has {heads} attention heads, which {tensor} does not divide",
+            "use pipelineParallel for these Sparks, or remove both keys",
+        )
+
+
+def context_length(settings: Settings, model: Model) -> Iterator[Problem]:
+    text = model.config.get("text_config", model.config)
+    longest = text.get("max_position_embeddings")
+    asked = settings.serving.max_model_len
+    if asked and isinstance(longest, int) and asked > longest:
+        yield Problem(
+            "serving.maxModelLen", f"{asked} is more than the {longest} tokens that {model.repo} was made for",
+            f"{longest} or less",
+        )  # fmt: skip
+
+
+def disk(facts: Mapping[str, NodeFacts], model: Model, placed: Mapping[str, bool]) -> Iterator[Problem]:
+    """`placed`: nodes whose weights are complete already."""
+    for name, node in facts.items():
+        needed = model.size - node.cache.held + RESERVE
+        if not placed[name] and node.cache.free < needed:
+            yield Problem(
+                name,
+                f"disk too small for the weights: {node.cache.path} has {gigabytes(node.cache.free)} free, "
+                f"{gigabytes(needed)} needed ({model.repo}: {gigabytes(model.size)})",
+                "free space there, or put the cache elsewhere with weights.cache",
+            )
+
+
+def gigabytes(count: int) -> str:
+    return f"{count / 1e9:,.1f} GB"
+
+
+def ports(settings: Settings, identity: Identity, head: NodeFacts) -> Iterator[Problem]:
+    """A port that somebody else listens on. Those of our own running containers don't count."""
+    running = {
+        container.labels.get("dgx-spark.component")
+        for container in head.docker.containers
+        if container.running and container.labels.get("dgx-spark.stack") == identity.full
+    }
+    keys = {
+        settings.serving.port: "serving.port",
+        settings.ray.port: "ray.port",
+        settings.ray.dashboard_port: "ray.dashboardPort",
+    }
+    for component, wanted in used_ports(settings).items():
+        for port in wanted:
+            if component not in running and port in head.listening:
+                yield Problem(
+                    settings.head.name,
+                    f"port {port} is in use by another program",
+                    f"stop it (`sudo ss -ltnp 'sport = :{port}'` names it) or set {keys[port]}",
+                )
+    every = [port for wanted in used_ports(settings).values() for port in wanted]
+    if len(set(every)) < len(every):
+        yield Problem("serving.port", f"the same port twice: {', '.join(map(str, every))}", "one port per service")

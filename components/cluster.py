@@ -1,0 +1,109 @@
+"""Everything that one stack converges; the only thing that `__main__.py` builds."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import uuid4
+
+import pulumi
+from pulumi import ComponentResource, Resource, ResourceOptions
+
+from components import access, decide, gather
+from components.access import SparkAccess
+from components.endpoint import Endpoint, EndpointArgs
+from components.engine_image import EngineImage, EngineImageArgs
+from components.fabric import Fabric, FabricArgs
+from components.inference_server import InferenceServer, InferenceServerArgs
+from components.model_weights import ModelWeights, ModelWeightsArgs
+from components.plan import Identity, Plan
+from components.ray_cluster import RayCluster, RayClusterArgs
+from components.settings import Settings
+from components.spark_node import SparkNode, SparkNodeArgs
+
+
+def planned(settings: Settings, identity: Identity) -> Plan:
+    """Ask the Sparks and decide. Raises Refused; touches nothing."""
+    facts = gather.facts(settings, identity)
+    decide.before_model(settings, facts, identity)
+    model = gather.model(settings, facts[settings.head.name])
+    return decide.decide(settings, facts, model, identity, fresh=uuid4().hex[:12])
+
+
+class Cluster(ComponentResource):
+    """One, two or N Sparks that serve one model.
+
+    Nodes, then fabric and image, then weights, then Ray, then the server, then the proof that it answers.
+    A change of model touches the weights, the server and the endpoint; everything below stays up.
+    """
+
+    plan: Plan
+    image_id: pulumi.Output[str]
+    """Id of the image that the head runs."""
+
+    def __init__(self, name: str, settings: Settings, plan: Plan, opts: ResourceOptions | None = None) -> None:
+        super().__init__("dgx-spark:cluster:Cluster", name, {"engine": settings.engine, "model": plan.model.repo}, opts)
+        self.plan = plan
+        self._name, self._settings = name, settings
+        self._child = ResourceOptions(parent=self)
+        sparks, nodes = self._nodes()
+        fabric = Fabric(f"{name}-fabric", FabricArgs(plan.fabric, sparks), self._after(nodes)) if plan.fabric else None
+        image = EngineImage(f"{name}-image", EngineImageArgs(plan.image, sparks, plan.ray_images), self._after(nodes))
+        weights = ModelWeights(
+            f"{name}-weights", self._weights(sparks, [image, *([fabric] if fabric else [])]), self._child
+        )
+        ray = self._ray(sparks, image, fabric)
+        server = InferenceServer(
+            f"{name}-server",
+            InferenceServerArgs(
+                server=plan.server,
+                image=image.ids[plan.server.node],
+                spark=sparks[plan.server.node],
+                stands_on=ray.containers if ray else {},
+                api_key=settings.api_key.get_secret_value(),
+                needs=[weights, *([ray] if ray else [])],
+            ),
+            self._child,
+        )
+        Endpoint(
+            f"{name}-endpoint",
+            EndpointArgs(
+                settings=settings,
+                readiness=plan.readiness,
+                api_base=plan.api_base,
+                server=server.container.id,
+                generation=plan.endpoint_generation,
+                stack=plan.identity.full,
+            ),
+            self._child,
+        )
+        self.image_id = image.ids[plan.server.node]
+        self.register_outputs({"apiBase": plan.api_base})
+
+    def _nodes(self) -> tuple[dict[str, SparkAccess], list[Resource]]:
+        key = access.private_key(self._settings)
+        made = {
+            node.name: SparkNode(node.name, SparkNodeArgs(node, self._settings, step, key), self._child)
+            for node, step in zip(self._settings.nodes, self.plan.preparation, strict=True)
+        }
+        return {name: node.access for name, node in made.items()}, [node.lease for node in made.values()]
+
+    def _after(self, resources: list[Resource]) -> ResourceOptions:
+        return ResourceOptions(parent=self, depends_on=resources)
+
+    def _weights(self, sparks: dict[str, SparkAccess], needs: list[Any]) -> ModelWeightsArgs:
+        return ModelWeightsArgs(
+            repo=self.plan.model.repo,
+            steps=self.plan.weights,
+            copy_keys=self.plan.copy_keys,
+            authorization=self.plan.authorization,
+            sparks=sparks,
+            token=self._settings.hf_token.get_secret_value(),
+            needs=needs,
+        )
+
+    def _ray(self, sparks: dict[str, SparkAccess], image: EngineImage, fabric: Fabric | None) -> RayCluster | None:
+        if self.plan.ray is None or fabric is None:
+            return None
+        return RayCluster(
+            f"{self._name}-ray", RayClusterArgs(self.plan.ray, image.ids, sparks, [fabric, image]), self._child
+        )

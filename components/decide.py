@@ -1,0 +1,83 @@
+"""Settings and facts → Plan, or Refused with everything that stands against it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from components import catalog, checks, detection, plan
+from components.engines import Context, EnginePlan, vllm
+from components.facts import NodeFacts, unusable
+from components.hub import Model
+from components.plan import Identity, Plan, Steps
+from components.problems import Problem, Refused
+from components.settings import Settings
+
+
+def before_model(settings: Settings, facts: Mapping[str, NodeFacts], identity: Identity) -> None:
+    """Refuse what needs no knowledge of the model."""
+    problems: list[Problem] = []
+    for node in settings.nodes:
+        problems += unusable(node, facts[node.name], settings)
+    problems += checks.machines(settings, facts)
+    problems += checks.leases(identity, facts)
+    problems += checks.ports(settings, identity, facts[settings.head.name])
+    if len(settings.nodes) > 1:
+        problems += detection.detect(settings, facts)[1]
+    if problems:
+        raise Refused(problems)
+
+
+def endpoint_generation(engine: EnginePlan, facts: Mapping[str, NodeFacts], head: str, fresh: str) -> str:
+    """As recorded when the model last answered, as long as every container of the endpoint runs."""
+    running = {
+        (name, container.name)
+        for name, node in facts.items()
+        for container in node.docker.containers
+        if container.running
+    }
+    wanted = {(node, name) for node, names in engine.readiness.containers.items() for name in names}
+    record = facts[head].records.get("endpoint")
+    return record.generation if record and wanted <= running else fresh
+
+
+def decide(settings: Settings, facts: Mapping[str, NodeFacts], model: Model, identity: Identity, *, fresh: str) -> Plan:
+    """`fresh`: the generation of whatever has to be made or repaired in this run."""
+    multi = len(settings.nodes) > 1
+    links = detection.detect(settings, facts)[0] if multi else {}
+    problems = [*checks.parallelism(settings, facts, model), *checks.context_length(settings, model)]
+    warnings = list(detection.warnings(settings, facts, links)) if multi else []
+    if settings.fabric.rdma == "require":
+        problems += [
+            Problem("fabric.rdma", warning, "mend it, or allow sockets: pulumi config set --path fabric.rdma warn")
+            for warning in warnings
+            if "not be on RDMA" in warning
+        ]
+    context = Context(settings, facts, links, model, catalog.find(settings.model), identity)
+    engine = vllm.plan(context)
+    steps = Steps(identity, facts, fresh)
+    weights = plan.place_weights(steps, settings, facts, links, model, engine.image.name)
+    complete = {step.node: step.triggers[-1] != fresh for step in weights}
+    problems += checks.disk(facts, model, complete)
+    if problems:
+        raise Refused(problems)
+    return Plan(
+        identity=identity,
+        nodes=tuple(node.name for node in settings.nodes),
+        links=links,
+        preparation=plan.prepare(steps, settings, identity, facts),
+        fabric=plan.confirm_fabric(steps, links),
+        image=engine.image,
+        ray_images=plan.ray_images(steps, settings, engine.image),
+        copy_keys=plan.copy_keys(steps, settings),
+        authorization=plan.authorize(steps, settings, facts, links),
+        weights=weights,
+        ray=engine.ray,
+        server=engine.server,
+        readiness=engine.readiness,
+        model=model,
+        served_name=engine.served_name,
+        api_base=plan.api_base(settings),
+        endpoint_generation=endpoint_generation(engine, facts, settings.head.name, fresh),
+        environment=engine.environment,
+        warnings=tuple(warnings),
+    )

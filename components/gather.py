@@ -1,0 +1,60 @@
+"""Ask all Sparks and, where needed, the model hub: the only reads before the plan."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+
+from pulumi_command import local
+
+from components import hub, plan, spark_scripts, ssh
+from components.engines import vllm
+from components.facts import NodeFacts, parse
+from components.plan import Identity
+from components.problems import Refused
+from components.settings import Settings
+
+PROBE_LIMIT = 50
+"""Seconds after which a Spark's probe ends itself."""
+
+
+def facts(settings: Settings, identity: Identity) -> dict[str, NodeFacts]:
+    """Facts of every Spark. Raises Refused naming each one that can't be asked."""
+    targets = [
+        {
+            "name": node.name,
+            "argv": [*ssh.argv(node, settings.ssh), spark_scripts.command("apply", limit=PROBE_LIMIT)],
+            "stdin": spark_scripts.text(
+                "probe.py",
+                {
+                    "stack": identity.full,
+                    "cache": node.cache or settings.weights.cache,
+                    "repo": plan.repository(settings),
+                    "images": [settings.image.name or vllm.IMAGE],
+                },
+            ),
+        }
+        for node in settings.nodes
+    ]
+    # One invoke for all: Pulumi runs invokes one after the other.
+    answer = local.run(
+        command=f"{shlex.quote(sys.executable)} -m components.probe",
+        stdin=json.dumps(targets),
+        logging=local.Logging.NONE,
+        add_previous_output_in_env=False,
+    )
+    found, problems = parse(json.loads(answer.stdout), settings)
+    if problems:
+        raise Refused(problems)
+    return found
+
+
+def model(settings: Settings, head: NodeFacts) -> hub.Model:
+    """The model, from the head's own record where that is intact, else from the hub."""
+    recorded = plan.recorded_model(settings, head)
+    if recorded:
+        return recorded
+    revision = plan.pinned_revision(settings, head)
+    token = settings.hf_token.get_secret_value()
+    return hub.look_up(settings.weights.endpoint, plan.repository(settings), revision, token)

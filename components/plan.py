@@ -1,0 +1,347 @@
+"""The typed plan that components render: everything decided, nothing done yet. Pure.
+
+Settings and facts in, values out; whatever can be refused is refused here, at preview (checks.py).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from components import catalog
+from components.detection import NodeLink
+from components.facts import NodeFacts
+from components.hub import File, Model
+from components.settings import Settings
+
+HOUR = 3600
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Who converges: names containers, labels and leases."""
+
+    organization: str
+    project: str
+    stack: str
+
+    @property
+    def full(self) -> str:
+        return f"{self.organization}/{self.project}/{self.stack}"
+
+    def container(self, role: str) -> str:
+        return f"{self.project}-{self.stack}-{role}"
+
+
+@dataclass(frozen=True)
+class Step:
+    """A managed thing on one Spark: a script of ours, what it is given and when it must run again."""
+
+    node: str
+    kind: str
+    """Names the record on the Spark."""
+
+    script: str
+    given: Mapping[str, Any]
+    triggers: tuple[str, ...]
+    """(machine id, spec, generation): the thing is made anew when one of them changes."""
+
+    limit: int
+    """Seconds after which the script is ended."""
+
+
+@dataclass(frozen=True)
+class Mount:
+    source: str
+    """Absolute path on the Spark, or a Docker volume's name."""
+
+    target: str
+    read_only: bool = False
+
+    @property
+    def is_volume(self) -> bool:
+        return not self.source.startswith("/")
+
+
+@dataclass(frozen=True)
+class Container:
+    """A container on one Spark, down to each rank's environment."""
+
+    name: str
+    node: str
+    component: str
+    rank: int
+    command: tuple[str, ...]
+    entrypoint: tuple[str, ...] | None
+    """None: the image's own."""
+
+    environment: Mapping[str, str]
+    mounts: tuple[Mount, ...]
+    files: Mapping[str, str]
+    """Path in the container → content, written before it starts."""
+
+    labels: Mapping[str, str]
+    restart: str
+    """Docker's restart policy."""
+
+    retries: int
+    """With `on-failure`: how often Docker starts it again."""
+
+    grace: int
+    """Seconds between SIGTERM and SIGKILL."""
+
+    rdma: bool
+    """Gets /dev/infiniband."""
+
+    privileged: bool
+    shm_size: int
+    """MiB."""
+
+
+@dataclass(frozen=True)
+class Image:
+    name: str
+    ray: str | None
+    """Version to add where the image has no Ray; None: the engine needs no Ray."""
+
+
+@dataclass(frozen=True)
+class Ray:
+    head: Container
+    workers: tuple[Container, ...]
+    volume: str
+    """Docker volume on the head for /tmp/ray: a server in its own container finds the session there."""
+
+    addresses: tuple[str, ...]
+    port: int
+    dashboard: str
+    """URL, as reached from the head."""
+
+
+@dataclass(frozen=True)
+class Readiness:
+    """When the endpoint counts as ready, and what to watch meanwhile."""
+
+    port: int
+    model: str
+    """The name that /v1/models must list and the completion asks for."""
+
+    timeout: int
+    """Seconds."""
+
+    containers: Mapping[str, tuple[str, ...]]
+    """Node → containers whose end is the end of the endpoint."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    identity: Identity
+    nodes: tuple[str, ...]
+    """Head first; the position is the rank."""
+
+    links: Mapping[str, NodeLink]
+    """Empty with one Spark."""
+
+    preparation: tuple[Step, ...]
+    fabric: tuple[Step, ...]
+    image: Image
+    ray_images: Mapping[str, Step]
+    """Node → step that makes sure of Ray in the image; empty with one Spark."""
+
+    copy_keys: tuple[Step, ...]
+    """On each Spark but the head."""
+
+    authorization: Step | None
+    """On the head: lets the others' keys read the weights, and nothing else."""
+
+    weights: tuple[Step, ...]
+    ray: Ray | None
+    server: Container
+    readiness: Readiness
+    model: Model
+    served_name: str
+    api_base: str
+    endpoint_generation: str
+    """Changes when a container was found stopped or gone, so that the repaired endpoint has to prove itself."""
+
+    environment: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """Node → the rank's communication environment, for the stack's outputs."""
+
+    warnings: tuple[str, ...] = ()
+
+
+def digest(value: Any) -> str:
+    """Short hash of plain data, the same for the same content."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+class Steps:
+    """Makes steps with their records: the recorded generation where all is intact, else a fresh one."""
+
+    def __init__(self, identity: Identity, facts: Mapping[str, NodeFacts], fresh: str) -> None:
+        self._identity, self._facts, self._fresh = identity, facts, fresh
+
+    def make(
+        self,
+        node: str,
+        kind: str,
+        script: str,
+        given: Mapping[str, Any],
+        *,
+        means: Mapping[str, Any] | None = None,
+        limit: int = 120,
+    ) -> Step:
+        """`given` is what the thing is; `means` is how it gets there, and alone never makes it anew."""
+        facts = self._facts[node]
+        spec = digest(given)
+        record = facts.intact(kind, spec)
+        generation = record.generation if record else self._fresh
+        wanted = {"stack": self._identity.full, "kind": kind, "spec": spec, "generation": generation}
+        return Step(
+            node,
+            kind,
+            script,
+            {**given, **(means or {}), "record": wanted},
+            (facts.machine_id, spec, generation),
+            limit,
+        )
+
+
+def repository(settings: Settings) -> str:
+    """The model's repository on the hub: a catalog name or ORG/NAME."""
+    entry = catalog.find(settings.model)
+    return entry.id if entry else settings.model
+
+
+def recorded_model(settings: Settings, head: NodeFacts) -> Model | None:
+    """The model as the head's intact record has it: keeps an unchanged stack at its commit, without asking the hub."""
+    record = head.records.get("weights")
+    if not record or not record.intact or not record.model or not head.model_config_:
+        return None
+    known = record.model
+    if known["repo"] != repository(settings) or known["revision"] != settings.weights.revision:
+        return None
+    return Model(known["repo"], known["commit"], tuple(File(**file) for file in known["files"]), head.model_config_)
+
+
+def pinned_revision(settings: Settings, head: NodeFacts) -> str | None:
+    """What to ask the hub for: the commit that this stack runs already, else what the settings say."""
+    record = head.records.get("weights")
+    if record and record.model and record.model["repo"] == repository(settings):
+        if record.model["revision"] == settings.weights.revision:
+            return str(record.model["commit"])
+    return settings.weights.revision
+
+
+def prepare(steps: Steps, settings: Settings, identity: Identity, facts: Mapping[str, NodeFacts]) -> tuple[Step, ...]:
+    return tuple(
+        steps.make(
+            node.name,
+            "node",
+            "node.py",
+            {"stack": identity.full, "cache": facts[node.name].cache.path},
+        )
+        for node in settings.nodes
+    )
+
+
+def confirm_fabric(steps: Steps, links: Mapping[str, NodeLink]) -> tuple[Step, ...]:
+    return tuple(
+        steps.make(
+            name,
+            "fabric",
+            "fabric.py",
+            {"link": asdict(link), "peers": [peer.address for peer in links.values() if peer.node != name]},
+        )
+        for name, link in links.items()
+    )
+
+
+def snapshot_directory(cache: str, model: Model) -> str:
+    """Where huggingface_hub keeps one commit below HF_HOME. Source: its documentation, "Understand caching"."""
+    return f"{cache}/hub/models--{model.repo.replace('/', '--')}/snapshots/{model.commit}"
+
+
+def place_weights(
+    steps: Steps,
+    settings: Settings,
+    facts: Mapping[str, NodeFacts],
+    links: Mapping[str, NodeLink],
+    model: Model,
+    image: str,
+) -> tuple[Step, ...]:
+    """Head first: it downloads, the others copy from it over the fabric."""
+    head, *others = settings.nodes
+    about = {
+        "repo": model.repo,
+        "revision": settings.weights.revision,
+        "commit": model.commit,
+        "files": [asdict(file) for file in model.files],
+    }
+    where = {"cache": facts[head.name].cache.path, "path": snapshot_directory(facts[head.name].cache.path, model)}
+    placed = [
+        steps.make(
+            head.name,
+            "weights",
+            "weights.py",
+            {**about, **where},
+            means={"endpoint": settings.weights.endpoint, "image": image, "keep": settings.weights.keep},
+            limit=24 * HOUR,
+        )
+    ]
+    for node in others:
+        cache = facts[node.name].cache.path
+        source = {
+            "address": links[head.name].address,
+            "cache": facts[head.name].cache.path,
+            "user": settings.ssh.user,
+            "port": settings.ssh.port,
+            "host_key": settings.ssh.host_keys[head.name],
+        }
+        given = {**about, "cache": cache, "path": snapshot_directory(cache, model)}
+        means = {"source": source, "keep": settings.weights.keep}
+        placed.append(steps.make(node.name, "weights", "weights.py", given, means=means, limit=24 * HOUR))
+    return tuple(placed)
+
+
+def ray_images(steps: Steps, settings: Settings, image: Image) -> dict[str, Step]:
+    """The base's id joins the step's input when it is known (engine_image.py)."""
+    if image.ray is None:
+        return {}
+    given = {"name": image.name, "ray": image.ray}
+    return {node.name: steps.make(node.name, "image", "image.py", given, limit=HOUR) for node in settings.nodes}
+
+
+def copy_keys(steps: Steps, settings: Settings) -> tuple[Step, ...]:
+    return tuple(steps.make(node.name, "copy-key", "copy_key.py", {}) for node in settings.nodes[1:])
+
+
+def authorize(
+    steps: Steps, settings: Settings, facts: Mapping[str, NodeFacts], links: Mapping[str, NodeLink]
+) -> Step | None:
+    """The public keys join the step's input when they are known (model_weights.py)."""
+    if len(settings.nodes) == 1:
+        return None
+    head, *others = settings.nodes
+    given = {
+        "directory": f"{facts[head.name].cache.path}/hub",
+        "sources": sorted(links[node.name].address for node in others),
+    }
+    return steps.make(head.name, "copy-access", "copy_access.py", given)
+
+
+def api_base(settings: Settings) -> str:
+    """OpenAI base URL as seen from the machine that runs Pulumi."""
+    bound = settings.serving.host
+    return f"http://{settings.head.host if bound == '0.0.0.0' else bound}:{settings.serving.port}/v1"
+
+
+def used_ports(settings: Settings) -> dict[str, tuple[int, ...]]:
+    """Component on the head → TCP ports it will listen on."""
+    taken: dict[str, tuple[int, ...]] = {"server": (settings.serving.port,)}
+    if len(settings.nodes) > 1:
+        taken["ray-head"] = (settings.ray.port, settings.ray.dashboard_port)
+    return taken

@@ -1,0 +1,107 @@
+"""Shared by the scripts that run on a Spark: records, directories and Docker's API. Python 3.10+, no packages."""
+
+import http.client
+import json
+import os
+import socket
+import sys
+
+STATE = os.path.expanduser("~/.local/state/dgx-spark")
+"""Holds the lease and one directory of records per stack. Source: XDG base directories, state that may be lost."""
+
+LEASE = os.path.join(STATE, "lease.json")
+
+
+def job() -> tuple:
+    """(verb, input): `apply` or `remove`, and the JSON on stdin."""
+    return sys.argv[1], json.load(sys.stdin)
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def stack_directory(stack: str) -> str:
+    return os.path.join(STATE, stack.replace("/", "."))
+
+
+def record_path(stack: str, kind: str) -> str:
+    return os.path.join(stack_directory(stack), f"{kind}.json")
+
+
+def write_record(wanted: dict, checks: dict, **more: object) -> None:
+    """Say that `wanted` (stack, kind, spec, generation) is in place; written last, and whole or not at all.
+
+    checks   what the probe must find for the record to count as intact:
+             files {path: size}, lines {path: [line]}, images [id], directories [path]
+    """
+    path = record_path(wanted["stack"], wanted["kind"])
+    os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+    record = {"spec": wanted["spec"], "generation": wanted["generation"], "checks": checks, **more}
+    write_file(path, json.dumps(record, indent=1))
+
+
+def write_file(path: str, text: str, mode: int = 0o600) -> None:
+    partial = f"{path}.partial"
+    with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "w") as stream:
+        stream.write(text)
+    os.replace(partial, path)
+
+
+def remove_record(wanted: dict) -> None:
+    """Forget a record, unless a newer one has taken its place."""
+    path = record_path(wanted["stack"], wanted["kind"])
+    try:
+        with open(path) as stream:
+            mine = json.load(stream)["generation"] == wanted["generation"]
+    except FileNotFoundError:
+        return
+    if mine:
+        os.unlink(path)
+
+
+class Docker(http.client.HTTPConnection):
+    """The Docker daemon of this Spark, over its socket."""
+
+    def __init__(self) -> None:
+        super().__init__("localhost", timeout=30)
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(30)
+        self.sock.connect("/var/run/docker.sock")
+
+    def get(self, path: str) -> object:
+        """Decoded answer; None where Docker says 404."""
+        self.request("GET", path)
+        answer = self.getresponse()
+        body = answer.read()
+        if answer.status == 404:
+            return None
+        if answer.status >= 400:
+            raise OSError(f"Docker answers {answer.status}: {body.decode()}")
+        return json.loads(body)
+
+
+def holds(checks: dict, images: set) -> bool:
+    """Is everything that a record speaks of still there?"""
+
+    def lines(path: str) -> set:
+        try:
+            with open(path) as stream:
+                return {line.rstrip("\n") for line in stream}
+        except FileNotFoundError:
+            return set()
+
+    def size(path: str) -> int:
+        try:
+            return os.stat(path).st_size
+        except OSError:
+            return -1
+
+    return (
+        all(size(path) == wanted for path, wanted in checks.get("files", {}).items())
+        and all(set(wanted) <= lines(path) for path, wanted in checks.get("lines", {}).items())
+        and all(image in images for image in checks.get("images", []))
+        and all(os.path.isdir(path) for path in checks.get("directories", []))
+    )

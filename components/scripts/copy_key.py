@@ -1,0 +1,36 @@
+"""The key with which this Spark copies from the head, made here and never leaving.
+
+stdin   JSON: record
+apply   stdout: the public key
+"""
+
+import os
+import subprocess
+
+from common import job, remove_record, stack_directory, write_record
+
+
+def path(given: dict) -> str:
+    return os.path.join(stack_directory(given["record"]["stack"]), "copy_key")
+
+
+def apply(given: dict) -> None:
+    key = path(given)
+    if not os.path.exists(key):
+        os.makedirs(os.path.dirname(key), mode=0o700, exist_ok=True)
+        comment = f"dgx-spark:{given['record']['stack']}"
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", comment, "-f", key], check=True)
+    write_record(given["record"], {"files": {p: os.path.getsize(p) for p in (key, f"{key}.pub")}})
+    with open(f"{key}.pub") as stream:
+        print(stream.read().strip())
+
+
+def remove(given: dict) -> None:
+    remove_record(given["record"])
+    for doomed in (path(given), f"{path(given)}.pub"):
+        if os.path.exists(doomed):
+            os.unlink(doomed)
+
+
+verb, wanted = job()
+{"apply": apply, "remove": remove}[verb](wanted)

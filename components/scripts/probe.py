@@ -1,0 +1,163 @@
+"""Read-only facts of one Spark, as JSON on stdout. Runs on the Spark at every preview and up.
+
+stdin   JSON: stack, cache (directory for weights, may begin with ~), repo (the model), images (names to look up)
+stdout  JSON, read by components/facts.py, which says what each fact means
+exit    0, also where something is missing: absence is a fact, and the plan decides what it means
+"""
+
+import glob
+import json
+import os
+import platform
+import shutil
+import subprocess
+
+from common import LEASE, Docker, holds, job, record_path, stack_directory
+
+
+def text(path: str) -> str:
+    try:
+        with open(path) as stream:
+            return stream.read().strip()
+    except OSError:
+        return ""
+
+
+def output(*argv: str) -> str:
+    try:
+        return subprocess.run(argv, capture_output=True, text=True, timeout=20, check=False).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+
+
+def rdma_devices() -> list:
+    """Every RDMA device in sysfs: what ibdev2netdev prints, and the GIDs that it does not."""
+    devices = []
+    for base in sorted(glob.glob("/sys/class/infiniband/*")):
+        port = f"{base}/ports/1"
+        gids = []
+        for path in glob.glob(f"{port}/gids/*"):
+            index = os.path.basename(path)
+            kind, gid = text(f"{port}/gid_attrs/types/{index}"), text(path)
+            if kind and gid.strip("0:"):
+                gids.append({"index": int(index), "gid": gid, "type": kind})
+        netdevs = sorted(os.listdir(f"{base}/device/net")) if os.path.isdir(f"{base}/device/net") else []
+        devices.append(
+            {
+                "name": os.path.basename(base),
+                "netdev": netdevs[0] if netdevs else None,
+                "state": text(f"{port}/state"),
+                "rate": text(f"{port}/rate"),
+                "gids": sorted(gids, key=lambda gid: gid["index"]),
+            }
+        )
+    return devices
+
+
+def addresses() -> list:
+    found = json.loads(output("ip", "-j", "-4", "addr") or "[]")
+    mtus = {link["ifname"]: link["mtu"] for link in json.loads(output("ip", "-j", "link") or "[]")}
+    v4 = {link["ifname"]: [f"{a['local']}/{a['prefixlen']}" for a in link["addr_info"]] for link in found}
+    return [{"name": name, "mtu": mtu, "addresses": v4.get(name, [])} for name, mtu in sorted(mtus.items())]
+
+
+def docker(stack: str, names: list) -> dict:
+    try:
+        daemon = Docker()
+        info = daemon.get("/info")
+        images = daemon.get("/images/json") or []
+        containers = daemon.get("/containers/json?all=1") or []
+    except PermissionError:
+        return {"problem": "permission"}
+    except (FileNotFoundError, ConnectionError):
+        return {"problem": "absent"}
+    except OSError as error:
+        return {"problem": str(error)}
+    return {
+        "version": info["ServerVersion"],
+        "runtimes": sorted(info.get("Runtimes") or {}),
+        "root": info.get("DockerRootDir", ""),
+        "image_ids": [image["Id"] for image in images],
+        "images": {name: image["Id"] for image in images for name in image.get("RepoTags") or [] if name in names},
+        "containers": [
+            {
+                "id": container["Id"],
+                "name": container["Names"][0].lstrip("/"),
+                "running": container["State"] == "running",
+                "labels": {k: v for k, v in container["Labels"].items() if k.startswith("dgx-spark.")},
+            }
+            for container in containers
+        ],
+    }
+
+
+def listening() -> list:
+    ports = set()
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        for line in text(table).splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == "0A":
+                ports.add(int(fields[1].rsplit(":", 1)[1], 16))
+    return sorted(ports)
+
+
+def space(path: str) -> dict:
+    """Bytes free where `path` is or would be made."""
+    while not os.path.exists(path):
+        path = os.path.dirname(path)
+    return {"free": shutil.disk_usage(path).free, "writable": os.access(path, os.W_OK)}
+
+
+def held(cache: str, repo: str) -> int:
+    """Bytes on disk of one model in a Hugging Face cache."""
+    blobs = os.path.join(cache, "hub", f"models--{repo.replace('/', '--')}", "blobs")
+    if not os.path.isdir(blobs):
+        return 0
+    return sum(entry.stat().st_blocks * 512 for entry in os.scandir(blobs))
+
+
+def records(stack: str, image_ids: set) -> dict:
+    found = {}
+    for path in glob.glob(f"{stack_directory(stack)}/*.json"):
+        record = json.loads(text(path) or "{}")
+        if "checks" in record:
+            record["intact"] = holds(record.pop("checks"), image_ids)
+            found[os.path.basename(path)[: -len(".json")]] = record
+    return found
+
+
+def main() -> None:
+    _, wanted = job()
+    stack = wanted["stack"]
+    cache = os.path.expanduser(wanted["cache"])
+    engine = docker(stack, wanted["images"])
+    memory = {line.split(":")[0]: int(line.split()[1]) * 1024 for line in text("/proc/meminfo").splitlines()}
+    gpus = output("nvidia-smi", "--query-gpu=name,uuid,driver_version", "--format=csv,noheader").splitlines()
+    weights = json.loads(text(record_path(stack, "weights")) or "{}").get("model") or {}
+    facts = {
+        "machine_id": text("/etc/machine-id"),
+        "boot_id": text("/proc/sys/kernel/random/boot_id"),
+        "hostname": platform.node(),
+        "architecture": platform.machine(),
+        "home": os.path.expanduser("~"),
+        "uid": os.getuid(),
+        "gid": os.getgid(),
+        "memory": memory.get("MemTotal", 0),
+        "cache": {"path": cache, "held": held(cache, wanted["repo"]), **space(cache)},
+        "gpus": [dict(zip(("name", "uuid", "driver"), [f.strip() for f in line.split(",")])) for line in gpus],
+        "docker": engine,
+        "links": addresses(),
+        "ibdev2netdev": output("ibdev2netdev"),
+        "rdma": rdma_devices(),
+        "infiniband_device": os.path.isdir("/dev/infiniband"),
+        "listening": listening(),
+        "host_key": text("/etc/ssh/ssh_host_ed25519_key.pub"),
+        "lease": json.loads(text(LEASE) or "null"),
+        "records": records(stack, set(engine.get("image_ids", []))),
+        "model_config": json.loads(text(os.path.join(weights.get("path", "/nowhere"), "config.json")) or "null"),
+    }
+    facts["docker"].pop("image_ids", None)
+    print(json.dumps(facts))
+
+
+main()

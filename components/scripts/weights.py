@@ -1,0 +1,163 @@
+"""Put one commit of a model into this Spark's Hugging Face cache, and verify every file.
+
+From the hub: its own client does it, out of the engine's image and as the login user, so nothing is
+installed on the Spark and no file ends up owned by root. From another Spark: rsync over the fabric with
+the stack's own key (copy_key.py, copy_access.py). Both keep whole files and resume partial ones.
+
+stdin   JSON: repo, commit, revision, files [{path, size, sha256}], cache, path, keep, record, and
+        from the hub: endpoint, image, token
+        from another Spark: source (address, user, port, host_key)
+stderr  progress; on failure the reason, last
+remove  forgets the record; the files too unless `keep`
+"""
+
+import glob
+import hashlib
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import threading
+
+from common import job, remove_record, say, stack_directory, write_record
+
+CLIENT = """
+import json, os, sys
+job = json.load(sys.stdin)
+os.environ["HF_ENDPOINT"] = job["endpoint"]
+os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+from huggingface_hub import snapshot_download
+snapshot_download(job["repo"], revision=job["commit"], token=job["token"] or False, allow_patterns=job["files"])
+"""
+PROGRESS = 10
+"""Seconds between two lines of progress."""
+
+
+def folder(given: dict) -> str:
+    return os.path.join(given["cache"], "hub", "models--" + given["repo"].replace("/", "--"))
+
+
+def download(given: dict) -> None:
+    user = f"{os.getuid()}:{os.getgid()}"
+    argv = ["docker", "run", "--rm", "--interactive", "--network=host", f"--user={user}"]
+    argv += [f"--volume={given['cache']}:/hf", "--env=HF_HOME=/hf", "--env=HOME=/tmp", "--entrypoint=/usr/bin/env"]
+    argv += [given["image"], "python3", "-c", CLIENT]
+    order = {key: given[key] for key in ("endpoint", "repo", "commit", "token")}
+    order["files"] = [file["path"] for file in given["files"]]
+    run(argv, f"{given['repo']}: the download failed", json.dumps(order))
+
+
+def copy(given: dict) -> None:
+    source = given["source"]
+    key = os.path.join(stack_directory(given["record"]["stack"]), "copy_key")
+    options = (
+        "BatchMode=yes",
+        "IdentitiesOnly=yes",
+        "IdentityAgent=none",
+        "StrictHostKeyChecking=yes",
+        "ConnectTimeout=5",
+        "HostKeyAlias=head",
+        f"KnownHostsCommand=/bin/echo head {source['host_key']}",
+        "UserKnownHostsFile=none",
+        # Hardware AES on both Arm and x86: the fastest that OpenSSH has.
+        "Ciphers=aes128-gcm@openssh.com,chacha20-poly1305@openssh.com",
+    )
+    ssh = ["ssh", "-F", "none", "-i", key, "-p", str(source["port"])]
+    ssh += [word for option in options for word in ("-o", option)]
+    argv = ["rsync", "--archive", "--no-owner", "--no-group", "--partial", "--mkpath", "--exclude=*.incomplete"]
+    # The path is relative to the one directory that the key may read.
+    there = f"{source['user']}@{source['address']}:{os.path.basename(folder(given))}/"
+    run(
+        [*argv, "--rsh", shlex.join(ssh), there, f"{folder(given)}/"], f"{given['repo']}: the copy from the head failed"
+    )
+
+
+def run(argv: list, failure: str, stdin: str = "") -> None:
+    done = subprocess.run(argv, input=stdin, capture_output=True, text=True)
+    if done.returncode:
+        lines = [line for line in done.stderr.splitlines() if line.strip()] or [f"exit code {done.returncode}"]
+        sys.exit(f"{failure}: {' | '.join(lines[-3:])}")
+
+
+def report(given: dict, stop: threading.Event) -> None:
+    """Rate and time left, from what is on the disk."""
+    total, before = sum(file["size"] for file in given["files"]), held(given)
+    while not stop.wait(PROGRESS):
+        now = held(given)
+        rate = (now - before) / PROGRESS
+        left = f", {(total - now) / rate / 60:.0f} min left" if rate > 0 else ""
+        say(f"{given['repo']}: {now / 1e9:.1f} of {total / 1e9:.1f} GB, {rate / 1e6:.0f} MB/s{left}")
+        before = now
+
+
+def held(given: dict) -> int:
+    return sum(os.stat(path).st_blocks * 512 for path in glob.glob(f"{folder(given)}/blobs/*"))
+
+
+def broken(given: dict) -> list:
+    """Files that are missing, of another size, or of other content than the hub says."""
+    found = []
+    for file in given["files"]:
+        path = os.path.join(given["path"], file["path"])
+        if not os.path.isfile(path) or os.path.getsize(path) != file["size"]:
+            found.append(file["path"])
+        elif file["sha256"] and sha256(path) != file["sha256"]:
+            found.append(file["path"])
+    return found
+
+
+def sha256(path: str) -> str:
+    digest = hashlib.sha256()
+    with open(path, "rb") as stream:
+        while block := stream.read(1 << 24):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def forget(given: dict, names: list) -> None:
+    """Take away broken files and their blobs, so that they come anew."""
+    for name in names:
+        path = os.path.join(given["path"], name)
+        for doomed in {path, os.path.realpath(path)}:
+            if os.path.lexists(doomed):
+                os.unlink(doomed)
+
+
+def place(given: dict) -> None:
+    stop = threading.Event()
+    reporter = threading.Thread(target=report, args=(given, stop), daemon=True)
+    reporter.start()
+    try:
+        copy(given) if "source" in given else download(given)
+    finally:
+        stop.set()
+        reporter.join()
+
+
+def apply(given: dict) -> None:
+    wrong = broken(given)
+    if wrong:
+        forget(given, wrong)
+        place(given)
+        wrong = broken(given)
+    if wrong:
+        forget(given, wrong)
+        sys.exit(f"{given['repo']}: {', '.join(wrong)} arrived damaged and was removed; run `pulumi up` again")
+    sizes = {os.path.join(given["path"], file["path"]): file["size"] for file in given["files"]}
+    model = {key: given[key] for key in ("repo", "revision", "commit", "files", "path")}
+    write_record(given["record"], {"files": sizes}, model=model)
+    say(f"{given['repo']}@{given['commit'][:12]}: {len(sizes)} files verified")
+
+
+def remove(given: dict) -> None:
+    remove_record(given["record"])
+    if not given["keep"]:
+        shutil.rmtree(folder(given), ignore_errors=True)
+        locks = os.path.join(given["cache"], "hub", ".locks", os.path.basename(folder(given)))
+        shutil.rmtree(locks, ignore_errors=True)
+
+
+verb, wanted = job()
+{"apply": apply, "remove": remove}[verb](wanted)

@@ -1,0 +1,262 @@
+"""The only reader of stack config: what the user wrote, checked and typed.
+
+Every mistake is reported at once (see `load`). Keys are written as in the stack file, in camelCase.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import re
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic.alias_generators import to_camel
+
+from components import ports
+from components.problems import Problem, Refused
+
+PROJECT = "dgx-spark"
+"""The project's name in Pulumi.yaml, which prefixes its config keys."""
+
+Port = Annotated[int, Field(ge=1, le=65535)]
+Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$")]
+
+
+class Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel, validate_by_name=False)
+
+
+def _ipv4(value: Any) -> str:
+    return str(ipaddress.IPv4Interface(value))
+
+
+class NodeFabric(Frozen):
+    """Detected values of one Spark's RDMA link, overridden by hand. An absent key is detected."""
+
+    interface: str | None = None
+    """Network device that carries bootstrap sockets, e.g. enp1s0f1np1."""
+
+    address: Annotated[str, BeforeValidator(_ipv4)] | None = None
+    """IPv4 of `interface` with its prefix length, e.g. 192.168.177.11/24."""
+
+    hcas: tuple[str, ...] | None = None
+    """RDMA devices, e.g. [rocep1s0f1, roceP2p1s0f1]. An empty list turns RDMA off on this Spark."""
+
+    gid_index: Annotated[int, Field(ge=0, le=255)] | None = None
+    """Index of the RoCE v2 GID in the devices' tables."""
+
+
+class Node(Frozen):
+    """One Spark. The first in the list is the head."""
+
+    name: Name
+    host: Annotated[str, Field(pattern=r"^[A-Za-z0-9.:_-]+$")]
+    """Address or name for SSH: the ordinary Ethernet, not the QSFP link."""
+
+    fabric: NodeFabric = NodeFabric()
+    cache: str | None = None
+    """Hugging Face cache directory on this Spark; None: `weights.cache`."""
+
+
+class Ssh(Frozen):
+    user: str = "nvidia"
+    port: Port = ports.SSH
+    host_keys: dict[
+        str, Annotated[str, Field(pattern=r"^(ssh-ed25519|ecdsa-sha2-nistp256|ssh-rsa) [A-Za-z0-9+/=]+$")]
+    ] = {}
+    """Node name → its public host key, as in known_hosts without the name."""
+
+    private_key_file: str | None = "~/.ssh/id_ed25519"
+    """Key on this machine. null: the keys of a running ssh-agent."""
+
+
+class Serving(Frozen):
+    """How the model is served. None: from the catalog, else worked out, else the engine's own default."""
+
+    host: Annotated[str, BeforeValidator(lambda value: str(ipaddress.IPv4Address(value)))] = "0.0.0.0"
+    """Address the API binds to on the head."""
+
+    port: Port = ports.VLLM
+    tensor_parallel: Annotated[int, Field(ge=1)] | None = None
+    pipeline_parallel: Annotated[int, Field(ge=1)] | None = None
+    max_model_len: Annotated[int, Field(ge=1)] | None = None
+    """Tokens of prompt and answer together."""
+
+    gpu_memory_utilization: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Share of a Spark's memory that the engine may take; CPU and GPU share the same memory."""
+
+    expert_parallel: bool | None = None
+    trust_remote_code: bool | None = None
+    """Runs Python code from the model's repository."""
+
+    reasoning_parser: str | None = None
+    tool_call_parser: str | None = None
+    served_model_name: str | None = None
+    extra_args: tuple[str, ...] = ()
+    """Handed to the engine as they are, one word each."""
+
+    env: dict[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")], str] = {}
+    """Environment of every rank, over what is worked out."""
+
+    startup_timeout: Annotated[int, Field(ge=10)] = 1800
+    """Seconds from the server's start to its first answer. 70B models need 15 minutes and more."""
+
+
+class Weights(Frozen):
+    cache: str = "~/.cache/huggingface"
+    """Hugging Face cache directory (HF_HOME) on every Spark; ~ is the SSH user's home."""
+
+    revision: str | None = None
+    """Branch, tag or commit. None: main as it was when this model was first deployed."""
+
+    endpoint: Annotated[str, Field(pattern=r"^https?://[^/]+.*$")] = "https://huggingface.co"
+    keep: bool = True
+    """Leave the weights on the Sparks when the stack is destroyed."""
+
+
+class ImageSettings(Frozen):
+    name: str | None = None
+    """Container image. None: the engine's default, see components/engines/."""
+
+
+class Containers(Frozen):
+    privileged: bool = False
+    shm_size: Annotated[int, Field(ge=64)] = 16384
+    """MiB of /dev/shm. Source: 16g of NVIDIA's and the community's vLLM recipes for Spark pairs."""
+
+
+class FabricSettings(Frozen):
+    hcas: Literal["both", "single"] = "both"
+    """Both halves ("twins") of the QSFP port carry 100 Gb/s each; single pins the first, which cures
+    hangs on switches that put both into one subnet."""
+
+    rdma: Literal["require", "warn"] = "warn"
+    """What to do where traffic would not be on RDMA and so be 10-20 times slower."""
+
+
+class RaySettings(Frozen):
+    version: Annotated[str, Field(pattern=r"^\d+\.\d+\.\d+$")] = "2.55.1"
+    """Put into images that have no Ray. Images that have one keep theirs, equal on all Sparks."""
+
+    port: Port = ports.RAY
+    dashboard_port: Port = ports.RAY_DASHBOARD
+    dashboard_host: str = "127.0.0.1"
+    """Ray's dashboard and jobs API run any code without asking: not for open networks."""
+
+
+class Settings(Frozen):
+    """A stack's whole configuration."""
+
+    nodes: Annotated[tuple[Node, ...], Field(min_length=1)]
+    engine: Literal["vllm"]
+    model: Annotated[str, Field(min_length=1)]
+    """A name from the catalog or any Hugging Face repository, ORG/NAME."""
+
+    ssh: Ssh = Ssh()
+    serving: Serving = Serving()
+    weights: Weights = Weights()
+    image: ImageSettings = ImageSettings()
+    containers: Containers = Containers()
+    fabric: FabricSettings = FabricSettings()
+    ray: RaySettings = RaySettings()
+    hf_token: SecretStr = SecretStr("")
+    """Hugging Face token for gated models. Goes to the Sparks by stdin and is kept nowhere there."""
+
+    api_key: SecretStr = SecretStr("")
+    """Clients must send it as bearer token. Empty: the API is open to whoever reaches its port."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Settings:
+        for attribute in ("name", "host"):
+            values = [getattr(node, attribute) for node in self.nodes]
+            twice = sorted({value for value in values if values.count(value) > 1})
+            if twice:
+                raise ValueError(f"nodes: {', '.join(twice)} is used as {attribute} of more than one node")
+        unknown = sorted(set(self.ssh.host_keys) - {node.name for node in self.nodes})
+        if unknown:
+            raise ValueError(f"ssh.hostKeys: {', '.join(unknown)} is no name of a node")
+        return self
+
+    @property
+    def head(self) -> Node:
+        return self.nodes[0]
+
+
+TOP_LEVEL = {to_camel(name): name for name in Settings.model_fields}
+PLAIN = ("engine", "model", "hfToken", "apiKey")
+"""Keys whose value is a string; the others are objects or lists, which reach the program as JSON."""
+
+REQUIRED_HERE = ("engine", "model")
+"""Have their default in Pulumi.yaml, so that `pulumi config` shows it."""
+
+
+def load(raw: Mapping[str, str], project: str = PROJECT) -> Settings:
+    """Settings from all config keys of the stack, as strings.
+
+    Raises Refused with every mistake: unknown keys, missing ones, wrong types and values.
+    """
+    own = {key.removeprefix(f"{project}:"): value for key, value in raw.items() if key.startswith(f"{project}:")}
+    problems = [
+        Problem(f"{project}:{key}", "is not a setting", f"one of {', '.join(TOP_LEVEL)}; remove it with "
+                f"`pulumi config rm {key}`")
+        for key in sorted(set(own) - set(TOP_LEVEL))
+    ]  # fmt: skip
+    values: dict[str, Any] = {}
+    for key, text in own.items():
+        if key not in TOP_LEVEL:
+            continue
+        if key in PLAIN:
+            values[key] = text
+            continue
+        try:
+            values[key] = json.loads(text)
+        except ValueError:
+            kind = "a list of Sparks" if key == "nodes" else "an object"
+            problems.append(
+                Problem(f"{project}:{key}", f"is {text!r}, not {kind}", f"see {key} in docs/configuration.md")
+            )
+    try:
+        settings = Settings.model_validate(values)
+    except ValidationError as error:
+        broken = {problem.at for problem in problems}
+        found = [_explain(detail, project) for detail in error.errors()]
+        raise Refused([*problems, *(problem for problem in found if problem.at not in broken)]) from None
+    problems += _missing_host_keys(settings, project)
+    if problems:
+        raise Refused(problems)
+    return settings
+
+
+def _missing_host_keys(settings: Settings, project: str) -> Iterator[Problem]:
+    for node in settings.nodes:
+        if node.name not in settings.ssh.host_keys:
+            yield Problem(
+                f"{project}:ssh.hostKeys.{node.name}",
+                "is missing, so nothing would prove that this is the right machine",
+                f"run `ssh-keyscan -t ed25519 {node.host}`, compare with /etc/ssh/ssh_host_ed25519_key.pub on the "
+                f"Spark, then `pulumi config set --path 'ssh.hostKeys.{node.name}' 'ssh-ed25519 AAAA…'`",
+            )
+
+
+def _explain(detail: Any, project: str) -> Problem:
+    path = _path(detail["loc"])
+    kind, context = detail["type"], detail.get("ctx", {})
+    at = f"{project}:{path}" if path else project
+    if kind == "missing":
+        value = "ADDRESS" if path.endswith("host") else "VALUE"
+        return Problem(at, "is missing", f"pulumi config set --path '{path}' {value}")
+    if kind == "extra_forbidden":
+        return Problem(at, "is not a setting", f"remove it: pulumi config rm --path '{path}'")
+    if kind == "value_error" and not path:
+        where, _, wrong = str(context["error"]).partition(": ")
+        return Problem(f"{project}:{where}", wrong, "correct it in the stack's Pulumi.<stack>.yaml")
+    given = "" if "token" in path.lower() or "key" in path.lower() else f" (it is {detail['input']!r})"
+    message = detail["msg"].removeprefix("Value error, ")
+    return Problem(at, message[0].lower() + message[1:] + given, f"pulumi config set --path '{path}' VALUE")
+
+
+def _path(location: tuple[int | str, ...]) -> str:
+    words = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
+    return re.sub(r"^\.", "", words)

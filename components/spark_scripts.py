@@ -1,0 +1,42 @@
+"""How a script of ours gets to a Spark: whole, on the standard input of one fixed command.
+
+Nothing is installed or left on the Spark, the command line is short and holds no secret (sshd's log and
+Pulumi's error text show it), and input goes the same way as JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+FOLDER = Path(__file__).parent / "scripts"
+
+LOADER = (
+    "import io,json,sys,types; job=json.load(sys.stdin); common=types.ModuleType('common'); "
+    "exec(compile(job['common'],'common.py','exec'),common.__dict__); sys.modules['common']=common; "
+    "sys.stdin=io.StringIO(json.dumps(job['input'])); exec(compile(job['script'],job['name'],'exec'))"
+)
+"""Runs `script` with the module `common` importable and `input` on its standard input."""
+
+
+def command(verb: str, *, limit: int) -> str:
+    """Shell command for the Spark. `limit`: seconds after which it is ended, whatever it does."""
+    return f"timeout {limit} python3 -c {shlex.quote(LOADER)} {verb}"
+
+
+def parcel(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """What goes to the command's standard input, as JSON; `given` may hold Pulumi outputs."""
+    return {
+        "name": name,
+        "script": (FOLDER / name).read_text(),
+        "common": (FOLDER / "common.py").read_text(),
+        "input": dict(given),
+    }
+
+
+def text(name: str, given: Mapping[str, Any]) -> str:
+    """`parcel` as text, for plain values."""
+    return json.dumps(parcel(name, given))

@@ -1,0 +1,284 @@
+"""The container images of the simulated Sparks, built here from this machine's own Python and PyPI's wheels.
+
+No registry is involved: each image is written as a docker-archive whose digest depends on its content
+alone, so all Sparks end with the same image id. The images carry the names that the program uses by
+default; inside are real Ray and huggingface_hub, and the stand-ins of `standins/`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import re
+import shutil
+import subprocess
+import tarfile
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from simulator import sparks
+from simulator.layout import CACHE, GATEWAY, HUB_PORT, Spark
+from simulator.preflight import SYSTEM_PYTHON
+from simulator.shell import SimulatorError, run
+
+RAY = "2.55.1"
+"""The version that the program puts into images without Ray (components/settings.py)."""
+
+HUB_CLIENT = "huggingface_hub==2.4.0"
+PYTHON_PACKAGES = "usr/lib/python3/dist-packages"
+STANDINS = Path(__file__).resolve().parent / "standins"
+
+PROGRAMS = """bash sh ls cat sleep ps env hostname mkdir rm id grep sed ip head tail timeout tr wc cp ln touch df
+date kill nproc find chmod tini""".split()
+
+
+@dataclass(frozen=True)
+class Image:
+    name: str
+    layers: tuple[str, ...]
+
+
+IMAGES = (
+    Image("nvcr.io/nvidia/vllm:26.04-py3", ("base", "hub", "ray", "vllm")),
+    Image("simulated/vllm:without-ray", ("base", "hub", "vllm")),
+)
+"""NVIDIA's own 26.04 image has no Ray; with it inside, most tests need not build a derived image."""
+
+
+def build() -> list[Path]:
+    """Archives of all images, from the cache where nothing changed."""
+    CACHE.mkdir(parents=True, exist_ok=True)
+    makers = {"base": _base, "hub": _hub, "ray": _ray, "vllm": _vllm}
+    layers = {name: _layer(name, make) for name, make in makers.items()}
+    return [_archive(image, [layers[name] for name in image.layers]) for image in IMAGES]
+
+
+def load(spark: Spark, archives: Iterable[Path]) -> None:
+    """`docker load` on one running Spark."""
+    for archive in archives:
+        with open(archive, "rb") as stream:
+            done = subprocess.run([*sparks.ssh_argv(spark), "docker load -q"], stdin=stream, capture_output=True)
+        if done.returncode:
+            raise SimulatorError(f"{spark.name}: docker load: {done.stderr.decode()}")
+
+
+def stored(archives: Sequence[Path]) -> Path:
+    """A Docker data directory that holds the images; may not exist yet (see `store`)."""
+    key = hashlib.sha256("".join(path.name for path in archives).encode()).hexdigest()
+    return CACHE / f"docker-{key[:12]}"
+
+
+def store(spark: Spark, folder: Path) -> None:
+    """Keep the data directory of a Spark that is powered off."""
+    shutil.rmtree(folder, ignore_errors=True)
+    run(["cp", "-a", str(spark.home / "docker"), f"{folder}.partial"])
+    Path(f"{folder}.partial").rename(folder)
+
+
+def give(folder: Path, spark: Spark) -> None:
+    """Give a Spark that is powered off the images: layers as hard links (Docker never writes to them)."""
+    target = spark.home / "docker"
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir()
+    for entry in folder.iterdir():
+        run(["cp", "-al" if entry.name == "overlay2" else "-a", str(entry), str(target)])
+
+
+def wheels() -> Path:
+    """Wheels of Ray with its dashboard extra, for the index that derived images install from."""
+    folder = CACHE / f"wheels-{RAY}"
+    if not (folder / "complete").exists():
+        shutil.rmtree(folder, ignore_errors=True)
+        pip("download", "-q", "-d", str(folder), f"ray[default]=={RAY}", "setuptools", "wheel")
+        (folder / "complete").touch()
+    return folder
+
+
+def pip(*words: str) -> None:
+    """pip of the distribution's own interpreter, whose minor version the images share."""
+    venv = CACHE / "pip"
+    if not (venv / "bin" / "pip").exists():
+        run([SYSTEM_PYTHON, "-m", "venv", str(venv)])
+    run([str(venv / "bin" / "pip"), "--disable-pip-version-check", *words], timeout=900)
+
+
+def _layer(name: str, make: object) -> Path:
+    """The layer's tar: made once for each content of its sources."""
+    assert callable(make)
+    key = hashlib.sha256(Path(__file__).read_bytes())
+    if name in ("vllm",):
+        for source in sorted((STANDINS / name).rglob("*.*")):
+            if "__pycache__" not in source.parts:
+                key.update(source.read_bytes())
+    path = CACHE / f"layer-{name}-{key.hexdigest()[:12]}.tar"
+    if path.exists():
+        return path
+    root = CACHE / f"build-{name}"
+    shutil.rmtree(root, ignore_errors=True)
+    root.mkdir()
+    make(root)
+    partial = path.with_suffix(".partial")
+    with tarfile.open(partial, "w") as tar:
+        tar.add(root, arcname=".", filter=_anonymous)
+    shutil.rmtree(root)
+    partial.rename(path)
+    return path
+
+
+def _anonymous(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
+    if "__pycache__" in member.name:
+        return None
+    member.uid = member.gid = member.mtime = 0
+    member.uname = member.gname = "root"
+    return member
+
+
+def _base(root: Path) -> None:
+    """This machine's /usr/bin/python3, the tools that scripts need, and every library they load."""
+    version = run([SYSTEM_PYTHON, "-c", "import sys; print('python%d.%d' % sys.version_info[:2])"]).strip()
+    for folder in (
+        "usr/bin",
+        "usr/lib",
+        "usr/lib64",
+        "usr/local/bin",
+        "etc",
+        "tmp",
+        "root",
+        "proc",
+        "sys",
+        "dev",
+        "run",
+    ):
+        (root / folder).mkdir(parents=True, exist_ok=True)
+    for link in ("bin", "lib", "lib64"):
+        (root / link).symlink_to(f"usr/{link}")
+    (root / "sbin").symlink_to("usr/bin")
+    (root / "tmp").chmod(0o1777)
+    (root / "var/tmp").mkdir(parents=True)
+    (root / "var/tmp").chmod(0o1777)
+    search = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
+    found = {name: shutil.which(name, path=search) for name in PROGRAMS}
+    missing = [name for name, path in found.items() if not path]
+    if missing:
+        raise SimulatorError(f"programs missing on this machine: {', '.join(missing)}")
+    for name, path in {**found, version: f"/usr/bin/{version}"}.items():
+        shutil.copy2(str(path), root / "usr/bin" / name)
+    (root / "usr/bin/python3").symlink_to(version)
+    library = Path("/usr/lib") / version
+    shutil.copytree(
+        library,
+        root / "usr/lib" / version,
+        symlinks=True,
+        ignore=shutil.ignore_patterns(
+            "__pycache__", "test", "idlelib", "tkinter", "config-*", "EXTERNALLY-MANAGED", "lib2to3"
+        ),
+        ignore_dangling_symlinks=True,
+    )
+    binaries = [str(path) for path in (root / "usr/bin").iterdir() if not path.is_symlink()]
+    binaries += [str(path) for path in (library / "lib-dynload").glob("*.so")]
+    for needed in sorted(_libraries(binaries)):
+        target = root / _merged(needed)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if not target.exists():
+            shutil.copy2(os.path.realpath(needed), target)
+    (root / "etc/passwd").write_text("root:x:0:0:root:/root:/bin/sh\n")
+    (root / "etc/group").write_text("root:x:0:\n")
+    (root / "etc/nsswitch.conf").write_text("hosts: files dns\n")
+    (root / PYTHON_PACKAGES).mkdir(parents=True, exist_ok=True)
+    pip("install", "-q", "--no-compile", "--target", str(root / PYTHON_PACKAGES), "pip", "setuptools", "wheel")
+
+
+def _libraries(binaries: Iterable[str]) -> set[str]:
+    """What the binaries link to, plus all of the C library's own (Ray preloads an allocator that wants libdl)."""
+    linked: set[str] = set()
+    for binary in binaries:
+        linked.update(re.findall(r"(/[^ ]+\.so[^ ]*)", run(["ldd", binary], check=False)))
+    libc = run(["dpkg", "-L", "libc6", "libstdc++6", "libgcc-s1"])
+    linked.update(re.findall(r"^(/\S*/lib[\w+-]+\.so\.\d+)$", libc, re.MULTILINE))
+    return {path for path in linked if os.path.exists(path)}
+
+
+def _merged(path: str) -> str:
+    """The path below a merged /usr: /lib/x → usr/lib/x."""
+    return re.sub(r"^/(?:usr/)?(lib\w*/)", r"usr/\1", path)
+
+
+def _hub(root: Path) -> None:
+    pip("install", "-q", "--no-compile", "--target", str(root / PYTHON_PACKAGES), HUB_CLIENT)
+    shutil.rmtree(root / PYTHON_PACKAGES / "bin")
+
+
+def _ray(root: Path) -> None:
+    target = root / PYTHON_PACKAGES
+    pip(
+        "install", "-q", "--no-compile", "--no-index", "--find-links", str(wheels()), "--target", str(target),
+        f"ray[default]=={RAY}",
+    )  # fmt: skip
+    for unused in ("jars", "rllib", "tests", "cpp", "data/tests", "serve/tests", "train", "tune", "air"):
+        shutil.rmtree(target / "ray" / unused, ignore_errors=True)
+    (root / "usr/bin").mkdir(parents=True)
+    script = (target / "bin" / "ray").read_text().split("\n", 1)[1]
+    _executable(root / "usr/bin/ray", f"#!/usr/bin/python3\n{script}")
+    shutil.rmtree(target / "bin")
+
+
+def _vllm(root: Path) -> None:
+    target = root / PYTHON_PACKAGES / "vllm"
+    shutil.copytree(STANDINS / "vllm", target, ignore=shutil.ignore_patterns("__pycache__"))
+    (root / "usr/bin").mkdir(parents=True)
+    _executable(root / "usr/bin/vllm", "#!/usr/bin/python3\nfrom vllm.__main__ import main\n\nmain()\n")
+
+
+def _executable(path: Path, text: str) -> None:
+    path.write_text(text)
+    path.chmod(0o755)
+
+
+def _archive(image: Image, layers: Sequence[Path]) -> Path:
+    """A docker-archive (`docker load` reads it) with a config that holds no date."""
+    digests = [_digest(layer) for layer in layers]
+    config = {
+        "architecture": "amd64" if os.uname().machine == "x86_64" else "arm64",
+        "os": "linux",
+        "config": {
+            "Env": [
+                "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+                "HOME=/root",
+                "PYTHONUNBUFFERED=1",
+                # The images' own package index, as a company's images name its mirror.
+                f"PIP_INDEX_URL=http://{GATEWAY}:{HUB_PORT}/simple/",
+                f"PIP_TRUSTED_HOST={GATEWAY}",
+            ],
+            "Cmd": ["/bin/bash"],
+            "Labels": {"org.opencontainers.image.title": f"simulated {image.name}"},
+        },
+        "rootfs": {"type": "layers", "diff_ids": [f"sha256:{digest}" for digest in digests]},
+        "history": [{"created_by": layer.stem.rsplit("-", 1)[0]} for layer in layers],
+    }
+    text = json.dumps(config, sort_keys=True).encode()
+    name = hashlib.sha256(text).hexdigest()
+    path = CACHE / f"image-{name[:16]}.tar"
+    if path.exists():
+        return path
+    partial = path.with_suffix(".partial")
+    manifest = [{"Config": f"{name}.json", "RepoTags": [image.name], "Layers": [f"{d}/layer.tar" for d in digests]}]
+    with tarfile.open(partial, "w") as tar:
+        for digest, layer in zip(digests, layers, strict=True):
+            tar.add(layer, arcname=f"{digest}/layer.tar", filter=_anonymous)
+        for member, content in ((f"{name}.json", text), ("manifest.json", json.dumps(manifest).encode())):
+            info = tarfile.TarInfo(member)
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+    partial.rename(path)
+    return path
+
+
+def _digest(path: Path) -> str:
+    digest = hashlib.sha256()
+    with open(path, "rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

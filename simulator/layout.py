@@ -1,0 +1,73 @@
+"""Where the simulator keeps its files, and the addresses it hands out."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+HOME = ROOT / ".sim"
+"""Everything the simulator writes. `cache/` outlives `down`; the rest does not."""
+
+CACHE = HOME / "cache"
+RUN = HOME / "run"
+CLAIM = Path("/run/dgx-spark-simulator")
+"""Names the checkout whose Sparks are up: namespaces and addresses are one per machine."""
+
+MANAGEMENT = ipaddress.ip_network("10.77.0.0/24")
+GATEWAY = "10.77.0.1"
+"""This machine's address on the management bridge; the local model hub listens here."""
+
+BRIDGE = "br-spark"
+FABRIC_NAMESPACE = "spark-fabric"
+HUB_PORT = 8123
+USER = "nvidia"
+"""The account the program logs in with, as on a Spark set up by NVIDIA's wizard."""
+
+KEY = RUN / "keys" / "id_ed25519"
+
+TWINS = (("enp1s0f{port}np{port}", "rocep1s0f{port}"), ("enP2p1s0f{port}np{port}", "roceP2p1s0f{port}"))
+"""(netdev, RDMA device) of the two PCIe halves of one QSFP port, as DGX OS names them."""
+
+
+@dataclass(frozen=True)
+class Spark:
+    """One simulated Spark; `index` counts from 1."""
+
+    index: int
+
+    @property
+    def name(self) -> str:
+        return f"spark-{self.index}"
+
+    @property
+    def address(self) -> str:
+        """Management address (the RJ-45, enP7s7)."""
+        return str(MANAGEMENT[10 + self.index])
+
+    @property
+    def home(self) -> Path:
+        return RUN / self.name
+
+    @property
+    def gpu_uuid(self) -> str:
+        return f"GPU-{self.index:08x}-1111-2222-3333-444444444444"
+
+    @property
+    def infiniband(self) -> Path:
+        """Stands in for the Spark's /sys/class/infiniband; edited while it runs to move ports and GIDs."""
+        return self.home / "infiniband"
+
+    @property
+    def knobs(self) -> Path:
+        """JSON that the engine stand-ins on this Spark read when they start (see standins/vllm/knobs.py)."""
+        return self.home / "knobs.json"
+
+    def fabric_address(self, twin: int) -> str:
+        """IPv4 of one twin; the twins sit in different subnets, as NVIDIA's playbook asks."""
+        return f"192.168.{177 + twin}.{10 + self.index}"
+
+
+def sparks(count: int) -> list[Spark]:
+    return [Spark(index) for index in range(1, count + 1)]

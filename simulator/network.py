@@ -1,0 +1,102 @@
+"""The networks of the simulated Sparks.
+
+Management: a bridge in this machine's namespace, reachable from here and from every Spark.
+Fabric: two bridges in a namespace of their own, one per twin, standing in for a 200G switch; every
+Spark has all four ConnectX-7 netdevs plugged in, and a port is cabled by setting its link up.
+"""
+
+from __future__ import annotations
+
+from simulator.layout import BRIDGE, FABRIC_NAMESPACE, GATEWAY, MANAGEMENT, TWINS, Spark
+from simulator.shell import run
+
+MTU = 9000
+RATE_GBPS = 200
+
+
+def ip(*words: str, namespace: str | None = None, check: bool = True) -> str:
+    return run(["ip", *(["-n", namespace] if namespace else []), *words], check=check)
+
+
+def up(sparks: list[Spark]) -> None:
+    ip("link", "add", BRIDGE, "type", "bridge")
+    ip("addr", "add", f"{GATEWAY}/{MANAGEMENT.prefixlen}", "dev", BRIDGE)
+    ip("link", "set", BRIDGE, "up")
+    ip("netns", "add", FABRIC_NAMESPACE)
+    for twin in range(len(TWINS)):
+        ip("link", "add", f"twin{twin}", "mtu", str(MTU), "type", "bridge", namespace=FABRIC_NAMESPACE)
+        ip("link", "set", f"twin{twin}", "up", namespace=FABRIC_NAMESPACE)
+    for spark in sparks:
+        _plug(spark)
+
+
+def _plug(spark: Spark) -> None:
+    ip("netns", "add", spark.name)
+    ip("link", "set", "lo", "up", namespace=spark.name)
+    ip("link", "add", f"mg-{spark.name}", "type", "veth", "peer", "name", "enP7s7", "netns", spark.name)
+    ip("link", "set", f"mg-{spark.name}", "master", BRIDGE, "up")
+    ip("addr", "add", f"{spark.address}/{MANAGEMENT.prefixlen}", "dev", "enP7s7", namespace=spark.name)
+    ip("link", "set", "enP7s7", "up", namespace=spark.name)
+    for port in (0, 1):
+        for twin, (netdev, _) in enumerate(TWINS):
+            near, far = netdev.format(port=port), f"s{spark.index}p{port}t{twin}"
+            veth = ("type", "veth", "peer", "name", far, "mtu", str(MTU), "netns", FABRIC_NAMESPACE)
+            ip("link", "add", near, "mtu", str(MTU), *veth, namespace=spark.name)
+            ip("link", "set", far, "master", f"twin{twin}", "up", namespace=FABRIC_NAMESPACE)
+    cable(spark, port=1)
+
+
+def cable(spark: Spark, port: int | None, *, gid_index: int = 3, mtu: int = MTU, rate: int = RATE_GBPS) -> None:
+    """Plug the cable into one QSFP port of a running Spark, or pull it (`port=None`).
+
+    The port's twins come up with their addresses and a RoCE v2 GID at `gid_index`; all else goes down.
+    """
+    for candidate in (0, 1):
+        cabled = candidate == port
+        for twin, (netdev, device) in enumerate(TWINS):
+            name = netdev.format(port=candidate)
+            ip("addr", "flush", "dev", name, namespace=spark.name)
+            ip("link", "set", name, "mtu", str(mtu), "up" if cabled else "down", namespace=spark.name)
+            address = spark.fabric_address(twin) if cabled else None
+            if address:
+                ip("addr", "add", f"{address}/24", "dev", name, namespace=spark.name)
+            describe(spark, device.format(port=candidate), name, address, gid_index=gid_index, rate=rate)
+
+
+def describe(spark: Spark, device: str, netdev: str, address: str | None, *, gid_index: int, rate: int) -> None:
+    """Write the sysfs files of one RDMA device the way the mlx5 driver shows them."""
+    base = spark.infiniband / device
+    port = base / "ports" / "1"
+    for folder in (
+        base / "device" / "net" / netdev,
+        port / "gids",
+        port / "gid_attrs" / "types",
+        port / "gid_attrs" / "ndevs",
+    ):
+        folder.mkdir(parents=True, exist_ok=True)
+    for old in [*(port / "gids").iterdir(), *(port / "gid_attrs").glob("*/*")]:
+        old.unlink()
+    (port / "state").write_text("4: ACTIVE\n" if address else "1: DOWN\n")
+    (port / "phys_state").write_text("5: LinkUp\n" if address else "3: Disabled\n")
+    (port / "link_layer").write_text("Ethernet\n")
+    (port / "rate").write_text(f"{rate} Gb/sec (4X HDR)\n")
+    link_local = "fe80:0000:0000:0000:4ab0:2dff:fe00:0000"
+    table = {0: (link_local, "IB/RoCE v1"), 1: (link_local, "RoCE v2")}
+    if address:
+        octets = [int(octet) for octet in address.split(".")]
+        mapped = "0000:0000:0000:0000:0000:ffff:{:02x}{:02x}:{:02x}{:02x}".format(*octets)
+        table[gid_index - 1] = (mapped, "IB/RoCE v1")
+        table[gid_index] = (mapped, "RoCE v2")
+    for index, (gid, kind) in table.items():
+        (port / "gids" / str(index)).write_text(gid + "\n")
+        (port / "gid_attrs" / "types" / str(index)).write_text(kind + "\n")
+        (port / "gid_attrs" / "ndevs" / str(index)).write_text(netdev + "\n")
+
+
+def down(sparks: list[Spark]) -> None:
+    for spark in sparks:
+        # By name first: a namespace frees its links only some time after it is deleted.
+        ip("link", "del", f"mg-{spark.name}", check=False)
+        ip("netns", "del", spark.name, check=False)
+    ip("netns", "del", FABRIC_NAMESPACE, check=False)
+    ip("link", "del", BRIDGE, check=False)

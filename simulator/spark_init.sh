@@ -1,0 +1,86 @@
+#!/usr/bin/env bash
+# Becomes PID 1 of one simulated Spark: its own root (an overlay of this machine's /), then sshd and dockerd.
+# Called in fresh mount, UTS, IPC and PID namespaces and in the Spark's network namespace.
+# arguments  name, directory of the Spark, directory of the simulator's sources, login user, GPU UUID
+set -euo pipefail
+name=$1 home=$2 sources=$3 user=$4 uuid=$5
+root=$home/rw/root
+
+hostname "$name"
+# The upper layer is a tmpfs mounted outside, so files survive a power cut of the Spark.
+mkdir -p "$home/rw/upper" "$home/rw/work" "$root"
+mount -t overlay overlay -o "lowerdir=/,upperdir=$home/rw/upper,workdir=$home/rw/work" "$root"
+mount -t proc proc "$root/proc"
+mount -t sysfs sysfs "$root/sys"
+mount -t tmpfs -o mode=755 tmpfs "$root/sys/fs/cgroup" 2>/dev/null || true
+mount --rbind /sys/fs/cgroup "$root/sys/fs/cgroup"
+# /sys/class is rebuilt with the real net class and the simulated infiniband class.
+mkdir -p "$home/rw/class"
+mountpoint -q "$home/rw/class" || mount --bind "$home/rw/class" "$home/rw/class"
+mkdir -p "$home/rw/class/net" "$home/rw/class/infiniband"
+mount --bind "$root/sys/class/net" "$home/rw/class/net"
+mount --bind "$home/infiniband" "$home/rw/class/infiniband"
+mount --rbind "$home/rw/class" "$root/sys/class"
+
+mount -t tmpfs -o mode=755 tmpfs "$root/dev"
+cp -a /dev/{null,zero,full,random,urandom,tty} "$root/dev/"
+[ ! -e /dev/fuse ] || cp -a /dev/fuse "$root/dev/"
+ln -s /proc/self/fd "$root/dev/fd"
+ln -s /proc/self/fd/0 "$root/dev/stdin"
+ln -s /proc/self/fd/1 "$root/dev/stdout"
+ln -s /proc/self/fd/2 "$root/dev/stderr"
+mkdir -p "$root/dev/pts" "$root/dev/shm" "$root/dev/mqueue" "$root/dev/infiniband"
+mount -t devpts -o newinstance,ptmxmode=0666,mode=620,gid=5 devpts "$root/dev/pts"
+ln -s pts/ptmx "$root/dev/ptmx"
+mount -t tmpfs -o mode=1777,size=8g tmpfs "$root/dev/shm"
+mknod -m 666 "$root/dev/infiniband/uverbs0" c 1 3
+mknod -m 666 "$root/dev/infiniband/rdma_cm" c 1 3
+mount -t tmpfs -o mode=755 tmpfs "$root/run"
+mkdir -p "$root/run/sshd" "$root/run/lock"
+mount -t tmpfs -o mode=1777,size=4g tmpfs "$root/tmp"
+mkdir -p "$root/var/lib/docker" "$root/var/lib/containerd" "$root/srv/spark"
+mount --bind "$home/docker" "$root/var/lib/docker"
+mount --bind "$home" "$root/srv/spark"
+mkdir -p "$home/rw/rootfiles" "$home/rw/homes"
+mount --bind "$home/rw/rootfiles" "$root/root"
+mount --bind "$home/rw/homes" "$root/home"
+
+echo "$name" >"$root/etc/hostname"
+cp "$home/../hosts" "$root/etc/hosts"
+: >"$root/etc/resolv.conf"
+# Each Spark is a machine of its own; the id survives its reboots.
+[ -f "$home/rw/machine-id" ] || tr -d - </proc/sys/kernel/random/uuid >"$home/rw/machine-id"
+cp "$home/rw/machine-id" "$root/etc/machine-id"
+echo "$uuid" >"$root/etc/spark-gpu-uuid"
+rm -f "$root/usr/local/bin/docker"
+install -m 755 "$sources"/bin/* "$root/usr/local/bin/"
+
+if [ ! -f "$home/rw/prepared" ]; then
+    getent group docker >/dev/null || groupadd -R "$root" docker
+    useradd -R "$root" --password '*' --create-home --shell /bin/bash --groups docker "$user" 2>/dev/null ||
+        chroot "$root" useradd --password '*' --create-home --shell /bin/bash --groups docker "$user"
+    chroot "$root" install -d -m 700 -o "$user" -g "$user" "/home/$user/.ssh"
+    cp "$home/../keys/id_ed25519.pub" "$root/home/$user/.ssh/authorized_keys"
+    chroot "$root" chown "$user:$user" "/home/$user/.ssh/authorized_keys"
+    rm -f "$root"/etc/ssh/ssh_host_*
+    cp "$home/ssh_host_ed25519_key" "$home/ssh_host_ed25519_key.pub" "$root/etc/ssh/"
+    chmod 600 "$root/etc/ssh/ssh_host_ed25519_key"
+    mkdir -p "$root/etc/docker"
+    cp "$home/daemon.json" "$root/etc/docker/daemon.json"
+    touch "$home/rw/prepared"
+fi
+
+cd "$root"
+mkdir -p .outside
+pivot_root . .outside
+cd /
+umount -l /.outside
+rmdir /.outside 2>/dev/null || true
+# shellcheck disable=SC2016 # the inner shell expands these
+exec tini -g -- /bin/bash -c '
+export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root
+/usr/sbin/sshd -D -e -o UsePAM=no -o PasswordAuthentication=no -o PermitRootLogin=no -o PidFile=/run/sshd.pid \
+    -o LogLevel=VERBOSE -o HostKey=/etc/ssh/ssh_host_ed25519_key >>/var/log/sshd.log 2>&1 &
+/usr/sbin/dockerd >>/var/log/dockerd.log 2>&1 &
+wait
+'

@@ -1,0 +1,223 @@
+"""Start, stop and reach the simulated Sparks. Every process is ended by the pid it was started with."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from simulator import network
+from simulator.layout import CLAIM, KEY, ROOT, RUN, USER, Spark
+from simulator.shell import SimulatorError, run
+
+SOURCES = Path(__file__).resolve().parent
+START_LIMIT = 60
+"""Seconds within which sshd and dockerd of one Spark answer; about 2 are usual."""
+
+
+def claim() -> None:
+    """Only one simulation fits on a machine; say where the other one is."""
+    if CLAIM.exists() and CLAIM.read_text() != str(ROOT):
+        raise SimulatorError(
+            f"Sparks are already simulated from {CLAIM.read_text()}: end them with `./spark demo --down` there"
+        )
+    CLAIM.write_text(str(ROOT))
+
+
+def prepare(sparks: Sequence[Spark]) -> None:
+    """Keys, host names and daemon settings, before anything runs."""
+    for spark in sparks:
+        (spark.home / "docker").mkdir(parents=True, exist_ok=True)
+        (spark.home / "rw").mkdir(exist_ok=True)
+        spark.infiniband.mkdir(exist_ok=True)
+        host_key = spark.home / "ssh_host_ed25519_key"
+        if not host_key.exists():
+            run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", spark.name, "-f", str(host_key)])
+        # Cgroups outlive a killed namespace; a parent of our own lets `down` tell ours from other daemons'.
+        daemon = {
+            "default-runtime": "sim",
+            "cgroup-parent": f"/sim-{spark.name}",
+            "runtimes": {name: {"path": "/usr/local/bin/sim-runc"} for name in ("sim", "nvidia")},
+        }
+        (spark.home / "daemon.json").write_text(json.dumps(daemon, indent=4) + "\n")
+    names = [f"{spark.address} {spark.name}" for spark in sparks]
+    (RUN / "hosts").write_text("\n".join(["127.0.0.1 localhost", *names, ""]))
+    KEY.parent.mkdir(exist_ok=True)
+    if not KEY.exists():
+        run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "simulated-user", "-f", str(KEY)])
+
+
+def host_key(spark: Spark) -> str:
+    """The Spark's public host key, `ssh-ed25519 AAAA…`."""
+    return " ".join((spark.home / "ssh_host_ed25519_key.pub").read_text().split()[:2])
+
+
+def power_on(spark: Spark) -> None:
+    """Boot one Spark; returns at once. See `wait_until_up`."""
+    scratch = spark.home / "rw"
+    if not os.path.ismount(scratch):
+        run(["mount", "-t", "tmpfs", "-o", "size=6g,mode=755", f"sim-{spark.name}", str(scratch)])
+    namespace = ["nsenter", f"--net=/run/netns/{spark.name}"]
+    own = [
+        "unshare",
+        "--mount",
+        "--propagation",
+        "private",
+        "--uts",
+        "--ipc",
+        "--pid",
+        "--fork",
+        "--kill-child=SIGKILL",
+    ]
+    init = [str(SOURCES / "spark_init.sh"), spark.name, str(spark.home), str(SOURCES), USER, spark.gpu_uuid]
+    with open(spark.home / "init.log", "w") as log:
+        process = subprocess.Popen(
+            [*namespace, *own, *init], stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True
+        )
+    (spark.home / "pid").write_text(str(process.pid))
+
+
+def power_off(spark: Spark) -> None:
+    """A power cut: the kernel ends everything in the Spark's pid namespace."""
+    end(spark.home / "pid", marker=f"spark_init.sh {spark.name}")
+
+
+def end(pid_file: Path, *, marker: str) -> None:
+    """End the process whose pid we wrote, if it is still ours (its command line holds `marker`)."""
+    if not pid_file.exists():
+        return
+    pid = int(pid_file.read_text())
+    pid_file.unlink()
+    try:
+        command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+        if marker not in command:
+            return
+        os.kill(pid, signal.SIGKILL)
+    except (FileNotFoundError, ProcessLookupError):
+        return
+    _reap(pid)
+    wait_for(lambda: not _alive(pid), f"the end of process {pid}", limit=10)
+
+
+def _reap(pid: int) -> None:
+    try:
+        os.waitpid(pid, 0)
+    except ChildProcessError:
+        pass  # started by an earlier command: not our child
+
+
+def _alive(pid: int) -> bool:
+    try:
+        return "Z" not in Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except FileNotFoundError:
+        return False
+
+
+def wait_for(condition: Callable[[], bool], what: str, *, limit: float = START_LIMIT) -> None:
+    """Poll `condition` ten times a second; raise SimulatorError after `limit` seconds."""
+    deadline = time.monotonic() + limit
+    while not condition():
+        if time.monotonic() > deadline:
+            raise SimulatorError(f"waited {limit:.0f} s for {what} in vain")
+        time.sleep(0.1)
+
+
+def ssh_argv(spark: Spark) -> list[str]:
+    options = {
+        "IdentityFile": str(KEY),
+        "IdentitiesOnly": "yes",
+        "UserKnownHostsFile": str(RUN / "known_hosts"),
+        "StrictHostKeyChecking": "yes",
+        "ConnectTimeout": "5",
+        "BatchMode": "yes",
+        "LogLevel": "ERROR",
+    }
+    words = [word for key, value in options.items() for word in ("-o", f"{key}={value}")]
+    return ["ssh", "-F", "none", *words, f"{USER}@{spark.address}"]
+
+
+def on(spark: Spark, command: str, *, stdin: str | None = None, timeout: float = 120, check: bool = True) -> str:
+    """Run a shell command on the Spark over its real SSH, as its login user."""
+    return run([*ssh_argv(spark), command], stdin=stdin, timeout=timeout, check=check)
+
+
+def inside(spark: Spark, *argv: str, timeout: float = 300, check: bool = True) -> str:
+    """Run a program in the Spark as root: what a person at its keyboard could do."""
+    outer = int((spark.home / "pid").read_text())
+    first = run(["pgrep", "-P", str(outer)]).split()[0]
+    return run(["nsenter", "-t", first, "--all", *argv], timeout=timeout, check=check)
+
+
+def wait_until_up(sparks: Sequence[Spark]) -> None:
+    keys = [f"{spark.address} {host_key(spark)}" for spark in sparks]
+    (RUN / "known_hosts").write_text("\n".join([*keys, ""]))
+    for spark in sparks:
+        try:
+            wait_for(lambda: _answers(spark), f"sshd and dockerd of {spark.name}")
+        except SimulatorError as error:
+            log = (spark.home / "init.log").read_text()
+            raise SimulatorError(f"{error}\n{log}".rstrip()) from None
+
+
+def _answers(spark: Spark) -> bool:
+    return "ok" in on(spark, "docker info >/dev/null 2>&1 && echo ok", check=False)
+
+
+def set_knobs(spark: Spark, **knobs: object) -> None:
+    """What the engine stand-ins started from now on will do (see standins/vllm/knobs.py)."""
+    spark.knobs.write_text(json.dumps(knobs))
+
+
+def existing() -> list[Spark]:
+    """The Sparks that were started and not taken away."""
+    found = [int(folder.name.removeprefix("spark-")) for folder in RUN.glob("spark-*") if folder.is_dir()]
+    return [Spark(index) for index in sorted(found)]
+
+
+def plug_in(sparks: Sequence[Spark]) -> None:
+    """Networks, keys and settings of Sparks that are not powered on yet."""
+    RUN.mkdir(parents=True, exist_ok=True)
+    prepare(sparks)
+    network.up(list(sparks))
+
+
+def down() -> None:
+    """Take everything away that `up` and the Sparks made, also after a crash halfway."""
+    if not CLAIM.exists() or CLAIM.read_text() != str(ROOT):
+        return
+    sparks = existing()
+    for spark in sparks:
+        power_off(spark)
+    network.down(sparks)
+    for spark in sparks:
+        for mounted in (spark.home / "rw" / "class", spark.home / "rw"):
+            if os.path.ismount(mounted):
+                run(["umount", "--lazy", str(mounted)])
+        _remove_cgroups(spark)
+    if RUN.exists():
+        shutil.rmtree(RUN)
+    CLAIM.unlink()
+
+
+def _remove_cgroups(spark: Spark) -> None:
+    for folder in sorted(Path("/sys/fs/cgroup").rglob(f"sim-{spark.name}"), key=lambda path: -len(path.parts)):
+        for empty in [
+            *sorted((path for path in folder.rglob("*") if path.is_dir()), key=lambda p: -len(p.parts)),
+            folder,
+        ]:
+            wait_for(lambda: _rmdir(empty), f"{empty} to be free", limit=10)
+
+
+def _rmdir(folder: Path) -> bool:
+    try:
+        folder.rmdir()
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,78 @@
+"""`vllm serve`."""
+
+import json
+import os
+import signal
+import sys
+import time
+
+from vllm import __version__, executor, server
+from vllm.arguments import parser
+
+
+def log(text: str) -> None:
+    print(f"INFO {time.strftime('%m-%d %H:%M:%S')} [vllm] {text}", flush=True)
+
+
+def find(model: str, revision) -> str:
+    """The model's directory: a path, or a snapshot in the Hugging Face cache (or the hub, where allowed)."""
+    if os.path.isdir(model):
+        return model
+    from huggingface_hub import snapshot_download
+
+    return snapshot_download(model, revision=revision)
+
+
+def check(arguments, config: dict) -> int:
+    """The refusals of ModelConfig and ParallelConfig; returns the context length."""
+    tensor = arguments.tensor_parallel_size
+    heads = config["num_attention_heads"]
+    if heads % tensor:
+        raise ValueError(
+            f"Total number of attention heads ({heads}) must be divisible by tensor parallel size ({tensor})."
+        )
+    derived = config["max_position_embeddings"]
+    length = int(arguments.max_model_len or derived)
+    if length > derived:
+        raise ValueError(
+            f"User-specified max_model_len ({length}) is greater than the derived max_model_len "
+            f"(max_position_embeddings={derived}). To allow overriding this maximum, set the env var "
+            "VLLM_ALLOW_LONG_MAX_MODEL_LEN=1"
+        )
+    if not 0 < arguments.gpu_memory_utilization <= 1:
+        raise ValueError("gpu_memory_utilization must be in (0, 1]")
+    if arguments.enable_expert_parallel and not config.get("num_local_experts"):
+        raise ValueError("Number of experts in the model must be greater than 0 when expert parallelism is enabled.")
+    return length
+
+
+def main() -> None:
+    if sys.argv[1:2] != ["serve"]:
+        sys.exit("usage: vllm serve [model_tag] [options]")
+    arguments = parser().parse_args(sys.argv[2:])
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+    log(f"vLLM API server version {__version__} (simulated)")
+    model = arguments.model_tag or arguments.model
+    if not model:
+        sys.exit("vllm serve: error: no model given")
+    path = find(model, arguments.revision)
+    with open(os.path.join(path, "config.json")) as stream:
+        config = json.load(stream)
+    length = check(arguments, config)
+    world = arguments.tensor_parallel_size * arguments.pipeline_parallel_size
+    backend = arguments.distributed_executor_backend
+    if backend == "ray":
+        engine = executor.RayCluster(path, arguments, log)
+    elif world == 1:
+        engine = executor.Local(path, arguments, log)
+    else:
+        raise ValueError(f"World size ({world}) is larger than the number of available GPUs (1) in this node.")
+    names = arguments.served_model_name or [model]
+    keys = arguments.api_key or [key for key in [os.environ.get("VLLM_API_KEY")] if key]
+    log(f"Starting vLLM server on http://{arguments.host or '0.0.0.0'}:{arguments.port}")
+    state = server.State(names=names, keys=keys, max_model_len=length, step=engine.step)
+    server.serve(arguments.host or "0.0.0.0", arguments.port, state)
+
+
+if __name__ == "__main__":
+    main()

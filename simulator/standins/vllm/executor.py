@@ -1,0 +1,111 @@
+"""Places one worker per GPU: in this process, or over the nodes of a Ray cluster."""
+
+import json
+import os
+import threading
+import time
+
+from vllm import worker
+from vllm.knobs import knobs
+
+CARRIED = ("VLLM_", "LMCACHE_", "NCCL_", "UCX_", "HF_", "HUGGING_FACE_")
+"""vLLM copies the driver's variables of these families to every Ray worker (vllm/ray/ray_env.py) ..."""
+NEVER_CARRIED = {"VLLM_HOST_IP", "VLLM_HOST_PORT", "LOCAL_RANK", "CUDA_VISIBLE_DEVICES"}
+
+
+def carried() -> dict:
+    """... less those that the user lists in ray_non_carry_over_env_vars.json."""
+    root = os.environ.get("VLLM_CONFIG_ROOT", os.path.expanduser("~/.config/vllm"))
+    path = os.path.join(root, "ray_non_carry_over_env_vars.json")
+    listed = set()
+    if os.path.exists(path):
+        with open(path) as stream:
+            listed = set(json.load(stream))
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name.startswith(CARRIED) and name not in NEVER_CARRIED and name not in listed
+    }
+
+
+class Local:
+    """One rank in this process."""
+
+    def __init__(self, model: str, arguments, log) -> None:
+        worker.load(0, 1, model, knobs(), arguments.gpu_memory_utilization, log)
+
+    def step(self) -> None:
+        pass
+
+
+class RayCluster:
+    """world = TP x PP ranks as Ray actors with one GPU each."""
+
+    def __init__(self, model: str, arguments, log) -> None:
+        try:
+            import ray
+        except ImportError:
+            raise ImportError("Ray is not installed. Please install Ray to use the ray distributed executor backend.")
+        self.ray = ray
+        world = arguments.tensor_parallel_size * arguments.pipeline_parallel_size
+        log(f"Connecting to existing Ray cluster at address: {os.environ.get('RAY_ADDRESS')}...")
+        ray.init(address=os.environ.get("RAY_ADDRESS", "auto"), log_to_driver=True)
+        self._await_gpus(world, log)
+        group = ray.util.placement_group([{"GPU": 1}] * world, strategy="PACK")
+        ray.get(group.ready())
+        strategy = ray.util.scheduling_strategies.PlacementGroupSchedulingStrategy
+
+        class RayWorkerProc:
+            def __init__(self, rank: int, environment: dict) -> None:
+                os.environ.update(environment)
+                self.rank = rank
+
+            def address(self) -> str:
+                return ray.util.get_node_ip_address()
+
+            def load(self, model: str, utilization: float) -> None:
+                def say(text: str) -> None:
+                    print(text, flush=True)
+
+                worker.load(self.rank, world, model, knobs(), utilization, say)
+
+            def step(self) -> int:
+                return self.rank
+
+        remote = ray.remote(num_gpus=1, num_cpus=0)(RayWorkerProc)
+        self.workers = [
+            remote.options(scheduling_strategy=strategy(group, placement_group_bundle_index=rank)).remote(
+                rank, carried()
+            )
+            for rank in range(world)
+        ]
+        addresses = ray.get([w.address.remote() for w in self.workers])
+        if os.environ.get("VLLM_HOST_IP") not in addresses:
+            log(f"WARNING the driver's VLLM_HOST_IP is none of the workers' addresses {addresses}")
+        ray.get([w.load.remote(model, arguments.gpu_memory_utilization) for w in self.workers])
+        threading.Thread(target=self._watch, args=(log,), daemon=True).start()
+
+    def _await_gpus(self, world: int, log) -> None:
+        began = time.monotonic()
+        while self.ray.cluster_resources().get("GPU", 0) < world:
+            waited = int(time.monotonic() - began)
+            if waited % 5 == 0:
+                log(
+                    f"Waiting for creating a placement group of specs for {waited} seconds. "
+                    f"specs={[{'GPU': 1}] * world}. Check `ray status` and `ray list nodes` to see if you have "
+                    "enough resources, and make sure the IP addresses used by ray cluster are the same as VLLM_HOST_IP."
+                )
+            time.sleep(1)
+
+    def _watch(self, log) -> None:
+        """A dead remote rank ends the server within about a second, with exit code 0 (measured, vLLM 0.32)."""
+        while True:
+            try:
+                self.ray.get([w.step.remote() for w in self.workers], timeout=60)
+            except self.ray.exceptions.RayError as error:
+                log(f"ERROR Worker died: {type(error).__name__}. Shutting down the server.")
+                os._exit(0)
+            time.sleep(0.5)
+
+    def step(self) -> None:
+        self.ray.get([w.step.remote() for w in self.workers])

@@ -1,0 +1,158 @@
+"""The OpenAI-compatible HTTP API: /health, /version, /v1/models, /v1/completions, /v1/chat/completions, /metrics."""
+
+import itertools
+import json
+import threading
+import time
+import uuid
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+WORDS = "The Spark answers from its simulated GPU with one word after another".split()
+
+
+class State:
+    """What the handlers share: configuration, the executor and the counters shown by /metrics."""
+
+    def __init__(self, *, names, keys, max_model_len, step) -> None:
+        self.names, self.keys, self.max_model_len, self.step = names, set(keys), max_model_len, step
+        self.created = int(time.time())
+        self.lock = threading.Lock()
+        self.counts = {"prompt_tokens": 0, "generation_tokens": 0, "request_success": 0}
+        self.running = 0
+
+    def count(self, **more: int) -> None:
+        with self.lock:
+            for name, value in more.items():
+                self.counts[name] += value
+
+
+def serve(host: str, port: int, state: State) -> None:
+    handler = type("Bound", (Handler,), {"state": state})
+    server = ThreadingHTTPServer((host, port), handler)
+    server.daemon_threads = True
+    server.serve_forever()
+
+
+class Refusal(Exception):
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    state: State
+
+    def log_message(self, format: str, *args) -> None:
+        print(f'INFO:     {self.client_address[0]} - "{format % args}"', flush=True)
+
+    def do_GET(self) -> None:
+        if self.path == "/health":
+            self._send(200, b"", "text/plain")
+        elif self.path == "/version":
+            self._json(200, {"version": "0.32.0"})
+        elif self.path == "/metrics":
+            self._send(200, self._metrics().encode(), "text/plain; version=0.0.4")
+        elif self.path == "/v1/models":
+            self._guard(self._models)
+        else:
+            self._json(404, {"detail": "Not Found"})
+
+    def do_POST(self) -> None:
+        if self.path in ("/v1/completions", "/v1/chat/completions"):
+            self._guard(self._complete)
+        else:
+            self._json(404, {"detail": "Not Found"})
+
+    def _guard(self, answer) -> None:
+        length = int(self.headers.get("Content-Length") or 0)
+        body = self.rfile.read(length)
+        try:
+            key = (self.headers.get("Authorization") or "").removeprefix("Bearer ")
+            if self.state.keys and key not in self.state.keys:
+                raise Refusal(401, "Unauthorized")
+            answer(json.loads(body or b"{}"))
+        except Refusal as refusal:
+            error = {"message": str(refusal), "type": "invalid_request_error", "code": refusal.status}
+            self._json(refusal.status, {"error": error})
+
+    def _models(self, _) -> None:
+        s = self.state
+        card = {"object": "model", "created": s.created, "owned_by": "vllm", "max_model_len": s.max_model_len}
+        self._json(200, {"object": "list", "data": [{"id": name, **card} for name in s.names]})
+
+    def _complete(self, request: dict) -> None:
+        chat = self.path.endswith("chat/completions")
+        if request.get("model") not in self.state.names:
+            raise Refusal(404, f"The model `{request.get('model')}` does not exist.")
+        prompt = self._prompt(request, chat)
+        wanted = int(request.get("max_completion_tokens") or request.get("max_tokens") or 16)
+        used = len(prompt.split())
+        if used + wanted > self.state.max_model_len:
+            raise Refusal(400, f"This model's maximum context length is {self.state.max_model_len} tokens.")
+        words = [word + " " for word in itertools.islice(itertools.cycle(WORDS), wanted)]
+        usage = {"prompt_tokens": used, "completion_tokens": len(words), "total_tokens": used + len(words)}
+        self.state.step()
+        self.state.count(prompt_tokens=used, generation_tokens=len(words), request_success=1)
+        head = {
+            "id": f"{'chatcmpl' if chat else 'cmpl'}-{uuid.uuid4().hex}",
+            "created": int(time.time()),
+            "model": request["model"],
+        }
+        if request.get("stream"):
+            self._stream(head, words, usage, request, chat)
+            return
+        text = "".join(words)
+        part = {"message": {"role": "assistant", "content": text}} if chat else {"text": text}
+        choice = {"index": 0, "finish_reason": "length", **part}
+        kind = "chat.completion" if chat else "text_completion"
+        self._json(200, {**head, "object": kind, "choices": [choice], "usage": usage})
+
+    def _prompt(self, request: dict, chat: bool) -> str:
+        if chat:
+            messages = request.get("messages")
+            if not isinstance(messages, list) or not messages:
+                raise Refusal(400, "messages must be a list that is not empty")
+            return " ".join(str(message.get("content", "")) for message in messages)
+        if "prompt" not in request:
+            raise Refusal(400, "prompt is missing")
+        return str(request["prompt"])
+
+    def _stream(self, head: dict, words: list, usage: dict, request: dict, chat: bool) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream; charset=utf-8")
+        self.send_header("Connection", "close")
+        self.end_headers()
+        kind = "chat.completion.chunk" if chat else "text_completion"
+        for number, word in enumerate(words):
+            part = {"delta": {"content": word}} if chat else {"text": word}
+            last = number == len(words) - 1
+            choice = {"index": 0, "finish_reason": "length" if last else None, **part}
+            self._event({**head, "object": kind, "choices": [choice]})
+        if (request.get("stream_options") or {}).get("include_usage"):
+            self._event({**head, "object": kind, "choices": [], "usage": usage})
+        self.wfile.write(b"data: [DONE]\n\n")
+        self.close_connection = True
+
+    def _event(self, payload: dict) -> None:
+        self.wfile.write(f"data: {json.dumps(payload)}\n\n".encode())
+        self.wfile.flush()
+
+    def _metrics(self) -> str:
+        label = f'{{engine="0",model_name="{self.state.names[0]}"}}'
+        lines = []
+        for name, value in self.state.counts.items():
+            lines += [f"# TYPE vllm:{name} counter", f"vllm:{name}_total{label} {float(value)}"]
+        for name in ("num_requests_running", "num_requests_waiting", "kv_cache_usage_perc"):
+            lines += [f"# TYPE vllm:{name} gauge", f"vllm:{name}{label} 0.0"]
+        return "\n".join(lines) + "\n"
+
+    def _json(self, status: int, payload: dict) -> None:
+        self._send(status, json.dumps(payload).encode(), "application/json")
+
+    def _send(self, status: int, body: bytes, kind: str) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)

@@ -1,0 +1,88 @@
+"""Bring the whole simulation up or down: Sparks, images and the local hub."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from simulator import hub, images, preflight, sparks
+from simulator.layout import GATEWAY, HUB_PORT, ROOT, RUN, Spark
+
+HUB = f"http://{GATEWAY}:{HUB_PORT}"
+
+
+def up(count: int, say: Callable[[str], None]) -> list[Spark]:
+    """`count` running Sparks with their images loaded; those that run already are kept."""
+    preflight.ensure()
+    wanted = [Spark(index) for index in range(1, count + 1)]
+    running = sparks.existing() if sparks.CLAIM.exists() else []
+    if running:
+        sparks.claim()
+        if len(running) < count:
+            raise sparks.SimulatorError(f"{len(running)} Sparks are up already; `./spark demo --down` first")
+        return running
+    try:
+        sparks.claim()
+        say("building the images (the first time takes a minute)")
+        archives = images.build()
+        say(f"booting {count} simulated Spark{'s' if count > 1 else ''}")
+        sparks.plug_in(wanted)
+        template = images.stored(archives)
+        if not template.exists():
+            _fill(template, wanted[0], archives)
+        for spark in wanted:
+            images.give(template, spark)
+            sparks.power_on(spark)
+        sparks.wait_until_up(wanted)
+        _start_hub()
+    except BaseException:
+        down()
+        raise
+    return wanted
+
+
+def _fill(template: Path, spark: Spark, archives: Sequence[Path]) -> None:
+    sparks.power_on(spark)
+    sparks.wait_until_up([spark])
+    images.load(spark, archives)
+    sparks.power_off(spark)
+    images.store(spark, template)
+
+
+def _start_hub() -> None:
+    models = RUN / "hub"
+    hub.publish(models)
+    arguments = [str(models), str(images.wheels()), GATEWAY, str(HUB_PORT)]
+    with open(RUN / "hub.log", "w") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "simulator.hub", *arguments],
+            cwd=ROOT, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True,
+        )  # fmt: skip
+    (RUN / "hub.pid").write_text(str(process.pid))
+    sparks.wait_for(_hub_answers, "the local hub")
+
+
+def _hub_answers() -> bool:
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        return probe.connect_ex((GATEWAY, HUB_PORT)) == 0
+
+
+def down() -> None:
+    sparks.end(RUN / "hub.pid", marker="simulator.hub")
+    sparks.down()
+
+
+def main(words: Sequence[str]) -> None:
+    """`python -m simulator.up [COUNT]` or `python -m simulator.up down`, for people who work on the simulator."""
+    if list(words) == ["down"]:
+        down()
+    else:
+        up(int(words[0]) if words else 2, print)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
