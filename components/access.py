@@ -44,8 +44,8 @@ class SparkAccess:
         return remote.Command(
             name,
             connection=self.connection,
-            create=spark_scripts.command("apply", limit=step.limit),
-            delete=spark_scripts.command("remove", limit=300) if remove else None,
+            create=spark_scripts.command(step.script, "apply", limit=step.limit),
+            delete=spark_scripts.command(step.script, "remove", limit=300) if remove else None,
             stdin=pulumi.Output.json_dumps(spark_scripts.parcel(step.script, given)),
             triggers=[*step.triggers, *triggers],
             logging=remote.Logging.STDERR,

@@ -49,7 +49,7 @@ class Cluster(ComponentResource):
         fabric = Fabric(f"{name}-fabric", FabricArgs(plan.fabric, sparks), self._after(nodes)) if plan.fabric else None
         image = EngineImage(f"{name}-image", EngineImageArgs(plan.image, sparks, plan.ray_images), self._after(nodes))
         weights = ModelWeights(
-            f"{name}-weights", self._weights(sparks, [image, *([fabric] if fabric else [])]), self._child
+            f"{name}-weights", self._weights(sparks, [image, *([fabric] if fabric else [])]), self._after(nodes)
         )
         ray = self._ray(sparks, image, fabric)
         server = InferenceServer(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-
 import pulumi_docker as docker
 from pulumi import Input, ResourceOptions
 
@@ -23,6 +22,7 @@ def run(
     opts: ResourceOptions,
     *,
     stands_on: Mapping[str, Input[str]] | None = None,
+    pid_mode: Input[str] | None = None,
     secret_files: Mapping[str, Input[str]] | None = None,
 ) -> docker.Container:
     """`stands_on`: label → id of a container whose replacement must replace this one too."""
@@ -37,6 +37,7 @@ def run(
         envs=[f"{key}={value}" for key, value in sorted(plan.environment.items())],
         network_mode="host",
         ipc_mode="host",
+        pid_mode=pid_mode,
         gpus="all",
         init=True,
         privileged=plan.privileged,

@@ -201,8 +201,11 @@ def _link(
 def _separated(links: Mapping[str, NodeLink]) -> Iterator[Problem]:
     if len({link.subnet for link in links.values()}) > 1:
         where = ", ".join(f"{link.node} {link.address}/{link.prefix} on {link.interface}" for link in links.values())
-        yield Problem("fabric", f"the Sparks are in different subnets: {where}", "give the cabled ports addresses in one "
-                      "subnet (one per twin), or choose them with nodes[].fabric.interface")  # fmt: skip
+        yield Problem(
+            "fabric",
+            f"the Sparks are in different subnets: {where}",
+            "give the cabled ports addresses in one subnet, one per twin, or set nodes[].fabric.interface",
+        )
     twice = [link.address for link in links.values()]
     if len(set(twice)) < len(twice):
         yield Problem("fabric", f"the same address on several Sparks: {', '.join(twice)}", "each needs its own")
@@ -220,9 +223,9 @@ def warnings(settings: Settings, facts: Mapping[str, NodeFacts], links: Mapping[
             reason = "/dev/infiniband is missing" if link.hcas else f"{link.interface} is no RDMA port"
             yield f"{name}: traffic would not be on RDMA ({reason}): 10-20 times slower"
             continue
-        speeds = [rate(device) for device in devices if device]
-        if any(speed and speed < EXPECTED_GBPS for speed in speeds):
-            yield f"{name}: {link.hcas[0]} runs at {min(s for s in speeds if s)} Gb/s, not {EXPECTED_GBPS}: check the cable"
+        slowest = min((speed for device in devices if device and (speed := rate(device))), default=EXPECTED_GBPS)
+        if slowest < EXPECTED_GBPS:
+            yield f"{name}: {link.hcas[0]} runs at {slowest} Gb/s, not {EXPECTED_GBPS}: check the cable"
         for hca in link.hcas:
             if node_gid(settings, name) is None and roce_v2_gid(facts[name], hca) is None:
                 yield f"{name}: {hca} has no RoCE v2 GID for an IPv4 address; give its interface an address"
@@ -233,7 +236,8 @@ def warnings(settings: Settings, facts: Mapping[str, NodeFacts], links: Mapping[
             yield f"{name}: {link.address} is link-local and may change at a reboot; netplan gives it a fixed one"
     ports = {physical(link.interface) for link in links.values()}
     if len(ports) > 1:
-        yield f"the Sparks use different physical ports ({', '.join(sorted(ports))}); fine if that is how they are cabled"
+        names = ", ".join(sorted(ports))
+        yield f"the Sparks use different physical ports ({names}); fine if that is how they are cabled"
 
 
 def node_gid(settings: Settings, name: str) -> int | None:

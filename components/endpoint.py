@@ -63,7 +63,7 @@ class Endpoint(ComponentResource):
                     "node": node.name,
                     "argv": [
                         *ssh.argv(node, settings.ssh),
-                        spark_scripts.command("apply", limit=readiness.timeout + 120),
+                        spark_scripts.command("watch.py", "apply", limit=readiness.timeout + 120),
                     ],
                     "parcel": spark_scripts.parcel(
                         "watch.py",

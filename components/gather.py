@@ -24,7 +24,7 @@ def facts(settings: Settings, identity: Identity) -> dict[str, NodeFacts]:
     targets = [
         {
             "name": node.name,
-            "argv": [*ssh.argv(node, settings.ssh), spark_scripts.command("apply", limit=PROBE_LIMIT)],
+            "argv": [*ssh.argv(node, settings.ssh), spark_scripts.command("probe.py", "apply", limit=PROBE_LIMIT)],
             "stdin": spark_scripts.text(
                 "probe.py",
                 {

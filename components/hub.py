@@ -101,8 +101,11 @@ def _get(url: str, headers: dict[str, str], repo: str, token: str) -> requests.R
 
 def _gated(repo: str, token: str) -> Problem:
     if not token:
-        return Problem("hfToken", f"{repo} is gated and no token is set", f"accept the licence on the page of {repo}, then "
-                       "pulumi config set --secret hfToken hf_…")  # fmt: skip
+        return Problem(
+            "hfToken",
+            f"{repo} is gated and no token is set",
+            f"accept the licence on the page of {repo}, then pulumi config set --secret hfToken hf_…",
+        )
     return Problem(
         "hfToken", f"this token has no access to {repo}", "accept the licence on its page with the token's account"
     )

@@ -44,6 +44,14 @@ class InferenceServer(ComponentResource):
             args.spark,
             ResourceOptions(parent=self, depends_on=list(args.needs)),
             stands_on={f"dgx-spark.stands-on.{node}": id_ for node, id_ in args.stands_on.items()},
+            pid_mode=self._pid_mode(args),
             secret_files=secret,
         )
         self.register_outputs({})
+
+    @staticmethod
+    def _pid_mode(args: InferenceServerArgs) -> Output[str] | None:
+        """Ray's driver finds its raylet by looking through the processes (Ray 2.55, find_node_ids), so it must
+        see those of the Ray container beside it."""
+        beside = args.stands_on.get(args.server.node)
+        return Output.concat("container:", beside) if beside is not None else None

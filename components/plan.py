@@ -230,9 +230,9 @@ def recorded_model(settings: Settings, head: NodeFacts) -> Model | None:
 def pinned_revision(settings: Settings, head: NodeFacts) -> str | None:
     """What to ask the hub for: the commit that this stack runs already, else what the settings say."""
     record = head.records.get("weights")
-    if record and record.model and record.model["repo"] == repository(settings):
-        if record.model["revision"] == settings.weights.revision:
-            return str(record.model["commit"])
+    known = record.model if record and record.model else {}
+    if (known.get("repo"), known.get("revision")) == (repository(settings), settings.weights.revision):
+        return str(known["commit"])
     return settings.weights.revision
 
 

@@ -21,22 +21,33 @@ from typing import Any
 EVERY = 10
 """Seconds between two progress lines while the logs say the same."""
 
-LOST = 3
-"""Seconds left to the other Sparks to say why when one reports an end."""
+LAST_WORDS = 2
+"""Seconds left to the other Sparks to show their logs when one reports an end."""
+
+WIDTH = 200
+"""Characters of a log line that are shown."""
+
+Inbox = queue.Queue[tuple[str, dict[str, Any]]]
+"""(node, one message of watch.py)"""
+
+Tails = dict[tuple[str, str], list[str]]
+"""(node, container) → the last lines of its log."""
 
 
 class Watch:
     """One Spark's reports, as they come."""
 
-    def __init__(self, order: dict[str, Any], inbox: queue.Queue[tuple[str, dict[str, Any]]]) -> None:
+    def __init__(self, order: dict[str, Any], inbox: Inbox) -> None:
         self.node = order["node"]
         self.process = subprocess.Popen(
             order["argv"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
         threading.Thread(target=self._run, args=(json.dumps(order["parcel"]), inbox), daemon=True).start()
 
-    def _run(self, parcel: str, inbox: queue.Queue[tuple[str, dict[str, Any]]]) -> None:
-        assert self.process.stdin and self.process.stdout and self.process.stderr
+    def _run(self, parcel: str, inbox: Inbox) -> None:
+        assert self.process.stdin
+        assert self.process.stdout
+        assert self.process.stderr
         try:
             self.process.stdin.write(parcel)
             self.process.stdin.close()
@@ -58,7 +69,7 @@ def say(began: float, timeout: int, text: str) -> None:
 
 
 def wait(order: dict[str, Any]) -> int:
-    inbox: queue.Queue[tuple[str, dict[str, Any]]] = queue.Queue()
+    inbox: Inbox = queue.Queue()
     watches = [Watch(watch, inbox) for watch in order["watches"]]
     try:
         return follow(inbox, order["timeout"])
@@ -67,58 +78,63 @@ def wait(order: dict[str, Any]) -> int:
             watch.end()
 
 
-def follow(inbox: queue.Queue[tuple[str, dict[str, Any]]], timeout: int) -> int:
+def follow(inbox: Inbox, timeout: int) -> int:
     began = spoke = time.monotonic()
-    newest: dict[tuple[str, str], str] = {}
+    tails: Tails = {}
     while True:
         left = timeout - (time.monotonic() - began)
         if left <= 0:
-            return fail(f"not ready within {timeout} s (serving.startupTimeout)", logs(newest), code=2)
+            return fail(f"not ready within {timeout} s (serving.startupTimeout)", tails, code=2)
         try:
             node, message = inbox.get(timeout=min(left, EVERY))
         except queue.Empty:
-            say(began, timeout, "; ".join(logs(newest)) or "waiting for the first log line")
-            spoke = time.monotonic()
-            continue
+            node, message = "", {}
         if "log" in message:
-            container, line = message["log"]
-            newest[node, container] = line
-            if time.monotonic() - spoke > 2:
-                say(began, timeout, f"{node}: {line[:160]}")
-                spoke = time.monotonic()
+            container, lines = message["log"]
+            tails[node, container] = lines
         elif "health" in message:
             say(began, timeout, "/health answers; asking for a completion")
         elif "ready" in message:
             say(began, timeout, f"the model answers: {message['ready']['text'].strip()!r}")
             return 0
-        elif "wrong" in message:
-            return fail(message["wrong"], logs(newest))
-        elif "lost" in message:
-            return fail(f"{node}: the connection broke: {message['lost']}", logs(newest))
-        elif "ended" in message:
-            container, code, lines = message["ended"]
-            return fail(f"{node}: {container} has ended with exit code {code}", [*others(inbox, newest, node), *lines])
+        elif message:
+            collect(inbox, tails)
+            return fail(reason(node, message), tails)
+        if time.monotonic() - spoke >= EVERY:
+            say(began, timeout, newest(tails))
+            spoke = time.monotonic()
 
 
-def others(inbox: queue.Queue[tuple[str, dict[str, Any]]], newest: dict[tuple[str, str], str], node: str) -> list[str]:
-    """What the other Sparks said last, with whatever is still on its way."""
-    deadline = time.monotonic() + LOST
+def reason(node: str, message: dict[str, Any]) -> str:
+    if "ended" in message:
+        return f"{node}: {message['ended'][0]} {message['ended'][1]}"
+    if "lost" in message:
+        return f"{node}: the connection broke: {message['lost']}"
+    return str(message["wrong"])
+
+
+def collect(inbox: Inbox, tails: Tails) -> None:
+    """What the other Sparks still have to say."""
+    deadline = time.monotonic() + LAST_WORDS
     while (left := deadline - time.monotonic()) > 0:
         try:
-            other, message = inbox.get(timeout=left)
+            node, message = inbox.get(timeout=left)
         except queue.Empty:
-            break
+            return
         if "log" in message:
-            newest[other, message["log"][0]] = message["log"][1]
-    return logs({key: line for key, line in newest.items() if key[0] != node})
+            tails[node, message["log"][0]] = message["log"][1]
 
 
-def logs(newest: dict[tuple[str, str], str]) -> list[str]:
-    return [f"{node} {container}: {line[:160]}" for (node, container), line in sorted(newest.items())]
+def newest(tails: Tails) -> str:
+    """The server's last line: it carries those of all ranks."""
+    lines = [lines[-1] for (_, container), lines in sorted(tails.items()) if lines and container.endswith("-server")]
+    return lines[-1][:WIDTH] if lines else "waiting for the first log line"
 
 
-def fail(reason: str, lines: list[str], code: int = 1) -> int:
-    print("\n".join([*(f"  {line}" for line in lines), reason]), file=sys.stderr, flush=True)
+def fail(reason: str, tails: Tails, code: int = 1) -> int:
+    for (node, container), lines in sorted(tails.items()):
+        print(f"  {node} {container}:", *(f"    {line[:WIDTH]}" for line in lines), sep="\n", file=sys.stderr)
+    print(reason, file=sys.stderr, flush=True)
     return code
 
 

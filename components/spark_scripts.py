@@ -7,30 +7,35 @@ Pulumi's error text show it), and input goes the same way as JSON.
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 FOLDER = Path(__file__).parent / "scripts"
 
-LOADER = (
-    "import io,json,sys,types; job=json.load(sys.stdin); common=types.ModuleType('common'); "
-    "exec(compile(job['common'],'common.py','exec'),common.__dict__); sys.modules['common']=common; "
-    "sys.stdin=io.StringIO(json.dumps(job['input'])); exec(compile(job['script'],job['name'],'exec'))"
-)
+FIRST = "import json,sys;job=json.load(sys.stdin);exec(job['loader'])"
+"""Short, because Pulumi repeats a failing command in its error text."""
+
+LOADER = """
+import io, types
+common = types.ModuleType("common")
+exec(compile(job["common"], "common.py", "exec"), common.__dict__)
+sys.modules["common"] = common
+sys.stdin = io.StringIO(json.dumps(job["input"]))
+exec(compile(job["script"], sys.argv[2], "exec"))
+"""
 """Runs `script` with the module `common` importable and `input` on its standard input."""
 
 
-def command(verb: str, *, limit: int) -> str:
+def command(name: str, verb: str, *, limit: int) -> str:
     """Shell command for the Spark. `limit`: seconds after which it is ended, whatever it does."""
-    return f"timeout {limit} python3 -c {shlex.quote(LOADER)} {verb}"
+    return f'timeout {limit} python3 -c "{FIRST}" {verb} {name}'
 
 
 def parcel(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
     """What goes to the command's standard input, as JSON; `given` may hold Pulumi outputs."""
     return {
-        "name": name,
+        "loader": LOADER,
         "script": (FOLDER / name).read_text(),
         "common": (FOLDER / "common.py").read_text(),
         "input": dict(given),

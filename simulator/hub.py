@@ -131,7 +131,7 @@ class Handler(BaseHTTPRequestHandler):
             if match := re.fullmatch(r"/api/models/([^/]+/[^/]+)(?:/revision/([^/]+))?", path):
                 self._about(*match.groups(), body=body)
             elif match := re.fullmatch(r"/api/models/([^/]+/[^/]+)/tree/([^/]+)/?", path):
-                self._json([self._entry(*match.groups(), name) for name in self._files(match[1])], body=body)
+                self._json([self._entry(match[1], match[2], name) for name in self._files(match[1])], body=body)
             elif match := re.fullmatch(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path):
                 self._file(*match.groups(), body=body)
             elif match := re.fullmatch(r"/simple/([^/]+)/?", path):

@@ -31,8 +31,10 @@ HUB_CLIENT = "huggingface_hub==2.4.0"
 PYTHON_PACKAGES = "usr/lib/python3/dist-packages"
 STANDINS = Path(__file__).resolve().parent / "standins"
 
-PROGRAMS = """bash sh ls cat sleep ps env hostname mkdir rm id grep sed ip head tail timeout tr wc cp ln touch df
-date kill nproc find chmod tini""".split()
+PROGRAMS = (
+    "bash", "cat", "chmod", "cp", "date", "df", "env", "find", "grep", "head", "hostname", "id", "ip", "kill", "ln",
+    "ls", "mkdir", "nproc", "ps", "rm", "sed", "sh", "sleep", "tail", "timeout", "tini", "touch", "tr", "wc",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -9,6 +10,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from simulator import network
@@ -105,10 +107,9 @@ def end(pid_file: Path, *, marker: str) -> None:
 
 
 def _reap(pid: int) -> None:
-    try:
+    # Started by an earlier command, it is not our child.
+    with contextlib.suppress(ChildProcessError):
         os.waitpid(pid, 0)
-    except ChildProcessError:
-        pass  # started by an earlier command: not our child
 
 
 def _alive(pid: int) -> bool:
@@ -158,7 +159,7 @@ def wait_until_up(sparks: Sequence[Spark]) -> None:
     (RUN / "known_hosts").write_text("\n".join([*keys, ""]))
     for spark in sparks:
         try:
-            wait_for(lambda: _answers(spark), f"sshd and dockerd of {spark.name}")
+            wait_for(partial(_answers, spark), f"sshd and dockerd of {spark.name}")
         except SimulatorError as error:
             log = (spark.home / "init.log").read_text()
             raise SimulatorError(f"{error}\n{log}".rstrip()) from None
@@ -210,7 +211,7 @@ def _remove_cgroups(spark: Spark) -> None:
             *sorted((path for path in folder.rglob("*") if path.is_dir()), key=lambda p: -len(p.parts)),
             folder,
         ]:
-            wait_for(lambda: _rmdir(empty), f"{empty} to be free", limit=10)
+            wait_for(partial(_rmdir, empty), f"{empty} to be free", limit=10)
 
 
 def _rmdir(folder: Path) -> bool:

@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from simulator import hub, images, preflight, sparks
-from simulator.layout import GATEWAY, HUB_PORT, ROOT, RUN, Spark
+from simulator.layout import CLAIM, GATEWAY, HUB_PORT, ROOT, RUN, Spark
+from simulator.shell import SimulatorError
 
 HUB = f"http://{GATEWAY}:{HUB_PORT}"
 
@@ -18,11 +19,11 @@ def up(count: int, say: Callable[[str], None]) -> list[Spark]:
     """`count` running Sparks with their images loaded; those that run already are kept."""
     preflight.ensure()
     wanted = [Spark(index) for index in range(1, count + 1)]
-    running = sparks.existing() if sparks.CLAIM.exists() else []
+    running = sparks.existing() if CLAIM.exists() else []
     if running:
         sparks.claim()
         if len(running) < count:
-            raise sparks.SimulatorError(f"{len(running)} Sparks are up already; `./spark demo --down` first")
+            raise SimulatorError(f"{len(running)} Sparks are up already; `./spark demo --down` first")
         return running
     try:
         sparks.claim()

@@ -62,7 +62,7 @@ def attention_heads(config: Mapping[str, object]) -> int | None:
 
 
 def plan(context: Context) -> EnginePlan:
-    settings, identity = context.settings, context.identity
+    settings = context.settings
     image = settings.image.name or IMAGE
     multi = len(settings.nodes) > 1
     ranks = {

@@ -6,6 +6,7 @@ apply   refuses when another stack holds the Spark; makes the cache directory as
 remove  takes away the lease and the directories that `apply` made
 """
 
+import contextlib
 import json
 import os
 import shutil
@@ -56,10 +57,9 @@ def remove(given: dict) -> None:
     shutil.rmtree(stack_directory(given["stack"]), ignore_errors=True)
     os.unlink(LEASE)
     for folder in sorted(held["made"], key=len, reverse=True):
-        try:
+        # It stays where somebody's files are in it.
+        with contextlib.suppress(OSError):
             os.rmdir(folder)
-        except OSError:
-            pass  # somebody's files are in it, or it is gone
 
 
 verb, wanted = job()

@@ -144,7 +144,7 @@ def main() -> None:
         "gid": os.getgid(),
         "memory": memory.get("MemTotal", 0),
         "cache": {"path": cache, "held": held(cache, wanted["repo"]), **space(cache)},
-        "gpus": [dict(zip(("name", "uuid", "driver"), [f.strip() for f in line.split(",")])) for line in gpus],
+        "gpus": [dict(zip(("name", "uuid", "driver"), line.split(", "), strict=True)) for line in gpus],
         "docker": engine,
         "links": addresses(),
         "ibdev2netdev": output("ibdev2netdev"),

@@ -1,20 +1,23 @@
 """Watch this Spark's containers until told to stop; runs on the Spark while an endpoint comes up.
 
-stdin   JSON: containers [name], lines (how many of the log to show when one has ended), and on the head
+stdin   JSON: containers [name], lines (how many of a log to report), and on the head
         also api (base URL on this Spark), model, key (bearer token or ''), record (written when ready)
 stdout  one JSON object per line:
-        {"log": [container, newest line]}  {"ended": [container, exit code, last lines]}
+        {"log": [container, last lines]}  {"ended": [container, how]}
         {"health": true}  {"ready": {"text", "models"}}  {"wrong": text}
 exit    0 when ready or ended; the caller closes the connection of the others
 """
 
 import json
+import re
 import sys
 import time
 import urllib.error
 import urllib.request
 
 from common import Docker, job, write_record
+
+COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 POLL = 1.0
 """Seconds between two looks."""
@@ -35,10 +38,11 @@ def log(name: str, lines: int) -> list:
     while len(raw) >= 8:
         size = int.from_bytes(raw[4:8], "big")
         text, raw = text + raw[8 : 8 + size], raw[8 + size :]
-    return [line for line in text.decode(errors="replace").splitlines() if line.strip()]
+    lines = (COLOUR.sub("", line).rstrip() for line in text.decode(errors="replace").splitlines())
+    return [line for line in lines if line]
 
 
-def get(url: str, key: str, body: dict = None, timeout: float = 5) -> object:
+def get(url: str, key: str, body: dict | None = None, timeout: float = 5) -> object:
     headers = {"Content-Type": "application/json", **({"Authorization": f"Bearer {key}"} if key else {})}
     data = None if body is None else json.dumps(body).encode()
     with urllib.request.urlopen(urllib.request.Request(url, data, headers), timeout=timeout) as answer:
@@ -73,22 +77,34 @@ def try_it(given: dict) -> None:
     emit(ready={"text": text, "models": models})
 
 
+def ended(name: str) -> str:
+    """How a container ended; '' while it runs as it was first started."""
+    found = Docker().get(f"/containers/{name}/json")
+    if found is None:
+        return "does not exist"
+    state = found["State"]
+    if not state["Running"] and not state["Restarting"]:
+        return f"has ended with exit code {state['ExitCode']}"
+    # A Ray worker may restart while it waits for its head; a server that does has failed.
+    if name.endswith("-server") and found["RestartCount"]:
+        return f"has ended and was started again by Docker ({found['RestartCount']} times)"
+    return ""
+
+
 def main() -> None:
     _, given = job()
     said: dict = {}
     asked = False
     while True:
         for name in given["containers"]:
-            state = Docker().get(f"/containers/{name}/json")
-            status = state["State"] if state else {"Running": False, "ExitCode": "?", "Restarting": False}
-            started = state and state["RestartCount"]
-            if not status["Running"] or status["Restarting"] or (name.endswith("-server") and started):
-                emit(ended=[name, status["ExitCode"], log(name, given["lines"]) if state else ["it does not exist"]])
+            how = ended(name)
+            lines = [] if how == "does not exist" else log(name, given["lines"])
+            if lines != said.get(name):
+                said[name] = lines
+                emit(log=[name, lines])
+            if how:
+                emit(ended=[name, how])
                 return
-            newest = log(name, 1)
-            if newest and newest != said.get(name):
-                said[name] = newest
-                emit(log=[name, newest[-1]])
         if "api" in given and not asked and healthy(given):
             emit(health=True)
             try_it(given)

@@ -98,14 +98,13 @@ def held(given: dict) -> int:
 
 def broken(given: dict) -> list:
     """Files that are missing, of another size, or of other content than the hub says."""
-    found = []
-    for file in given["files"]:
-        path = os.path.join(given["path"], file["path"])
-        if not os.path.isfile(path) or os.path.getsize(path) != file["size"]:
-            found.append(file["path"])
-        elif file["sha256"] and sha256(path) != file["sha256"]:
-            found.append(file["path"])
-    return found
+    return [file["path"] for file in given["files"] if not whole(os.path.join(given["path"], file["path"]), file)]
+
+
+def whole(path: str, file: dict) -> bool:
+    if not os.path.isfile(path) or os.path.getsize(path) != file["size"]:
+        return False
+    return not file["sha256"] or sha256(path) == file["sha256"]
 
 
 def sha256(path: str) -> str:

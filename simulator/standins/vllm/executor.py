@@ -44,8 +44,8 @@ class RayCluster:
     def __init__(self, model: str, arguments, log) -> None:
         try:
             import ray
-        except ImportError:
-            raise ImportError("Ray is not installed. Please install Ray to use the ray distributed executor backend.")
+        except ImportError as error:
+            raise ImportError("Ray is not installed. Please install Ray to use the ray executor backend.") from error
         self.ray = ray
         world = arguments.tensor_parallel_size * arguments.pipeline_parallel_size
         log(f"Connecting to existing Ray cluster at address: {os.environ.get('RAY_ADDRESS')}...")

@@ -7,7 +7,7 @@ import time
 import uuid
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-WORDS = "The Spark answers from its simulated GPU with one word after another".split()
+WORDS = ["The", "Spark", "answers", "from", "its", "simulated", "GPU", "with", "one", "word", "after", "another"]
 
 
 class State:

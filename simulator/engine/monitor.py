@@ -1,0 +1,143 @@
+"""The gRPC side: what the Python SDK calls while the program runs (ResourceMonitor and Engine)."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent import futures
+from typing import Any
+
+import grpc
+from google.protobuf import empty_pb2
+from pulumi.runtime.proto import engine_pb2, engine_pb2_grpc, provider_pb2, resource_pb2, resource_pb2_grpc
+
+from simulator.engine.deployment import Deployment, Goal, Refused
+from simulator.engine.providers import Canceled, ProviderError
+from simulator.engine.providers.command import local_run
+from simulator.engine.registry import UnknownType
+from simulator.engine.values import plain, struct_from_wire, struct_to_wire
+
+FEATURES: list[Any] = [0, 1, 2, 3, 5]
+"""secrets, resourceReferences, outputValues, aliasSpecs, deletedWith (resource.proto, MonitorFeature)."""
+
+THREADS = 128
+"""Each call blocks a thread until its step is done: fewer than there are resources would stand still."""
+
+LARGE = 400 * 1024 * 1024
+
+INFO, WARNING, ERROR = 1, 2, 3
+
+
+class Monitor(resource_pb2_grpc.ResourceMonitorServicer):
+    def __init__(self, deployment: Deployment, on_log: Callable[[str, str], None]) -> None:
+        self._deployment, self._on_log = deployment, on_log
+        self.program_done, self.engine_done = threading.Event(), threading.Event()
+
+    def GetDeploymentInfo(self, request: Any, context: grpc.ServicerContext) -> Any:
+        store = self._deployment.store
+        return resource_pb2.DeploymentInfo(
+            project=store.project,
+            stack=store.stack,
+            organization="organization",
+            dryRun=self._deployment.dry_run,
+            parallel=16,
+            supportedFeatures=FEATURES,
+        )
+
+    def RegisterResource(self, request: Any, context: grpc.ServicerContext) -> Any:
+        unsupported = [
+            name for name in ("aliases", "aliasURNs", "importId", "transforms", "replace_with") if _set(request, name)
+        ]
+        if unsupported or request.remote:
+            self._abort(
+                context, f"the hermetic engine does not know {unsupported or 'remote components'} ({request.name})"
+            )
+        goal = Goal(
+            type=request.type,
+            name=request.name,
+            custom=request.custom,
+            parent=request.parent,
+            inputs=struct_from_wire(request.object),
+            provider=request.provider,
+            dependencies=list(request.dependencies),
+            property_dependencies={k: sorted(v.urns) for k, v in request.propertyDependencies.items() if v.urns},
+            delete_before_replace=request.deleteBeforeReplace if request.deleteBeforeReplaceDefined else None,
+            replace_on_changes=list(request.replaceOnChanges),
+            ignore_changes=list(request.ignoreChanges),
+            additional_secret_outputs=list(request.additionalSecretOutputs),
+            protect=request.protect if request.HasField("protect") else False,
+            retain_on_delete=request.retainOnDelete if request.HasField("retainOnDelete") else False,
+            deleted_with=request.deletedWith,
+        )
+        try:
+            made = self._deployment.register(goal)
+        except (ProviderError, UnknownType) as error:
+            self._deployment.failed = True
+            self._deployment.events.failed(f"::::{request.type}::{request.name}", str(error))
+            self._terminate(context)
+        except Refused:
+            self._terminate(context)
+        return resource_pb2.RegisterResourceResponse(urn=made.urn, id=made.id, object=struct_to_wire(made.outputs))
+
+    def RegisterResourceOutputs(self, request: Any, context: grpc.ServicerContext) -> Any:
+        self._deployment.outputs(request.urn, struct_from_wire(request.outputs))
+        return empty_pb2.Empty()
+
+    def Invoke(self, request: Any, context: grpc.ServicerContext) -> Any:
+        if request.tok != "command:local:run":
+            self._abort(context, f"the hermetic engine has no function {request.tok}")
+        arguments = plain(struct_from_wire(request.args))
+        try:
+            returned = local_run(arguments, lambda text: self._on_log("", text))
+        except Canceled:
+            self._terminate(context)
+        except ProviderError as error:
+            return resource_pb2.ResourceInvokeResponse(failures=[provider_pb2.CheckFailure(reason=str(error))])
+        response: Any = resource_pb2.ResourceInvokeResponse
+        # `return` is a keyword, so the field can't be named in the call.
+        return response(**{"return": struct_to_wire(returned)})
+
+    def SignalAndWaitForShutdown(self, request: Any, context: grpc.ServicerContext) -> Any:
+        self.program_done.set()
+        self.engine_done.wait()
+        return empty_pb2.Empty()
+
+    def _abort(self, context: grpc.ServicerContext, reason: str) -> None:
+        self._deployment.failed = True
+        self._deployment.events.failed("", reason)
+        self._terminate(context)
+
+    @staticmethod
+    def _terminate(context: grpc.ServicerContext) -> None:
+        context.abort(grpc.StatusCode.UNAVAILABLE, "resource monitor shut down while waiting on step's done channel")
+
+
+def _set(request: Any, name: str) -> bool:
+    return bool(getattr(request, name, None))
+
+
+class Engine(engine_pb2_grpc.EngineServicer):
+    def __init__(self, on_log: Callable[[int, str, str], None]) -> None:
+        self._on_log = on_log
+
+    def Log(self, request: Any, context: grpc.ServicerContext) -> Any:
+        # The SDK's word for a run that this side has ended; the reason has been shown.
+        if request.severity >= INFO and not request.message.startswith("Resource monitor has terminated"):
+            self._on_log(request.severity, request.urn, request.message)
+        return empty_pb2.Empty()
+
+    def GetRootResource(self, request: Any, context: grpc.ServicerContext) -> Any:
+        return engine_pb2.GetRootResourceResponse()
+
+    def SetRootResource(self, request: Any, context: grpc.ServicerContext) -> Any:
+        return engine_pb2.SetRootResourceResponse()
+
+
+def serve(monitor: Monitor, engine: Engine) -> tuple[grpc.Server, str]:
+    options = [("grpc.max_receive_message_length", LARGE), ("grpc.max_send_message_length", LARGE)]
+    server = grpc.server(futures.ThreadPoolExecutor(THREADS), options=options)
+    resource_pb2_grpc.add_ResourceMonitorServicer_to_server(monitor, server)
+    engine_pb2_grpc.add_EngineServicer_to_server(engine, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    return server, f"127.0.0.1:{port}"

@@ -1,0 +1,169 @@
+"""Preview, up, refresh and destroy of one stack."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from simulator.engine.deployment import Deployment, Refused
+from simulator.engine.display import Display, is_change
+from simulator.engine.monitor import ERROR, Engine, Monitor, serve
+from simulator.engine.project import Project, StackFile, UserError
+from simulator.engine.providers.command import RUNNING
+from simulator.engine.providers.docker_types import DAEMONS
+from simulator.engine.state import Store
+from simulator.layout import ROOT
+
+
+@dataclass(frozen=True)
+class Options:
+    diff: bool = False
+    json: bool = False
+    refresh: bool = False
+    expect_no_changes: bool = False
+
+
+class Operation:
+    def __init__(self, project: Project, stack: str, options: Options, *, dry_run: bool) -> None:
+        self.project, self.stack, self.options, self.dry_run = project, stack, options, dry_run
+        self.display = Display(dry_run=dry_run, diff=options.diff, quiet=options.json)
+        self._process: subprocess.Popen[str] | None = None
+        self._interrupted = False
+        self.deployment: Deployment
+
+    def _open(self) -> None:
+        store = Store(self.project.name, self.stack)
+        file = StackFile(self.project, self.stack)
+        crypter = file.crypter()
+        resources = store.load(crypter)
+        for pending in store.deployment().get("pending_operations") or []:
+            name = pending["urn"].rsplit("::", 1)[1]
+            self.display.diagnostic(2, "", f"an earlier run was interrupted while {pending['type']} {name}")
+        self.deployment = Deployment(
+            store,
+            crypter,
+            resources,
+            self.display,
+            dry_run=self.dry_run,
+            disabled_providers=self.project.disabled_providers,
+        )
+
+    def converge(self) -> int:
+        """Preview or up; the exit code."""
+        values, secrets = StackFile(self.project, self.stack).values()
+        self._open()
+        with self._interruptible(), contextlib.suppress(Refused):
+            if self.options.refresh or self.project.always_refresh:
+                self.deployment.refresh()
+            self._run_program(values, secrets)
+        return self._report()
+
+    def _run_program(self, values: dict[str, str], secrets: list[str]) -> None:
+        monitor = Monitor(self.deployment, self.display.log)
+        server, address = serve(monitor, Engine(self.display.diagnostic))
+        arguments = [address, self.project.name, self.stack, str(self.dry_run).lower()]
+        environment = {
+            **os.environ,
+            "PULUMI_CONFIG": json.dumps(values),
+            "PULUMI_CONFIG_SECRET_KEYS": json.dumps(secrets),
+            "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]),
+            "GRPC_VERBOSITY": "NONE",
+        }
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "simulator.engine.host", *arguments],
+            cwd=self.project.folder,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        ended = threading.Thread(target=self._drain, args=(monitor,), daemon=True)
+        ended.start()
+        monitor.program_done.wait()
+        try:
+            if self._process.poll() is None and not self._interrupted:
+                self.deployment.finish()
+        finally:
+            monitor.engine_done.set()
+            ended.join()
+            server.stop(0).wait()
+        if self._process.returncode and not self.display.problems and not self._interrupted:
+            self.deployment.failed = True
+
+    def _drain(self, monitor: Monitor) -> None:
+        """The program's own output; its end is the end even where it never said that it is done."""
+        assert self._process
+        out, error = self._process.communicate()
+        failed = bool(self._process.returncode)
+        told = (
+            self.deployment.failed
+            or bool(self.display.problems)
+            or any(d["severity"] == "error" for d in self.display.diagnostics)
+        )
+        if out.strip():
+            self.display.log("", out.strip())
+        if failed and not told and not self._interrupted:
+            self.display.diagnostic(ERROR, "", error.strip() or f"program exited with {self._process.returncode}")
+        if failed:
+            self.deployment.failed = True
+        monitor.program_done.set()
+
+    def destroy(self) -> int:
+        self._open()
+        with self._interruptible(), contextlib.suppress(Refused):
+            if self.options.refresh or self.project.always_refresh:
+                self.deployment.refresh()
+            self.deployment.finish()
+        if not self.deployment.failed and not self._interrupted and not self.dry_run:
+            self.display.log("", "The resources in the stack have been deleted.")
+        return self._report()
+
+    def refresh(self) -> int:
+        self._open()
+        with self._interruptible(), contextlib.suppress(Refused):
+            self.deployment.refresh()
+        return self._report()
+
+    @contextlib.contextmanager
+    def _interruptible(self) -> Iterator[None]:
+        """First Ctrl-C: end what runs and keep a state from which the next run goes on."""
+
+        def interrupt(*_: object) -> None:
+            self._interrupted = True
+            self.display.failed("", "update canceled")
+            self.deployment.canceled = True
+            RUNNING.cancel()
+            if self._process and self._process.poll() is None:
+                self._process.terminate()
+
+        earlier = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in earlier.items():
+                signal.signal(number, handler)
+            DAEMONS.close()
+
+    def _report(self) -> int:
+        failed = self.deployment.failed or self._interrupted
+        changes = [step for step in self.display.steps if is_change(step)]
+        outputs_changed = self.deployment.stack_outputs != self.deployment.old_stack_outputs
+        if self.options.json:
+            print(self.display.as_json())
+        elif not failed:
+            self.display.outputs(self.deployment.old_stack_outputs, self.deployment.stack_outputs)
+        self.display.diagnostics_summary()
+        self.display.summary()
+        if failed:
+            return 255 if self._interrupted else 1
+        if self.options.expect_no_changes and (changes or outputs_changed):
+            raise UserError("no changes were expected but changes were proposed")
+        return 0

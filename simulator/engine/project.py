@@ -1,0 +1,232 @@
+"""Pulumi.yaml and Pulumi.<stack>.yaml: what `pulumi config` reads and writes, and what the program gets."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from simulator.engine.crypter import Crypter, WrongPassphrase
+
+TYPES: dict[str, tuple[type, ...]] = {
+    "string": (str,),
+    "integer": (int,),
+    "boolean": (bool,),
+    "array": (list,),
+    "object": (dict,),
+}
+
+
+class UserError(Exception):
+    """Shown as `error: …` without a traceback."""
+
+
+def passphrase() -> str:
+    if "PULUMI_CONFIG_PASSPHRASE" in os.environ:
+        return os.environ["PULUMI_CONFIG_PASSPHRASE"]
+    if "PULUMI_CONFIG_PASSPHRASE_FILE" in os.environ:
+        return Path(os.environ["PULUMI_CONFIG_PASSPHRASE_FILE"]).read_text().strip()
+    raise UserError(
+        "passphrase must be set with PULUMI_CONFIG_PASSPHRASE or PULUMI_CONFIG_PASSPHRASE_FILE environment variables"
+    )
+
+
+@dataclass
+class Project:
+    folder: Path
+
+    @cached_property
+    def document(self) -> dict[str, Any]:
+        path = self.folder / "Pulumi.yaml"
+        if not path.exists():
+            raise UserError(f"no Pulumi.yaml project file found in {self.folder}")
+        found: dict[str, Any] = yaml.safe_load(path.read_text())
+        return found
+
+    @property
+    def name(self) -> str:
+        return str(self.document["name"])
+
+    @property
+    def always_refresh(self) -> bool:
+        return (self.document.get("options") or {}).get("refresh") == "always"
+
+    @property
+    def disabled_providers(self) -> list[str]:
+        declared = (self.document.get("config") or {}).get("pulumi:disable-default-providers") or {}
+        return list(declared.get("value", []))
+
+    def schema(self) -> dict[str, dict[str, Any]]:
+        """Full key → declaration, for the keys of this project."""
+        declared = self.document.get("config") or {}
+        return {self.key(key): spec for key, spec in declared.items() if not key.startswith("pulumi:")}
+
+    def key(self, key: str) -> str:
+        return key if ":" in key else f"{self.name}:{key}"
+
+
+class StackFile:
+    """Pulumi.<stack>.yaml. Writing keeps what it does not know; comments are lost, as with the Pulumi CLI."""
+
+    def __init__(self, project: Project, stack: str) -> None:
+        self.project, self.stack = project, stack
+        self.path = project.folder / f"Pulumi.{stack}.yaml"
+        text = self.path.read_text() if self.path.exists() else ""
+        try:
+            self.document: dict[str, Any] = yaml.safe_load(text) or {}
+        except yaml.YAMLError as error:
+            raise UserError(f"{self.path.name} is no valid YAML: {error}") from None
+
+    def save(self) -> None:
+        self.path.write_text(yaml.safe_dump(self.document, sort_keys=False, width=1000, allow_unicode=True))
+
+    @property
+    def config(self) -> dict[str, Any]:
+        return self.document.setdefault("config", {}) or {}
+
+    def crypter(self, *, create: bool = True) -> Crypter:
+        salt = self.document.get("encryptionsalt")
+        if salt:
+            try:
+                return Crypter.open(passphrase(), salt)
+            except WrongPassphrase as error:
+                raise UserError(str(error)) from None
+        if not create:
+            raise UserError(f"stack {self.stack} has no encryption salt")
+        crypter = Crypter.create(passphrase())
+        self.document["encryptionsalt"] = crypter.state
+        self.save()
+        return crypter
+
+    def set(self, key: str, value: str, *, secret: bool, path: bool) -> None:
+        config = self.document.setdefault("config", {})
+        stored: Any = {"secure": self.crypter().encrypt(value)} if secret else _typed(value) if path else value
+        if not path:
+            config[self.project.key(key)] = stored
+        else:
+            top, *rest = parse_path(key)
+            _put(config, [self.project.key(str(top)), *rest], stored)
+        self.save()
+
+    def remove(self, key: str, *, path: bool) -> None:
+        config = self.document.setdefault("config", {})
+        words = parse_path(key) if path else [key]
+        spot: Any = config
+        steps: list[Any] = [self.project.key(str(words[0])), *words[1:]]
+        for step in steps[:-1]:
+            spot = spot[step]
+        if isinstance(spot, dict):
+            spot.pop(steps[-1], None)
+        elif isinstance(spot, list) and steps[-1] < len(spot):
+            del spot[steps[-1]]
+        self.save()
+
+    def values(self) -> tuple[dict[str, str], list[str]]:
+        """What the program gets: key → text (JSON for lists and objects), and which keys are secret.
+
+        Raises UserError for missing keys and wrong types, as the CLI does before it starts the program.
+        """
+        merged = {self.project.key(key): value for key, value in self.config.items()}
+        problems, missing = [], []
+        for key, spec in self.project.schema().items():
+            if key not in merged:
+                if "default" not in spec:
+                    missing.append(key)
+                    continue
+                merged[key] = spec["default"]
+            elif "type" in spec and not _fits(merged[key], spec):
+                problems.append(f"Stack '{self.stack}' with configuration key '{key}' must be of type '{spec['type']}'")
+        if missing:
+            names = ", ".join(f"'{key.split(':')[1]}'" for key in missing)
+            problems.append(f"Stack '{self.stack}' is missing configuration value {names}")
+        if problems:
+            raise UserError("\n".join(problems))
+        secrets = [key for key, value in merged.items() if _is_secure(value)]
+        secrets += [key for key, spec in self.project.schema().items() if spec.get("secret") and key not in secrets]
+        return {key: _text(self._open(value)) for key, value in merged.items()}, secrets
+
+    def _open(self, value: Any) -> Any:
+        """Decrypted at any depth."""
+        if isinstance(value, dict):
+            if set(value) == {"secure"}:
+                return self.crypter(create=False).decrypt(value["secure"])
+            return {key: self._open(item) for key, item in value.items()}
+        return [self._open(item) for item in value] if isinstance(value, list) else value
+
+
+def _fits(value: Any, spec: dict[str, Any]) -> bool:
+    if isinstance(value, dict) and set(value) == {"secure"}:
+        return True
+    expected = TYPES[spec["type"]]
+    if isinstance(value, str) and spec["type"] in ("array", "object"):
+        return False
+    if isinstance(value, bool) and bool not in expected:
+        return False
+    # Scalars may be written as another scalar whose text has the right form, as `pulumi config set` does.
+    if spec["type"] == "integer" and isinstance(value, str):
+        return bool(re.fullmatch(r"-?\d+", value))
+    if spec["type"] == "boolean" and isinstance(value, str):
+        return value in ("true", "false")
+    if spec["type"] == "string" and isinstance(value, (int, float)):
+        return True
+    return isinstance(value, expected)
+
+
+def _is_secure(value: Any) -> bool:
+    if isinstance(value, dict):
+        return set(value) == {"secure"} or any(_is_secure(item) for item in value.values())
+    return isinstance(value, list) and any(_is_secure(item) for item in value)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    return json.dumps(value) if not isinstance(value, bool) else str(value).lower()
+
+
+def parse_path(path: str) -> list[str | int]:
+    """`nodes[1].fabric.gidIndex` → ["nodes", 1, "fabric", "gidIndex"]; a name may be quoted as ["a.b"]."""
+    words: list[str | int] = []
+    rest = path
+    while rest:
+        match = re.match(r'\.?([^.\["]+)|\[(\d+)\]|\["([^"]*)"\]', rest)
+        if not match:
+            raise UserError(f"invalid configuration key path: {path}")
+        words.append(int(match[2]) if match[2] is not None else match[3] if match[3] is not None else match[1])
+        rest = rest[match.end() :]
+    return words
+
+
+def _typed(value: str) -> Any:
+    """`--path` values are booleans and integers where they look like it (sdk/go/common/resource/config/map.go)."""
+    if value in ("true", "false"):
+        return value == "true"
+    return int(value) if re.fullmatch(r"0|[1-9]\d*|-[1-9]\d*", value) else value
+
+
+def _put(spot: Any, steps: list[Any], value: Any) -> None:
+    for step, following in pairwise(steps):
+        missing: Any = [] if isinstance(following, int) else {}
+        if isinstance(spot, list):
+            if step == len(spot):
+                spot.append(missing)
+            elif step > len(spot):
+                raise UserError(f"array index {step} is out of range")
+            spot = spot[step]
+        else:
+            if spot.get(step) is None:
+                spot[step] = missing
+            spot = spot[step]
+    if isinstance(spot, list):
+        if steps[-1] > len(spot):
+            raise UserError(f"array index {steps[-1]} is out of range")
+        spot[steps[-1] : steps[-1] + 1] = [value]
+    else:
+        spot[steps[-1]] = value

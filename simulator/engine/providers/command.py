@@ -1,0 +1,189 @@
+"""command:local:Command, command:remote:Command and the invoke command:local:run, as pulumi-command 1.2 has them.
+
+Remote commands go over OpenSSH, one connection each, as the real provider opens one each.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import tempfile
+import threading
+import uuid
+from collections.abc import Iterator
+from typing import IO, Any
+
+from simulator.engine.providers import Canceled, Diff, Log, Old, ProviderError, differing
+from simulator.engine.values import Properties
+
+
+class Running:
+    """Processes under way, so that an interrupt can end them."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._processes: set[subprocess.Popen[str]] = set()
+        self.canceled = False
+
+    def add(self, process: subprocess.Popen[str]) -> None:
+        with self._lock:
+            self._processes.add(process)
+            if self.canceled:
+                self._end(process)
+
+    def remove(self, process: subprocess.Popen[str]) -> None:
+        with self._lock:
+            self._processes.discard(process)
+
+    def cancel(self) -> None:
+        with self._lock:
+            self.canceled = True
+            for process in self._processes:
+                self._end(process)
+
+    @staticmethod
+    def _end(process: subprocess.Popen[str]) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
+
+
+RUNNING = Running()
+
+
+def execute(
+    argv: list[str], shown: str, inputs: Properties, log: Log, environment: dict[str, str] | None = None
+) -> dict[str, str]:
+    """Run it; stdout and stderr less one trailing newline. Raises ProviderError on a non-zero exit."""
+    logging = inputs.get("logging", "stdoutAndStderr")
+    process = subprocess.Popen(
+        argv,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=inputs.get("dir"),
+        env={**os.environ, **(environment or {})},
+        start_new_session=True,
+    )
+    RUNNING.add(process)
+    collected: dict[str, list[str]] = {"stdout": [], "stderr": []}
+    order: list[str] = []
+
+    def drain(name: str, stream: IO[str]) -> None:
+        for line in stream:
+            collected[name].append(line)
+            order.append(line)
+            if name in logging.lower():
+                log(line.rstrip("\n"))
+
+    assert process.stdin
+    assert process.stdout
+    assert process.stderr
+    readers = [
+        threading.Thread(target=drain, args=("stdout", process.stdout)),
+        threading.Thread(target=drain, args=("stderr", process.stderr)),
+    ]
+    for reader in readers:
+        reader.start()
+    with contextlib.suppress(BrokenPipeError):
+        process.stdin.write(inputs.get("stdin") or "")
+        process.stdin.close()
+    code = process.wait()
+    for reader in readers:
+        reader.join()
+    RUNNING.remove(process)
+    if RUNNING.canceled:
+        raise Canceled("canceled")
+    if code:
+        raise ProviderError(f'Process exited with status {code}: running "{shown}":\n{"".join(order)}'.rstrip())
+    return {name: "".join(lines).removesuffix("\n") for name, lines in collected.items()}
+
+
+class Command:
+    """What local and remote commands share: run again on any change, replaced on new triggers."""
+
+    computed = ("stdout", "stderr")
+    secret_inputs: tuple[str, ...] = ()
+
+    def check(self, inputs: Properties) -> Properties:
+        return {"addPreviousOutputInEnv": True, **inputs}
+
+    def diff(self, old: Old, new: Properties) -> Diff:
+        changed = differing(old.inputs, new)
+        triggers = {"triggers"} & changed
+        return Diff(updates=frozenset(changed - triggers), replaces=frozenset(triggers))
+
+    def create(self, new: Properties, config: Properties, log: Log) -> tuple[str, Properties]:
+        ran = self.run(new["create"], new, log) if new.get("create") else {"stdout": "", "stderr": ""}
+        return f"{self.prefix}{uuid.uuid4().hex[:8]}", {**new, **ran}
+
+    def update(self, old: Old, new: Properties, config: Properties, log: Log) -> Properties:
+        text = new.get("update") or new.get("create")
+        return {**new, **(self.run(text, new, log) if text else {})}
+
+    def read(self, old: Old, config: Properties) -> Properties | None:
+        return old.outputs  # a command can't be looked at: no drift is ever seen
+
+    def delete(self, old: Old, config: Properties, log: Log) -> None:
+        if old.inputs.get("delete"):
+            self.run(old.inputs["delete"], old.inputs, log)
+
+    prefix = ""
+
+    def run(self, text: str, inputs: Properties, log: Log) -> dict[str, str]:
+        raise NotImplementedError
+
+
+class LocalCommand(Command):
+    def run(self, text: str, inputs: Properties, log: Log) -> dict[str, str]:
+        interpreter = inputs.get("interpreter") or ["/bin/sh", "-c"]
+        return execute([*interpreter, text], text, inputs, log, inputs.get("environment"))
+
+
+class RemoteCommand(Command):
+    def check(self, inputs: Properties) -> Properties:
+        defaults = {"user": "root", "port": 22, "dialErrorLimit": 10, "perDialTimeout": 15}
+        connection = inputs["connection"]
+        filled = {**defaults, **connection} if isinstance(connection, dict) else connection
+        return {**super().check(inputs), "connection": filled}
+
+    def run(self, text: str, inputs: Properties, log: Log) -> dict[str, str]:
+        if inputs.get("environment"):
+            raise ProviderError("ssh: setenv failed: the Sparks' sshd accepts no variables (AcceptEnv)")
+        with ssh(inputs["connection"]) as argv:
+            return execute([*argv, text], text, inputs, log)
+
+
+@contextlib.contextmanager
+def ssh(connection: dict[str, Any]) -> Iterator[list[str]]:
+    """OpenSSH's words for a `connection`, with its private key in a file for as long as it is needed."""
+    host = connection["host"]
+    options = {
+        "BatchMode": "yes",
+        "ConnectTimeout": str(connection["perDialTimeout"]),
+        "ConnectionAttempts": str(max(1, connection["dialErrorLimit"])),
+        "LogLevel": "ERROR",
+        "UserKnownHostsFile": "/dev/null",
+        "GlobalKnownHostsFile": "/dev/null",
+        "StrictHostKeyChecking": "no",
+    }
+    if connection.get("hostKey"):
+        known = f"/bin/echo {host} {connection['hostKey']}"
+        options |= {"StrictHostKeyChecking": "yes", "HostKeyAlias": host, "KnownHostsCommand": known}
+    with tempfile.TemporaryDirectory() as folder:
+        if connection.get("privateKey"):
+            key = os.path.join(folder, "key")
+            with open(os.open(key, os.O_WRONLY | os.O_CREAT, 0o600), "w") as stream:
+                stream.write(connection["privateKey"])
+            options |= {"IdentityFile": key, "IdentitiesOnly": "yes", "IdentityAgent": "none"}
+        words = [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
+        yield ["ssh", "-F", "none", *words, "-p", str(connection["port"]), f"{connection['user']}@{host}"]
+
+
+def local_run(arguments: Properties, log: Log) -> Properties:
+    """The invoke command:local:run, which really runs, also at preview."""
+    interpreter = arguments.get("interpreter") or ["/bin/sh", "-c"]
+    text = arguments["command"]
+    return {**arguments, **execute([*interpreter, text], text, arguments, log, arguments.get("environment"))}

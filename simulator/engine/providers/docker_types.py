@@ -1,0 +1,308 @@
+"""docker:index RemoteImage, Container and Volume, as pulumi-docker 5.2 (the bridged kreuzwerker provider) has them.
+
+The daemon is reached through one forwarded socket per Spark; the real provider spawns `ssh … docker system
+dial-stdio` for each HTTP connection, with the same user, key and options.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import io
+import os
+import subprocess
+import tarfile
+import tempfile
+import threading
+import time
+from typing import Any
+from urllib.parse import urlsplit
+
+import docker
+from docker.errors import APIError, ImageNotFound, NotFound
+
+from simulator.engine.providers import Diff, InitFailed, Log, Old, ProviderError, differing
+from simulator.engine.values import Properties
+
+CONNECT_LIMIT = 15
+"""Seconds for the forwarded socket to appear."""
+
+
+class Daemons:
+    """Connections to Docker daemons, opened on first use and closed at the end of the run."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._open: dict[str, tuple[docker.APIClient, subprocess.Popen[bytes]]] = {}
+        self._folder = tempfile.TemporaryDirectory(prefix="docker-")
+
+    def client(self, config: Properties) -> Any:
+        host = config["host"]
+        with self._lock:
+            if host not in self._open:
+                self._open[host] = self._connect(host, config.get("sshOpts") or [], len(self._open))
+            return self._open[host][0]
+
+    def _connect(self, host: str, options: list[str], number: int) -> tuple[docker.APIClient, subprocess.Popen[bytes]]:
+        url = urlsplit(host)
+        if url.scheme != "ssh":
+            raise ProviderError(f"this engine reaches Docker by ssh:// only, not {host}")
+        path = os.path.join(self._folder.name, f"{number}.sock")
+        target = f"{url.username}@{url.hostname}" if url.username else str(url.hostname)
+        forward = ["-N", "-o", "ExitOnForwardFailure=yes", "-L", f"{path}:/var/run/docker.sock"]
+        process = subprocess.Popen(
+            ["ssh", *options, *forward, "-p", str(url.port or 22), target],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
+        deadline = time.monotonic() + CONNECT_LIMIT
+        while not os.path.exists(path):
+            if process.poll() is not None or time.monotonic() > deadline:
+                process.kill()
+                assert process.stderr
+                said = process.stderr.read().decode().strip()
+                raise ProviderError(f"error during connect: {host}: {said or 'no answer'}")
+            time.sleep(0.02)
+        return docker.APIClient(base_url=f"unix://{path}", version="auto", timeout=600), process
+
+    def close(self) -> None:
+        for client, process in self._open.values():
+            client.close()
+            process.terminate()
+            process.wait()
+        self._open.clear()
+        self._folder.cleanup()
+
+
+DAEMONS = Daemons()
+
+
+def explained(error: APIError) -> str:
+    return str(error.explanation or error)
+
+
+class RemoteImage:
+    computed = ("imageId", "repoDigest")
+
+    def check(self, inputs: Properties) -> Properties:
+        return dict(inputs)
+
+    def diff(self, old: Old, new: Properties) -> Diff:
+        changed = differing(old.inputs, new)
+        replaces = changed & {"name", "platform", "pullTriggers", "triggers", "build"}
+        return Diff(updates=frozenset(changed - replaces), replaces=frozenset(replaces))
+
+    def create(self, new: Properties, config: Properties, log: Log) -> tuple[str, Properties]:
+        client, name = DAEMONS.client(config), new["name"]
+        try:
+            found = client.inspect_image(name)
+        except ImageNotFound:
+            try:
+                repository, _, tag = name.rpartition(":") if ":" in name.rsplit("/", 1)[-1] else (name, "", "latest")
+                for event in client.pull(repository, tag=tag, stream=True, decode=True):
+                    if "error" in event:
+                        raise ProviderError(f"unable to pull image {name}: {event['error']}")
+                found = client.inspect_image(name)
+            except APIError as error:
+                raise ProviderError(f"unable to pull image {name}: {explained(error)}") from None
+        return found["Id"] + name, self._outputs(new, found)
+
+    @staticmethod
+    def _outputs(inputs: Properties, found: dict[str, Any]) -> Properties:
+        digests = found.get("RepoDigests") or [""]
+        return {**inputs, "imageId": found["Id"], "repoDigest": digests[0]}
+
+    def update(self, old: Old, new: Properties, config: Properties, log: Log) -> Properties:
+        return {**old.outputs, **new}
+
+    def read(self, old: Old, config: Properties) -> Properties | None:
+        try:
+            found = DAEMONS.client(config).inspect_image(old.inputs["name"])
+        except ImageNotFound:
+            return None
+        return self._outputs(old.inputs, found)
+
+    def delete(self, old: Old, config: Properties, log: Log) -> None:
+        if not old.inputs.get("keepLocally"):
+            DAEMONS.client(config).remove_image(old.inputs["name"], force=bool(old.inputs.get("forceRemove")))
+
+
+class Volume:
+    computed = ("mountpoint",)
+
+    def check(self, inputs: Properties) -> Properties:
+        if "name" not in inputs:
+            raise ProviderError("this engine wants an explicit name of a docker.Volume")
+        return dict(inputs)
+
+    def diff(self, old: Old, new: Properties) -> Diff:
+        # An explicit name can't exist twice.
+        return Diff(replaces=frozenset(differing(old.inputs, new)), delete_before_replace=True)
+
+    def create(self, new: Properties, config: Properties, log: Log) -> tuple[str, Properties]:
+        made = DAEMONS.client(config).create_volume(name=new["name"], labels=pairs(new.get("labels"), "label"))
+        return new["name"], {**new, "mountpoint": made["Mountpoint"]}
+
+    def update(self, old: Old, new: Properties, config: Properties, log: Log) -> Properties:
+        return {**old.outputs, **new}
+
+    def read(self, old: Old, config: Properties) -> Properties | None:
+        try:
+            return {**old.outputs, "mountpoint": DAEMONS.client(config).inspect_volume(old.id)["Mountpoint"]}
+        except NotFound:
+            return None
+
+    def delete(self, old: Old, config: Properties, log: Log) -> None:
+        with contextlib.suppress(NotFound):
+            DAEMONS.client(config).remove_volume(old.id)
+
+
+IN_PLACE = {"restart", "maxRetryCount", "memory", "memorySwap", "cpuShares", "cpuSet", "mustRun"}
+"""Changed by Docker's own update, or by starting the container."""
+
+SILENT = {"healthcheck", "init", "tmpfs", "destroyGraceSeconds", "removeVolumes", "wait", "waitTimeout", "start"}
+"""Shown as an update that makes no call to Docker (measured, pulumi-docker 5.2)."""
+
+
+class Container:
+    computed = ("containerLogs", "exitCode", "networkDatas")
+
+    def check(self, inputs: Properties) -> Properties:
+        if "name" not in inputs:
+            raise ProviderError("this engine wants an explicit name of a docker.Container")
+        return {"mustRun": True, **inputs}
+
+    def diff(self, old: Old, new: Properties) -> Diff:
+        changed = {
+            key for key in differing(old.inputs, new) if unordered(old.inputs.get(key)) != unordered(new.get(key))
+        }
+        # Read back: somebody stopped it.
+        if new.get("mustRun") and old.outputs.get("mustRun") is False:
+            changed.add("mustRun")
+        replaces = changed - IN_PLACE - SILENT
+        if old.init_errors:
+            replaces |= {"mustRun"}
+        return Diff(frozenset(changed - replaces), frozenset(replaces), delete_before_replace=True)
+
+    def create(self, new: Properties, config: Properties, log: Log) -> tuple[str, Properties]:
+        client = DAEMONS.client(config)
+        try:
+            made = client.create_container_from_config(body(new), new["name"])
+        except APIError as error:
+            raise ProviderError(f"Unable to create container: {explained(error)}") from None
+        id_: str = made["Id"]
+        try:
+            for upload in new.get("uploads") or []:
+                client.put_archive(id_, "/", archive(upload))
+            client.start(id_)
+        except APIError as error:
+            raise InitFailed(id_, dict(new), f"Unable to start container: {explained(error)}") from None
+        return id_, {**new, "exitCode": 0}
+
+    def update(self, old: Old, new: Properties, config: Properties, log: Log) -> Properties:
+        client = DAEMONS.client(config)
+        if old.outputs.get("mustRun") is False and new.get("mustRun"):
+            client.start(old.id)
+        if {"restart", "maxRetryCount"} & differing(old.inputs, new):
+            client.update_container(old.id, restart_policy=restart_policy(new))
+        return {**old.outputs, **new}
+
+    def read(self, old: Old, config: Properties) -> Properties | None:
+        try:
+            found = DAEMONS.client(config).inspect_container(old.id)
+        except NotFound:
+            return None
+        return {**old.outputs, "mustRun": bool(found["State"]["Running"])}
+
+    def delete(self, old: Old, config: Properties, log: Log) -> None:
+        client = DAEMONS.client(config)
+        with contextlib.suppress(NotFound):
+            client.stop(old.id, timeout=int(old.inputs.get("destroyGraceSeconds") or 0))
+            client.remove_container(old.id, v=old.inputs.get("removeVolumes", True), force=True)
+
+
+def unordered(value: Any) -> Any:
+    """Environment, labels, ulimits and the like are sets to Docker."""
+    if isinstance(value, list) and all(isinstance(item, (str, dict)) for item in value):
+        return sorted(value, key=repr)
+    return value
+
+
+def pairs(items: list[dict[str, str]] | None, key: str) -> dict[str, str]:
+    return {item[key]: item["value"] for item in items or []}
+
+
+def restart_policy(inputs: Properties) -> Any:
+    return {"Name": inputs.get("restart", "no"), "MaximumRetryCount": int(inputs.get("maxRetryCount") or 0)}
+
+
+KNOWN = {
+    "name", "image", "command", "entrypoints", "envs", "networkMode", "ipcMode", "pidMode", "gpus", "init",
+    "privileged",
+    "shmSize", "ulimits", "capabilities", "devices", "volumes", "uploads", "labels", "restart", "maxRetryCount",
+    "destroyGraceSeconds", "mustRun", "removeVolumes", "user", "hostname", "workingDir", "groupAdds",
+}  # fmt: skip
+
+
+def body(inputs: Properties) -> dict[str, Any]:
+    """The Docker API's body for /containers/create."""
+    unknown = set(inputs) - KNOWN
+    if unknown:
+        raise ProviderError(f"this engine does not know docker.Container's {', '.join(sorted(unknown))}")
+    host: dict[str, Any] = {
+        "RestartPolicy": restart_policy(inputs),
+        "NetworkMode": inputs.get("networkMode", "bridge"),
+        "IpcMode": inputs.get("ipcMode", "private"),
+        "PidMode": inputs.get("pidMode", ""),
+        "Privileged": bool(inputs.get("privileged")),
+        "Init": bool(inputs.get("init")),
+        "CapAdd": (inputs.get("capabilities") or {}).get("adds"),
+        "CapDrop": (inputs.get("capabilities") or {}).get("drops"),
+        "GroupAdd": inputs.get("groupAdds"),
+        "Ulimits": [{"Name": u["name"], "Soft": u["soft"], "Hard": u["hard"]} for u in inputs.get("ulimits") or []],
+        "Binds": [bind(volume) for volume in inputs.get("volumes") or []],
+        "Devices": [
+            {
+                "PathOnHost": device["hostPath"],
+                "PathInContainer": device.get("containerPath") or device["hostPath"],
+                "CgroupPermissions": device.get("permissions") or "rwm",
+            }
+            for device in inputs.get("devices") or []
+        ],
+    }
+    if inputs.get("shmSize"):
+        host["ShmSize"] = int(inputs["shmSize"]) << 20
+    if inputs.get("gpus"):
+        if inputs["gpus"] != "all":
+            raise ProviderError("this engine knows gpus=all only")
+        host["DeviceRequests"] = [{"Driver": "", "Count": -1, "Capabilities": [["gpu"]]}]
+    return {
+        "Image": inputs["image"],
+        "Cmd": inputs.get("command"),
+        "Entrypoint": inputs.get("entrypoints"),
+        "Env": inputs.get("envs"),
+        "Labels": pairs(inputs.get("labels"), "label"),
+        "User": inputs.get("user", ""),
+        "Hostname": inputs.get("hostname", ""),
+        "WorkingDir": inputs.get("workingDir", ""),
+        "HostConfig": host,
+    }
+
+
+def bind(volume: dict[str, Any]) -> str:
+    source = volume.get("hostPath") or volume["volumeName"]
+    return f"{source}:{volume['containerPath']}" + (":ro" if volume.get("readOnly") else "")
+
+
+def archive(upload: dict[str, Any]) -> bytes:
+    """A tar with one file and the directories above it."""
+    content = base64.b64decode(upload["contentBase64"]) if upload.get("contentBase64") else upload["content"].encode()
+    path = upload["file"].lstrip("/")
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        info = tarfile.TarInfo(path)
+        info.size, info.mode = len(content), 0o744 if upload.get("executable") else 0o644
+        tar.addfile(info, io.BytesIO(content))
+    return buffer.getvalue()
