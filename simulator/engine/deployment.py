@@ -7,7 +7,9 @@ dependency order after the program has ended well, and none when anything failed
 
 from __future__ import annotations
 
+import json
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
@@ -104,8 +106,8 @@ class Deployment:
         """Replaced in this or an earlier run; deleted at the end."""
 
         self._after: dict[str, Resource] = {}
-        self._gone: set[str] = set()
-        """URNs of `_before` that were deleted before their replacement."""
+        self._cascaded: set[str] = set()
+        """URNs deleted in this run because something they depend on is deleted before its replacement."""
 
         self._lock = threading.RLock()
         self._defaults = threading.Lock()
@@ -126,7 +128,7 @@ class Deployment:
         with self._lock:
             if urn in self._after:
                 self._fail(urn, f"Duplicate resource URN '{urn}'; try giving it a unique name")
-            old = self._before.get(urn) if urn not in self._gone else None
+            old = self._before.get(urn)
         if not goal.custom:
             return self._component(urn, goal, old)
         if goal.type.startswith("pulumi:providers:"):
@@ -180,8 +182,13 @@ class Deployment:
                 goal.inputs.pop(name.split(".")[0], None)
                 if name.split(".")[0] in old.inputs:
                     goal.inputs[name.split(".")[0]] = old.inputs[name.split(".")[0]]
-        if old is None or old.pending_replacement:
-            return self._create(urn, goal, impl, "create" if old is None else "create-replacement")
+        if old is None:
+            return self._create(urn, goal, impl, "create")
+        if old.pending_replacement:
+            if urn in self._cascaded:
+                keys = self._diff(old, goal).changed
+                self.events.step(Step("replace", urn, goal.type, tuple(sorted(keys)), old=old.inputs, new=goal.inputs))
+            return self._create(urn, goal, impl, "create-replacement")
         diff = self._diff(old, goal)
         if old.provider.rsplit("::", 1)[0] != goal.provider.rsplit("::", 1)[0]:
             diff = Diff(diff.updates, diff.replaces | {"provider"}, diff.delete_before_replace)
@@ -251,7 +258,9 @@ class Deployment:
         keys, why = tuple(sorted(diff.changed)), tuple(sorted(diff.replaces))
         replacing = Step("replace", urn, goal.type, keys, why, old=old.inputs, new=goal.inputs)
         if diff.delete_before_replace:
-            for doomed in [*self._cascade(old), old]:
+            cascade = self._cascade(old)
+            self._cascaded.update(doomed.urn for doomed in cascade)
+            for doomed in [*cascade, old]:
                 self._delete_for_replacement(doomed)
             self.events.step(replacing)
             return self._create(urn, goal, impl, "create-replacement", diff)
@@ -270,7 +279,7 @@ class Deployment:
         """
         doomed: dict[str, Resource] = {root.urn: root}
         with self._lock:
-            candidates = [self._before[u] for u in self._order if u in self._before and u not in self._gone]
+            candidates = [self._before[u] for u in self._order if u in self._before]
             handled = set(self._after)
         for candidate in candidates:
             if candidate.urn in doomed or candidate.urn in handled or not candidate.custom or candidate.is_provider:
@@ -431,8 +440,6 @@ class Deployment:
         self.events.step(step)
         if self.dry_run or step.op == "same":
             return
-        import time
-
         began = time.monotonic()
         operation = {"type": pending, "urn": step.urn}
         try:
@@ -482,8 +489,6 @@ class Deployment:
 
 def _decoded(key: str, value: Any) -> Any:
     """Provider inputs that are no strings travel as JSON text."""
-    import json
-
     if isinstance(value, str) and value[:1] in "[{" and not has_unknown(value):
         try:
             return json.loads(value)

@@ -116,7 +116,7 @@ class Display(Events):
                 else "~"
             )
             value = after.get(key, before.get(key))
-            text = value if isinstance(value, str) else json.dumps(value)
+            text = value if isinstance(value, str) else json.dumps(value, sort_keys=True)
             first, *more = text.splitlines() or [""]
             self._print(f"  {mark} {key}: {first[:SHOWN]}{' …' if more or len(first) > SHOWN else ''}")
 
@@ -178,7 +178,7 @@ def marked(step: Step) -> str:
 
 
 def shown(value: Any) -> str:
-    text = json.dumps(masked(value))
+    text = json.dumps(masked(value), sort_keys=True)
     return text if len(text) <= SHOWN else text[:SHOWN] + "…"
 
 

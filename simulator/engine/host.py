@@ -15,6 +15,8 @@ import traceback
 
 import pulumi
 import pulumi.runtime
+import pulumi_command  # noqa: F401 - the program will want it; imported here while the state is refreshed
+import pulumi_docker  # noqa: F401
 
 
 def main() -> None:

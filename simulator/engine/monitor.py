@@ -31,9 +31,13 @@ INFO, WARNING, ERROR = 1, 2, 3
 class Monitor(resource_pb2_grpc.ResourceMonitorServicer):
     def __init__(self, deployment: Deployment, on_log: Callable[[str, str], None]) -> None:
         self._deployment, self._on_log = deployment, on_log
+        self.state_ready = threading.Event()
+        """The state has been refreshed: registrations may be compared with it."""
+
         self.program_done, self.engine_done = threading.Event(), threading.Event()
 
     def GetDeploymentInfo(self, request: Any, context: grpc.ServicerContext) -> Any:
+        self.state_ready.wait()
         store = self._deployment.store
         return resource_pb2.DeploymentInfo(
             project=store.project,

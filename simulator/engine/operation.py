@@ -60,8 +60,6 @@ class Operation:
         values, secrets = StackFile(self.project, self.stack).values()
         self._open()
         with self._interruptible(), contextlib.suppress(Refused):
-            if self.options.refresh or self.project.always_refresh:
-                self.deployment.refresh()
             self._run_program(values, secrets)
         return self._report()
 
@@ -87,11 +85,17 @@ class Operation:
         )
         ended = threading.Thread(target=self._drain, args=(monitor,), daemon=True)
         ended.start()
-        monitor.program_done.wait()
         try:
+            # While the program imports its packages; its first question waits for the answer.
+            if self.options.refresh or self.project.always_refresh:
+                self.deployment.refresh()
+            monitor.state_ready.set()
+            monitor.program_done.wait()
             if self._process.poll() is None and not self._interrupted:
                 self.deployment.finish()
         finally:
+            if not monitor.state_ready.is_set():
+                self._process.terminate()
             monitor.engine_done.set()
             ended.join()
             server.stop(0).wait()
