@@ -1,0 +1,1 @@
+"""Day-to-day commands behind `./spark`."""

@@ -55,7 +55,16 @@ def build() -> list[Path]:
     CACHE.mkdir(parents=True, exist_ok=True)
     makers = {"base": _base, "hub": _hub, "ray": _ray, "vllm": _vllm}
     layers = {name: _layer(name, make) for name, make in makers.items()}
-    return [_archive(image, [layers[name] for name in image.layers]) for image in IMAGES]
+    archives = [_archive(image, [layers[name] for name in image.layers]) for image in IMAGES]
+    _prune({*layers.values(), *archives, stored(archives)})
+    return archives
+
+
+def _prune(used: set[Path]) -> None:
+    """Take away what earlier versions of the images left in the cache."""
+    for pattern in ("layer-*", "image-*", "docker-*"):
+        for path in set(CACHE.glob(pattern)) - used:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def load(spark: Spark, archives: Iterable[Path]) -> None:
@@ -122,6 +131,12 @@ def _layer(name: str, make: object) -> Path:
     shutil.rmtree(root, ignore_errors=True)
     root.mkdir()
     make(root)
+    # Ray imports hundreds of modules: without bytecode every container's start would compile them anew.
+    # Hash-based, because all times in the layer are zero.
+    run(
+        [SYSTEM_PYTHON, "-m", "compileall", "-q", "-j0", "--invalidation-mode", "unchecked-hash", str(root)],
+        check=False,
+    )
     partial = path.with_suffix(".partial")
     with tarfile.open(partial, "w") as tar:
         tar.add(root, arcname=".", filter=_anonymous)
@@ -130,9 +145,7 @@ def _layer(name: str, make: object) -> Path:
     return path
 
 
-def _anonymous(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
-    if "__pycache__" in member.name:
-        return None
+def _anonymous(member: tarfile.TarInfo) -> tarfile.TarInfo:
     member.uid = member.gid = member.mtime = 0
     member.uname = member.gname = "root"
     return member

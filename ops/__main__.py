@@ -1,0 +1,59 @@
+"""`./spark COMMAND`."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from ops import checks, demo, engine
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="LLM inference on NVIDIA DGX Sparks, converged by Pulumi.",
+)
+
+
+@app.command(name="demo")
+def demo_command(
+    down: Annotated[bool, typer.Option("--down", help="Take the demonstration away again.")] = False,
+    sparks: Annotated[int, typer.Option(min=1, max=8, help="How many to simulate.")] = 2,
+) -> None:
+    """Simulate Sparks on this machine, bring them up with Pulumi and ask the endpoint a question."""
+    if down:
+        demo.down()
+    else:
+        demo.up(sparks)
+
+
+@app.command(name="test", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def test_command(context: typer.Context) -> None:
+    """Every check and test; words after it go to pytest instead (./spark test tests/unit -k detection)."""
+    raise typer.Exit(checks.run(context.args))
+
+
+@app.command(name="engine", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def engine_command(context: typer.Context) -> None:
+    """Run pulumi against the demonstration: the Pulumi CLI where it is on PATH, else the hermetic engine."""
+    raise typer.Exit(engine.passthrough(context.args))
+
+
+@app.command(name="lock")
+def lock_command() -> None:
+    """Write the lock files anew from requirements.in and requirements-dev.in."""
+    raise typer.Exit(checks.lock())
+
+
+def main() -> None:
+    try:
+        app()
+    except engine.CommandError as error:
+        print(f"spark: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,64 @@
+"""`./spark test`: linters, types and tests, in the order in which they fail fastest."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from ops.engine import ROOT
+
+BIN = Path(sys.executable).parent
+
+SHELL_SCRIPTS = (
+    "spark",
+    ".ci/run",
+    "simulator/spark_init.sh",
+    "simulator/bin/ibdev2netdev",
+    "simulator/bin/nvidia-smi",
+)
+
+GATES = (
+    ("ruff check", [str(BIN / "ruff"), "check", "--quiet", "."]),
+    ("ruff format", [str(BIN / "ruff"), "format", "--quiet", "--check", "."]),
+    ("mypy --strict", [str(BIN / "mypy")]),
+    ("shellcheck", ["shellcheck", *SHELL_SCRIPTS]),
+)
+
+COVERAGE = ("--cov=components", "--cov=ops", "--cov=simulator", "--cov-report=term:skip-covered")
+
+
+def run(words: Sequence[str]) -> int:
+    """All gates and tests; with words, pytest alone with them."""
+    if words:
+        return subprocess.run([sys.executable, "-m", "pytest", *words], cwd=ROOT).returncode
+    from simulator import preflight
+    from simulator.shell import SimulatorError
+
+    try:
+        preflight.ensure()
+        if not shutil.which("shellcheck"):
+            preflight.install(["shellcheck"])
+    except SimulatorError as error:
+        print(f"spark: {error}", file=sys.stderr)
+        return 1
+    for name, argv in GATES:
+        print(f"== {name}", flush=True)
+        if subprocess.run(argv, cwd=ROOT).returncode:
+            print(f"spark: {name} failed", file=sys.stderr)
+            return 1
+    print("== tests", flush=True)
+    return subprocess.run([sys.executable, "-m", "pytest", *COVERAGE], cwd=ROOT).returncode
+
+
+def lock() -> int:
+    """uv resolves for every Python from 3.10 on and writes hashes."""
+    for name in ("requirements", "requirements-dev"):
+        argv = ["uv", "pip", "compile", "--quiet", "--universal", "--python-version", "3.10", "--generate-hashes"]
+        argv += ["--custom-compile-command", "./spark lock", f"{name}.in", "-o", f"{name}.txt"]
+        code = subprocess.run([str(BIN / argv[0]), *argv[1:]], cwd=ROOT).returncode
+        if code:
+            return code
+    return 0

@@ -1,0 +1,88 @@
+"""`./spark demo`: two simulated Sparks, `pulumi up`, a question, and what to try next."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import requests
+import yaml
+from rich.console import Console
+
+from ops import engine
+from ops.engine import DEMO_STATE, ROOT, CommandError
+from simulator import layout, sparks
+from simulator import up as simulation
+from simulator.shell import SimulatorError
+
+STACK = "demo"
+QUESTION = "What is a DGX Spark?"
+
+console = Console(highlight=False, soft_wrap=True)
+
+
+def stack_config(nodes: list[layout.Spark]) -> dict[str, Any]:
+    """The stack file of a simulated cluster: only what differs from real Sparks is set."""
+    return {
+        "dgx-spark:nodes": [{"name": spark.name, "host": spark.address} for spark in nodes],
+        "dgx-spark:ssh": {
+            "user": layout.USER,
+            "privateKeyFile": str(layout.KEY),
+            "hostKeys": {spark.name: sparks.host_key(spark) for spark in nodes},
+        },
+        "dgx-spark:weights": {"endpoint": simulation.HUB},
+    }
+
+
+def stack_file(stack: str = STACK, folder: Path = ROOT) -> Path:
+    return folder / f"Pulumi.{stack}.yaml"
+
+
+def up(count: int) -> None:
+    began = time.monotonic()
+    try:
+        nodes = simulation.up(count, lambda text: console.print(f"[bold]·[/bold] {text}"))
+    except SimulatorError as error:
+        raise CommandError(str(error)) from None
+    env = engine.environment()
+    console.print(f"[bold]·[/bold] pulumi up, by {engine.chosen().name}")
+    path = stack_file()
+    kept = yaml.safe_load(path.read_text()) if path.exists() else {}
+    config = {**(kept.get("config") or {}), **stack_config(nodes)}
+    path.write_text(yaml.safe_dump({**kept, "config": config}, sort_keys=False, width=1000))
+    if STACK not in engine.output(["stack", "ls"], env):
+        engine.output(["stack", "init", STACK], env)
+    if engine.run(["up", "--yes", "--skip-preview", "--stack", STACK], env):
+        raise CommandError("pulumi up failed (see above); `./spark demo` again goes on, `./spark demo --down` gives up")
+    ask(json.loads(engine.output(["stack", "output", "--json", "--stack", STACK], env)), time.monotonic() - began)
+
+
+def ask(outputs: dict[str, Any], seconds: float) -> None:
+    base, model = outputs["api_base"], outputs["model"]
+    body = {"model": model, "messages": [{"role": "user", "content": QUESTION}], "max_tokens": 24}
+    answer = requests.post(f"{base}/chat/completions", json=body, timeout=60)
+    answer.raise_for_status()
+    text = answer.json()["choices"][0]["message"]["content"].strip()
+    console.print(f"\n[bold]{model}[/bold] answers at [bold]{base}[/bold] after {seconds:.0f} s:")
+    console.print(f"  > {QUESTION}\n  {text}\n")
+    console.print(
+        "Try next (./spark engine is pulumi with this stack's settings):\n"
+        f"  curl {base}/models\n"
+        "  ./spark engine preview                                    # nothing to do\n"
+        "  ./spark engine config set --path serving.maxModelLen 8192\n"
+        "  ./spark engine preview --diff                             # exactly the server would be replaced\n"
+        "  ./spark engine config set model gpt-oss-20b && ./spark engine up --yes\n"
+        "  ./spark engine stack output nodes                         # what was detected, rank by rank\n"
+        "  ./spark demo --down                                       # take it all away"
+    )
+
+
+def down() -> None:
+    """End the simulation and forget its stack. What is downloaded stays in .sim/cache for the next time."""
+    simulation.down()
+    shutil.rmtree(DEMO_STATE, ignore_errors=True)
+    stack_file().unlink(missing_ok=True)
+    console.print("The simulated Sparks are gone. (.sim/cache keeps their images for the next time; delete it freely.)")
