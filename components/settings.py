@@ -149,7 +149,7 @@ class RaySettings(Frozen):
 class Settings(Frozen):
     """A stack's whole configuration."""
 
-    nodes: Annotated[tuple[Node, ...], Field(min_length=1)]
+    nodes: tuple[Node, ...]
     engine: Literal["vllm"]
     model: Annotated[str, Field(min_length=1)]
     """A name from the catalog or any Hugging Face repository, ORG/NAME."""
@@ -169,6 +169,8 @@ class Settings(Frozen):
 
     @model_validator(mode="after")
     def _consistent(self) -> Settings:
+        if not self.nodes:
+            raise ValueError("nodes: holds no Spark")
         for attribute in ("name", "host"):
             values = [getattr(node, attribute) for node in self.nodes]
             twice = sorted({value for value in values if values.count(value) > 1})

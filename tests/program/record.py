@@ -1,0 +1,107 @@
+"""Runs the real `__main__.py` in this process, on mocks, and keeps every registration as it was sent."""
+
+from __future__ import annotations
+
+import json
+import runpy
+from pathlib import Path
+from typing import Any
+
+import pulumi
+from pulumi.runtime.mocks import MockCallArgs, MockMonitor, MockResourceArgs, Mocks
+
+from components import gather
+from simulator.engine.values import plain, struct_from_wire
+from tests.unit.build import KEY, MODEL, facts
+
+ROOT = Path(__file__).parent.parent.parent
+IMAGE_ID = "sha256:1111"
+
+
+class Answers(Mocks):
+    """Resources are made at once; the probe's invoke answers with facts."""
+
+    def __init__(self, count: int, **of_last: Any) -> None:
+        self.facts = {f"spark-{n}": facts(n) for n in range(1, count + 1)}
+        if of_last:
+            self.facts[f"spark-{count}"] = facts(count, **of_last)
+
+    def new_resource(self, args: MockResourceArgs) -> tuple[str, dict[str, Any]]:
+        outputs = dict(args.inputs)
+        if args.typ == "docker:index/remoteImage:RemoteImage":
+            outputs["imageId"] = IMAGE_ID
+        if args.typ == "command:remote:Command":
+            ray = json.dumps({"image": "sha256:with-ray", "base": IMAGE_ID, "ray": "2.55.1"})
+            outputs["stdout"] = ray if "image-ray" in args.name else "ssh-ed25519 AAAA dgx-spark:key"
+        return f"{args.name}-id", outputs
+
+    def call(self, args: MockCallArgs) -> dict[str, Any]:
+        assert args.token == "command:local:run"
+        answers = {}
+        for name, known in self.facts.items():
+            values = known.model_dump()
+            values["model_config"] = values.pop("model_config_")
+            answers[name] = {"facts": values}
+        return {"stdout": json.dumps(answers)}
+
+
+class Recorder(MockMonitor):
+    """Keeps the raw requests: they hold the options that mocks do not show."""
+
+    def __init__(self, mocks: Mocks) -> None:
+        super().__init__(mocks)
+        self.requests: list[Any] = []
+
+    def RegisterResource(self, request: Any) -> Any:
+        self.requests.append(request)
+        return super().RegisterResource(request)
+
+
+class Registered:
+    """What one run registered, by name."""
+
+    def __init__(self, requests: list[Any]) -> None:
+        self.requests = {request.name: request for request in requests}
+
+    def inputs(self, name: str) -> dict[str, Any]:
+        """Without secret wrappers."""
+        found: dict[str, Any] = plain(struct_from_wire(self.requests[name].object))
+        return found
+
+    def raw(self, name: str) -> dict[str, Any]:
+        return struct_from_wire(self.requests[name].object)
+
+    def of_type(self, type_: str) -> list[str]:
+        return sorted(name for name, request in self.requests.items() if request.type == type_)
+
+    def after(self, name: str) -> set[str]:
+        """Names of what this resource waits for."""
+        return {urn.rsplit("::", 1)[1] for urn in self.requests[name].dependencies}
+
+
+def run(
+    tmp_path: Path, monkeypatch: Any, count: int = 2, *, of_last: dict[str, Any] | None = None, **config: Any
+) -> Registered:
+    """One `pulumi up` of `count` Sparks on mocks."""
+    key = tmp_path / "id_ed25519"
+    key.write_text("-----BEGIN OPENSSH PRIVATE KEY-----\nsecret\n-----END OPENSSH PRIVATE KEY-----\n")
+    raw: dict[str, Any] = {
+        "nodes": [{"name": f"spark-{n}", "host": f"10.0.0.{n}"} for n in range(1, count + 1)],
+        "ssh": {"hostKeys": {f"spark-{n}": KEY for n in range(1, count + 1)}, "privateKeyFile": str(key)},
+        "engine": "vllm",
+        "model": "gpt-oss-120b",
+        **config,
+    }
+    texts = {f"dgx-spark:{k}": v if isinstance(v, str) else json.dumps(v) for k, v in raw.items()}
+    mocks = Answers(count, **(of_last or {}))
+    recorder = Recorder(mocks)
+    pulumi.runtime.set_mocks(mocks, project="dgx-spark", stack="test", preview=False, monitor=recorder)
+    pulumi.runtime.set_all_config(texts, ["dgx-spark:hfToken", "dgx-spark:apiKey"])
+    monkeypatch.setattr(gather, "model", lambda settings, head: MODEL)
+
+    @pulumi.runtime.test
+    def program() -> None:
+        runpy.run_path(str(ROOT / "__main__.py"), run_name="__main__")
+
+    program()
+    return Registered(recorder.requests)

@@ -1,0 +1,129 @@
+"""What the program registers: inputs and options of every resource, as Pulumi's engine receives them."""
+
+import json
+
+import pytest
+
+from tests.program.record import IMAGE_ID, run
+
+CONTAINERS = "docker:index/container:Container"
+COMMANDS = "command:remote:Command"
+
+
+@pytest.fixture
+def pair(tmp_path, monkeypatch):
+    return run(tmp_path, monkeypatch)
+
+
+def test_the_graph_of_a_pair(pair):
+    assert pair.of_type(CONTAINERS) == ["cluster-ray-head", "cluster-ray-spark-2", "cluster-server-spark-1"]
+    assert pair.of_type(COMMANDS) == [
+        "cluster-fabric-spark-1",
+        "cluster-fabric-spark-2",
+        "cluster-image-ray-spark-1",
+        "cluster-image-ray-spark-2",
+        "cluster-ray-formed",
+        "cluster-weights-access",
+        "cluster-weights-key-spark-2",
+        "cluster-weights-spark-1",
+        "cluster-weights-spark-2",
+        "spark-1-lease",
+        "spark-2-lease",
+    ]
+    assert pair.of_type("docker:index/remoteImage:RemoteImage") == ["cluster-image-spark-1", "cluster-image-spark-2"]
+
+
+def test_one_spark_has_no_ray_no_fabric_and_no_copies(tmp_path, monkeypatch):
+    alone = run(tmp_path, monkeypatch, 1)
+    assert alone.of_type(CONTAINERS) == ["cluster-server-spark-1"]
+    assert alone.of_type(COMMANDS) == ["cluster-weights-spark-1", "spark-1-lease"]
+    assert alone.inputs("cluster-server-spark-1")["image"] == IMAGE_ID
+
+
+def test_weights_are_in_place_before_a_server_is_touched(pair):
+    assert {"cluster-weights-spark-1", "cluster-weights-spark-2"} <= pair.after("cluster-server-spark-1")
+    assert "cluster-ray-formed" in pair.after("cluster-server-spark-1")
+    # As an input it would make Pulumi stop the server before the new weights are there.
+    request = pair.requests["cluster-server-spark-1"]
+    fed = {urn.rsplit("::", 1)[1] for urns in request.propertyDependencies.values() for urn in urns.urns}
+    assert not any("weights" in name for name in fed)
+
+
+def test_the_others_copy_from_a_head_that_is_complete(pair):
+    assert {"cluster-weights-spark-1", "cluster-weights-access"} <= pair.after("cluster-weights-spark-2")
+
+
+def test_the_fabric_is_a_gate_for_ray(pair):
+    for name in ("cluster-ray-head", "cluster-ray-spark-2"):
+        assert {"cluster-fabric-spark-1", "cluster-fabric-spark-2"} <= pair.after(name)
+
+
+def test_a_server_stands_on_each_ray_container(pair):
+    labels = {item["label"]: item["value"] for item in pair.inputs("cluster-server-spark-1")["labels"]}
+    assert labels["dgx-spark.stands-on.spark-1"] == "cluster-ray-head-id"
+    assert labels["dgx-spark.stands-on.spark-2"] == "cluster-ray-spark-2-id"
+    assert pair.inputs("cluster-server-spark-1")["pidMode"] == "container:cluster-ray-head-id"
+
+
+def test_every_command_removes_before_it_replaces_and_sends_no_variables(pair):
+    for name in pair.of_type(COMMANDS):
+        request = pair.requests[name]
+        assert request.deleteBeforeReplace
+        assert pair.inputs(name)["addPreviousOutputInEnv"] is False
+        assert "environment" not in pair.inputs(name)
+
+
+def test_every_container_is_pinned_and_least_privileged(pair):
+    for name in pair.of_type(CONTAINERS):
+        inputs = pair.inputs(name)
+        assert inputs["image"] == "sha256:with-ray"
+        assert inputs["networkMode"] == "host"
+        assert inputs["privileged"] is False
+        assert inputs["capabilities"] == {"adds": ["CAP_IPC_LOCK"]}
+        assert inputs["devices"][0]["hostPath"] == "/dev/infiniband"
+        assert {"name": "memlock", "soft": -1, "hard": -1} in inputs["ulimits"]
+        assert inputs["destroyGraceSeconds"] >= 11
+        assert "init" in pair.requests[name].replaceOnChanges
+
+
+def test_every_docker_resource_names_its_sparks_provider(pair):
+    for type_ in (CONTAINERS, "docker:index/remoteImage:RemoteImage", "docker:index/volume:Volume"):
+        for name in pair.of_type(type_):
+            node = "spark-2" if name.endswith("spark-2") else "spark-1"
+            assert f"::{node}-docker::" in pair.requests[name].provider
+
+
+def test_host_keys_are_pinned_for_both_ways_in(pair):
+    assert pair.inputs("spark-1-lease")["connection"]["hostKey"].startswith("ssh-ed25519 ")
+    options = json.loads(pair.inputs("spark-1-docker")["sshOpts"])
+    assert "StrictHostKeyChecking=yes" in options
+    assert any(option.startswith("KnownHostsCommand=/bin/echo spark-1 ssh-ed25519") for option in options)
+
+
+def test_images_survive_a_destroy(pair):
+    assert pair.inputs("cluster-image-spark-1")["keepLocally"] is True
+
+
+def test_secrets_travel_as_secrets_only(tmp_path, monkeypatch):
+    made = run(tmp_path, monkeypatch, hfToken="hf_private", apiKey="sk-private")
+    holders = [name for name in made.requests if "_private" in json.dumps(made.inputs(name), default=str)]
+    assert holders == ["cluster-weights-spark-1"]
+    for name in made.requests:
+        shown = repr(made.raw(name))
+        assert "hf_private" not in shown, name
+        assert "sk-private" not in shown, name
+        assert "BEGIN OPENSSH" not in shown, name
+    command = made.inputs("cluster-server-spark-1")["command"]
+    assert command[:3] == ["sh", "-c", 'VLLM_API_KEY="$(cat /run/api-key)" exec "$@"']
+
+
+def test_the_endpoint_proves_itself_again_for_each_new_server(pair):
+    assert pair.inputs("cluster-endpoint-ready")["triggers"][0] == "cluster-server-spark-1-id"
+    assert pair.requests["cluster-endpoint-ready"].customTimeouts.create == "2100s"
+
+
+def test_mistakes_end_the_run_before_anything_is_registered(tmp_path, monkeypatch):
+    import pulumi
+
+    with pytest.raises(pulumi.RunError, match="spark-2: nvidia-smi shows no GPU"):
+        run(tmp_path, monkeypatch, of_last={"gpus": []})

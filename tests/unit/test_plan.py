@@ -1,0 +1,270 @@
+"""What is decided from settings and facts, down to each rank's command line and environment."""
+
+import ast
+import json
+from pathlib import Path
+
+import pytest
+
+from components.decide import before_model
+from components.engines.vllm import NOT_CARRIED
+from components.hub import File, Model
+from components.plan import pinned_revision, recorded_model
+from components.problems import Refused
+from tests.unit.build import FOUR_DOWN, IDENTITY, MODEL, facts, hca, pair, plan, settings
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+def refusal(settings_=None, facts_=None, model=MODEL) -> str:
+    with pytest.raises(Refused) as caught:
+        plan(settings_, facts_, model)
+    return str(caught.value)
+
+
+def early_refusal(settings_, facts_) -> str:
+    with pytest.raises(Refused) as caught:
+        before_model(settings_, facts_, IDENTITY)
+    return str(caught.value)
+
+
+def containers(made):
+    return {"server": made.server, **{c.node: c for c in (made.ray.head, *made.ray.workers)}}
+
+
+def test_a_gid_index_moved_by_a_reboot_changes_that_rank_alone():
+    before = containers(plan(facts_=pair()))
+    moved = [hca("rocep1s0f1", "enp1s0f1np1", gid=5), hca("roceP2p1s0f1", "enP2p1s0f1np1", gid=5)]
+    after = containers(plan(facts_=pair(rdma=moved)))
+    assert {name for name in before if before[name] != after[name]} == {"spark-2"}
+    assert before["spark-2"].environment["NCCL_IB_GID_INDEX"] == "3"
+    assert after["spark-2"].environment["NCCL_IB_GID_INDEX"] == "5"
+
+
+def test_the_server_of_a_pair():
+    made = plan()
+    assert made.server.command == (
+        "vllm",
+        "serve",
+        f"/root/.cache/huggingface/hub/models--openai--gpt-oss-120b/snapshots/{MODEL.commit}",
+        "--served-model-name=openai/gpt-oss-120b",
+        "--host=0.0.0.0",
+        "--port=8000",
+        "--tensor-parallel-size=2",
+        "--pipeline-parallel-size=1",
+        "--distributed-executor-backend=ray",
+        "--max-model-len=32768",
+        "--gpu-memory-utilization=0.85",
+        "--reasoning-parser=openai_gptoss",
+        "--enable-auto-tool-choice",
+        "--tool-call-parser=openai",
+    )
+    assert made.server.environment["RAY_ADDRESS"] == "192.168.177.1:6379"
+
+
+def test_ray_binds_to_the_fabric_and_its_dashboard_to_loopback():
+    made = plan()
+    assert "--node-ip-address=192.168.177.1" in made.ray.head.command
+    assert "--dashboard-host=127.0.0.1" in made.ray.head.command
+    assert made.ray.workers[0].command[2:4] == ("--address=192.168.177.1:6379", "--node-ip-address=192.168.177.2")
+
+
+def test_every_rank_has_its_own_address():
+    made = containers(plan())
+    hosts = [made[name].environment["VLLM_HOST_IP"] for name in ("spark-1", "spark-2")]
+    assert hosts == ["192.168.177.1", "192.168.177.2"]
+
+
+def test_no_variable_of_a_rank_is_carried_over_from_the_head():
+    made = plan()
+    listed = set(json.loads(made.server.files[NOT_CARRIED]))
+    own = {"NCCL_IB_HCA", "NCCL_IB_GID_INDEX", "NCCL_SOCKET_IFNAME", "UCX_NET_DEVICES", "VLLM_HOST_IP"}
+    assert own <= listed
+
+
+def test_nothing_is_fetched_and_no_token_is_known_where_the_model_runs():
+    made = plan(settings(hfToken="hf_private", apiKey="sk-private"))
+    for container in containers(made).values():
+        assert container.environment["HF_HUB_OFFLINE"] == "1"
+        assert "private" not in repr(container)
+
+
+def test_containers_are_unprivileged_and_labelled():
+    for container in containers(plan()).values():
+        assert not container.privileged
+        assert container.rdma
+        assert container.labels["dgx-spark.stack"] == "organization/dgx-spark/test"
+
+
+def test_one_spark_needs_neither_ray_nor_fabric():
+    made = plan(settings(1), {"spark-1": facts(1, ibdev2netdev=FOUR_DOWN)})
+    assert (made.ray, made.fabric, made.copy_keys, made.authorization) == (None, (), (), None)
+    assert "--tensor-parallel-size=1" in made.server.command
+    assert not any("executor" in word for word in made.server.command)
+    assert made.server.environment["NCCL_SOCKET_IFNAME"] == "lo"
+
+
+def test_three_sparks_use_pipeline_parallel_where_the_heads_cannot_be_divided():
+    assert {"--tensor-parallel-size=1", "--pipeline-parallel-size=3"} <= set(plan(settings(3)).server.command)
+    divisible = Model("a/b", "c" * 40, MODEL.files, {"num_attention_heads": 48})
+    assert "--tensor-parallel-size=3" in plan(settings(3), model=divisible).server.command
+
+
+def test_config_wins_over_the_catalog():
+    serving = {
+        "maxModelLen": 4096,
+        "gpuMemoryUtilization": 0.5,
+        "toolCallParser": "hermes",
+        "extraArgs": ["--seed=1"],
+        "env": {"NCCL_DEBUG": "TRACE", "X": "1"},
+    }
+    made = plan(settings(serving=serving))
+    assert {"--max-model-len=4096", "--gpu-memory-utilization=0.5", "--tool-call-parser=hermes"} <= set(
+        made.server.command
+    )
+    assert made.server.command[-1] == "--seed=1"
+    assert {c.environment["NCCL_DEBUG"] for c in containers(made).values()} == {"TRACE"}
+
+
+def test_images_other_than_nvidias_lose_their_entrypoint():
+    assert plan().server.entrypoint is None
+    assert plan(settings(image={"name": "vllm/vllm-openai:v0.12.0"})).server.entrypoint == ("/usr/bin/env",)
+
+
+@pytest.mark.parametrize(
+    ("serving", "words"),
+    [
+        ({"tensorParallel": 4}, "tensor parallel 4 × pipeline parallel 1 needs 4 GPUs, and 2 Sparks have 2"),
+        ({"tensorParallel": 1, "pipelineParallel": 1}, "needs 1 GPUs, and 2 Sparks have 2"),
+        ({"maxModelLen": 200000}, "200000 is more than the 131072 tokens"),
+    ],
+)
+def test_what_vllm_would_refuse_is_refused_at_preview(serving, words):
+    assert words in refusal(settings(serving=serving))
+
+
+def test_heads_that_the_tensor_parallel_degree_does_not_divide():
+    odd = Model("a/b", "c" * 40, MODEL.files, {"num_attention_heads": 7})
+    assert "7 attention heads, which 2 does not divide" in refusal(settings(serving={"tensorParallel": 2}), model=odd)
+
+
+def test_a_disk_too_small_for_the_weights():
+    cache = {"path": "/raid", "free": 61 * 10**9, "held": 0, "writable": True}
+    text = refusal(facts_=pair(cache=cache))
+    assert "spark-2: disk too small for the weights: /raid has 61.0 GB free, 70.0 GB needed" in text
+
+
+def test_a_download_that_was_interrupted_counts_what_is_there():
+    cache = {"path": "/raid", "free": 61 * 10**9, "held": 20 * 10**9, "writable": True}
+    assert plan(facts_=pair(cache=cache)).weights
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"docker": {"problem": "absent"}}, "spark-2: Docker does not run"),
+        ({"docker": {"problem": "permission"}}, "spark-2: nvidia may not use Docker"),
+        ({"docker": {"runtimes": ["runc"]}}, "spark-2: Docker has no NVIDIA runtime"),
+        ({"gpus": []}, "spark-2: nvidia-smi shows no GPU"),
+        ({"lease": {"stack": "o/p/other"}}, "spark-2: is held by the stack o/p/other"),
+        ({"machine_id": "machine-1"}, "spark-2: is the same machine as spark-1"),
+        (
+            {"cache": {"path": "/x", "free": 1, "held": 0, "writable": False}},
+            "spark-2: nvidia can't write /x (files of root from an older container?)",
+        ),
+    ],
+)
+def test_a_spark_that_cannot_serve_is_refused_with_the_remedy(changes, words):
+    assert words in early_refusal(settings(), pair(**changes))
+
+
+def test_a_port_in_use_by_a_stranger():
+    both = {"spark-1": facts(1, listening=[22, 8000]), "spark-2": facts(2)}
+    assert "spark-1: port 8000 is in use by another program" in early_refusal(settings(), both)
+
+
+def test_our_own_server_on_its_port_is_no_problem():
+    ours = {
+        "id": "1",
+        "name": "dgx-spark-test-server",
+        "running": True,
+        "labels": {"dgx-spark.stack": IDENTITY.full, "dgx-spark.component": "server"},
+    }
+    docker = {"runtimes": ["nvidia"], "containers": [ours]}
+    before_model(settings(), {"spark-1": facts(1, listening=[22, 8000], docker=docker), "spark-2": facts(2)}, IDENTITY)
+
+
+def test_all_that_is_wrong_is_said_at_once():
+    text = early_refusal(settings(), pair(gpus=[], docker={"problem": "absent"}, ibdev2netdev=FOUR_DOWN))
+    assert text.startswith("3 things need attention")
+
+
+def record(step, intact=True, **more):
+    return {"spec": step.triggers[1], "generation": "recorded", "intact": intact, **more}
+
+
+def test_an_intact_record_keeps_its_generation_and_a_broken_one_gets_a_fresh_one():
+    (_, step) = plan().weights
+    kept = plan(facts_=pair(records={"weights": record(step)})).weights[1]
+    broken = plan(facts_=pair(records={"weights": record(step, intact=False)})).weights[1]
+    assert kept.triggers == ("machine-2", step.triggers[1], "recorded")
+    assert broken.triggers == ("machine-2", step.triggers[1], "fresh")
+
+
+def test_another_model_is_another_spec_whatever_the_record_says():
+    (_, step) = plan().weights
+    other = Model("a/b", "d" * 40, (File("x.safetensors", 1, None),), MODEL.config)
+    assert plan(facts_=pair(records={"weights": record(step)}), model=other).weights[1].triggers[2] == "fresh"
+
+
+def test_where_the_weights_come_from_is_no_part_of_what_they_are():
+    elsewhere = settings(weights={"endpoint": "http://mirror"}, image={"name": "nvcr.io/nvidia/vllm:26.05-py3"})
+    assert [s.triggers for s in plan().weights] == [s.triggers for s in plan(elsewhere).weights]
+
+
+def test_an_unchanged_stack_stays_at_its_commit_without_asking_the_hub():
+    known = {
+        "repo": MODEL.repo,
+        "revision": None,
+        "commit": MODEL.commit,
+        "path": "/p",
+        "files": [{"path": f.path, "size": f.size, "sha256": f.sha256} for f in MODEL.files],
+    }
+    held = {"weights": {"spec": "s", "generation": "g", "intact": True, "model": known}}
+    head = facts(1, records=held, model_config_=MODEL.config)
+    assert recorded_model(settings(), head) == MODEL
+    assert recorded_model(settings(model="gpt-oss-20b"), head) is None
+    assert recorded_model(settings(weights={"revision": "v2"}), head) is None
+    assert pinned_revision(settings(), head) == MODEL.commit
+    assert pinned_revision(settings(weights={"revision": "v2"}), head) == "v2"
+
+
+def test_plan_and_checks_know_nothing_of_pulumi():
+    pure = [
+        "settings",
+        "facts",
+        "detection",
+        "environment",
+        "plan",
+        "checks",
+        "decide",
+        "problems",
+        "ssh",
+        "hub",
+        "ports",
+    ]
+    files = [ROOT / "components" / f"{name}.py" for name in pure] + sorted(
+        (ROOT / "components" / "engines").glob("*.py")
+    )
+    for path in files:
+        imported = {
+            name.split(".")[0]
+            for node in ast.walk(ast.parse(path.read_text()))
+            for name in (
+                [node.module or ""]
+                if isinstance(node, ast.ImportFrom)
+                else [a.name for a in getattr(node, "names", [])]
+            )
+            if isinstance(node, (ast.Import, ast.ImportFrom))
+        }
+        assert not {name for name in imported if name.startswith("pulumi")}, path.name
