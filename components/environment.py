@@ -50,6 +50,8 @@ def ray_node(link: NodeLink) -> dict[str, str]:
         "RAY_OVERRIDE_NODE_IP_ADDRESS": link.address,
         # Ray's memory monitor kills ranks on a machine whose GPU memory is main memory.
         "RAY_memory_monitor_refresh_ms": "0",
+        # Ray would show "similar" lines of several ranks as one; which rank is on RDMA must stay visible.
+        "RAY_DEDUP_LOGS": "0",
         # A worker whose head was replaced gives up its old session after this many seconds, not after 60.
         "RAY_gcs_rpc_server_reconnect_timeout_s": "15",
     }

@@ -190,9 +190,6 @@ TOP_LEVEL = {to_camel(name): name for name in Settings.model_fields}
 PLAIN = ("engine", "model", "hfToken", "apiKey")
 """Keys whose value is a string; the others are objects or lists, which reach the program as JSON."""
 
-REQUIRED_HERE = ("engine", "model")
-"""Have their default in Pulumi.yaml, so that `pulumi config` shows it."""
-
 
 def load(raw: Mapping[str, str], project: str = PROJECT) -> Settings:
     """Settings from all config keys of the stack, as strings.
@@ -201,10 +198,13 @@ def load(raw: Mapping[str, str], project: str = PROJECT) -> Settings:
     """
     own = {key.removeprefix(f"{project}:"): value for key, value in raw.items() if key.startswith(f"{project}:")}
     problems = [
-        Problem(f"{project}:{key}", "is not a setting", f"one of {', '.join(TOP_LEVEL)}; remove it with "
-                f"`pulumi config rm {key}`")
+        Problem(
+            f"{project}:{key}",
+            "is not a setting",
+            f"remove it with `pulumi config rm {key}`; there are {', '.join(TOP_LEVEL)}",
+        )
         for key in sorted(set(own) - set(TOP_LEVEL))
-    ]  # fmt: skip
+    ]
     values: dict[str, Any] = {}
     for key, text in own.items():
         if key not in TOP_LEVEL:

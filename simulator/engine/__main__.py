@@ -34,8 +34,15 @@ PathFlag = Annotated[bool, typer.Option("--path", help="KEY is a path into an ob
 HERE = Path()
 
 
-def open_stack(cwd: Path, stack: str) -> tuple[Project, str]:
+def enter(cwd: Path) -> Project:
+    """Commands of the program run in its own directory."""
     project = Project(cwd.resolve())
+    os.chdir(project.folder)
+    return project
+
+
+def open_stack(cwd: Path, stack: str) -> tuple[Project, str]:
+    project = enter(cwd)
     chosen = stack.rsplit("/", 1)[-1] or selected(project)
     if not chosen:
         raise UserError("no stack selected; please use `pulumi stack select` or pass --stack")
@@ -145,7 +152,7 @@ def stack_main(context: typer.Context, stack: StackOption = "", cwd: Cwd = HERE)
 
 @stack_app.command()
 def init(name: str = typer.Argument(""), stack: StackOption = "", cwd: Cwd = HERE) -> None:
-    project = Project(cwd.resolve())
+    project = enter(cwd)
     chosen = (name or stack).rsplit("/", 1)[-1]
     if not chosen:
         raise UserError("missing stack name")
@@ -166,7 +173,7 @@ def select_stack(project: Project, chosen: str) -> None:
 @stack_app.command()
 def select(name: str = typer.Argument(""), stack: StackOption = "", cwd: Cwd = HERE, create: bool = False) -> None:
     chosen = (name or stack).rsplit("/", 1)[-1]
-    if create and not Store(Project(cwd.resolve()).name, chosen).exists():
+    if create and not Store(enter(cwd).name, chosen).exists():
         init(chosen, "", cwd)
         return
     project, chosen = existing_stack(cwd, chosen)
@@ -175,7 +182,7 @@ def select(name: str = typer.Argument(""), stack: StackOption = "", cwd: Cwd = H
 
 @stack_app.command()
 def ls(cwd: Cwd = HERE, json_: Json = False) -> None:
-    project = Project(cwd.resolve())
+    project = enter(cwd)
     folder = backend() / "stacks" / project.name
     current = selected(project)
     found = sorted(path.stem for path in folder.glob("*.json"))

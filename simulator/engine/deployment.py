@@ -106,8 +106,12 @@ class Deployment:
         """Replaced in this or an earlier run; deleted at the end."""
 
         self._after: dict[str, Resource] = {}
+        self._registered: set[str] = set()
         self._cascaded: set[str] = set()
         """URNs deleted in this run because something they depend on is deleted before its replacement."""
+
+        self._going: set[str] = set()
+        """URNs whose deletion is under way: what is deletedWith them needs none of its own."""
 
         self._lock = threading.RLock()
         self._defaults = threading.Lock()
@@ -126,8 +130,9 @@ class Deployment:
             raise Refused
         urn = urn_of(self.store.stack, self.store.project, goal.parent, goal.type, goal.name)
         with self._lock:
-            if urn in self._after:
+            if urn in self._registered:
                 self._fail(urn, f"Duplicate resource URN '{urn}'; try giving it a unique name")
+            self._registered.add(urn)
             old = self._before.get(urn)
         if not goal.custom:
             return self._component(urn, goal, old)
@@ -260,6 +265,7 @@ class Deployment:
         if diff.delete_before_replace:
             cascade = self._cascade(old)
             self._cascaded.update(doomed.urn for doomed in cascade)
+            self._going.update(doomed.urn for doomed in [*cascade, old])
             for doomed in [*cascade, old]:
                 self._delete_for_replacement(doomed)
             self.events.step(replacing)
@@ -274,8 +280,8 @@ class Deployment:
     def _cascade(self, root: Resource) -> list[Resource]:
         """Transitive dependents that would be replaced too, last one first.
 
-        Only through property dependencies: an input that comes from `root` is unknown until `root` is back.
-        A plain dependsOn does not count.
+        Through property dependencies (an input that comes from `root` is unknown until `root` is back) and
+        `deletedWith`. A plain dependsOn does not count.
         """
         doomed: dict[str, Resource] = {root.urn: root}
         with self._lock:
@@ -283,6 +289,9 @@ class Deployment:
             handled = set(self._after)
         for candidate in candidates:
             if candidate.urn in doomed or candidate.urn in handled or not candidate.custom or candidate.is_provider:
+                continue
+            if candidate.deleted_with in doomed:
+                doomed[candidate.urn] = candidate
                 continue
             unknown = dict(candidate.inputs)
             for name, urns in candidate.property_dependencies.items():
@@ -331,6 +340,7 @@ class Deployment:
 
     def delete_all(self, doomed: list[Resource]) -> None:
         """In batches: what nothing else that is doomed depends on goes first."""
+        self._going.update(resource.urn for resource in doomed)
         for batch in antichains(doomed):
             problems: list[BaseException] = []
             threads = [threading.Thread(target=self._delete, args=(resource, problems)) for resource in batch]
@@ -362,7 +372,7 @@ class Deployment:
             self._save()
 
     def _provider_delete(self, doomed: Resource) -> None:
-        if not doomed.custom or doomed.is_provider or doomed.retain_on_delete:
+        if not doomed.custom or doomed.is_provider or doomed.retain_on_delete or doomed.deleted_with in self._going:
             return
         old = Old(doomed.id, plain(doomed.inputs), plain(doomed.outputs))
         implementation(doomed.type).delete(old, self._config(doomed.provider), self._logger(doomed.urn))

@@ -1,0 +1,158 @@
+"""Three simulated Sparks for the whole session, and stacks to converge on them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+import yaml
+
+from ops import engine
+from ops.demo import stack_config
+from simulator import network, preflight, sparks
+from simulator import up as simulation
+from simulator.layout import CLAIM, Spark
+
+ROOT = Path(__file__).parent.parent.parent
+PROGRAM = ("Pulumi.yaml", "Pulumi.README.md", "__main__.py", "components")
+
+
+@pytest.fixture(scope="session")
+def simulated() -> Iterator[list[Spark]]:
+    """Three Sparks. SPARK_KEEP=1 leaves them up, for work on a test."""
+    keep = os.environ.get("SPARK_KEEP") == "1"
+    if CLAIM.exists() and not keep:
+        pytest.exit("Sparks are simulated already: ./spark demo --down first", returncode=1)
+    preflight.ensure()
+    try:
+        yield simulation.up(3, print)
+    finally:
+        if not keep:
+            simulation.down()
+
+
+@dataclass
+class Run:
+    code: int
+    text: str
+
+
+class Stack:
+    """One stack of the unmodified program, with a folder and a state of its own."""
+
+    def __init__(self, folder: Path, name: str, nodes: list[Spark], **config: Any) -> None:
+        self.folder, self.name, self.nodes = folder, name, nodes
+        for part in PROGRAM:
+            if not (folder / part).exists():
+                (folder / part).symlink_to(ROOT / part)
+        self.environment = engine.environment(folder / "state")
+        self.configure(**config)
+        self("stack", "init", name)
+
+    def configure(self, **config: Any) -> None:
+        """Write the stack file: simulated nodes, and `config` on top (merged one level deep)."""
+        path = self.folder / f"Pulumi.{self.name}.yaml"
+        document = yaml.safe_load(path.read_text()) if path.exists() else {}
+        base = stack_config(self.nodes)
+        for key, value in config.items():
+            full = f"dgx-spark:{key}"
+            merge = isinstance(value, dict) and isinstance(base.get(full), dict)
+            base[full] = {**base[full], **value} if merge else value
+        path.write_text(yaml.safe_dump({**document, "config": base}, sort_keys=False))
+
+    def __call__(self, *words: str, check: bool = True) -> Run:
+        done = subprocess.run(
+            [*engine.chosen().argv, *words], env=self.environment, cwd=self.folder, capture_output=True, text=True
+        )
+        run = Run(done.returncode, done.stdout + done.stderr)
+        assert not check or run.code == 0, run.text
+        return run
+
+    def up(self, *, check: bool = True) -> Run:
+        return self("up", "--yes", "--skip-preview", "--stack", self.name, check=check)
+
+    def preview(self) -> dict[str, str]:
+        """Resource → what would happen to it; components and unchanged ones left out."""
+        steps = json.loads(self("preview", "--json", "--stack", self.name).text)["steps"]
+        shown = ("create", "update", "replace", "delete")
+        custom = ("docker:", "command:")
+        return {
+            s["urn"].rsplit("::", 1)[1]: s["op"]
+            for s in steps
+            if s["op"] in shown and s["urn"].split("::")[2].rsplit("$")[-1].startswith(custom)
+        }
+
+    def refusal(self) -> str:
+        """What a preview that is refused says."""
+        run = self("preview", "--stack", self.name, check=False)
+        assert run.code != 0, run.text
+        assert "Traceback" not in run.text
+        return run.text
+
+    def is_clean(self) -> bool:
+        return self("preview", "--expect-no-changes", "--stack", self.name, check=False).code == 0
+
+    def destroy(self) -> None:
+        self("destroy", "--yes", "--stack", self.name)
+
+    def outputs(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self("stack", "output", "--json", "--stack", self.name).text)
+        return found
+
+    def complete(self, prompt: str = "Hello", **more: Any) -> dict[str, Any]:
+        outputs = self.outputs()
+        body = {"model": outputs["model"], "prompt": prompt, "max_tokens": 5, **more}
+        answer = requests.post(f"{outputs['api_base']}/completions", json=body, timeout=60)
+        answer.raise_for_status()
+        found: dict[str, Any] = answer.json()
+        return found
+
+    def container(self, role: str) -> str:
+        return f"dgx-spark-{self.name}-{role}"
+
+
+def container_id(spark: Spark, name: str) -> str:
+    return sparks.on(spark, f"docker inspect --format '{{{{.Id}}}}' {name}").strip()
+
+
+def left_behind(spark: Spark) -> dict[str, str]:
+    """What a stack might leave on a Spark: containers, networks, volumes, files outside the cache, keys."""
+    return {
+        "containers": sparks.on(spark, "docker ps -a --format '{{.Names}}' | sort"),
+        "volumes": sparks.on(spark, "docker volume ls -q | sort"),
+        "networks": sparks.on(spark, "docker network ls --format '{{.Name}}' | sort"),
+        "files": sparks.on(spark, "find ~ -path ~/.cache -prune -o -print | sort"),
+        "keys": sparks.on(spark, "cat ~/.ssh/authorized_keys"),
+        "mounts": sparks.on(spark, "ls /tmp"),
+    }
+
+
+def reboot(spark: Spark) -> None:
+    sparks.power_off(spark)
+    sparks.power_on(spark)
+    sparks.wait_until_up(sparks.existing())
+
+
+@pytest.fixture
+def third(simulated: list[Spark]) -> Iterator[Spark]:
+    """The third Spark, put right again afterwards."""
+    spark = simulated[2]
+    yield spark
+    spark.knobs.unlink(missing_ok=True)
+    network.cable(spark, port=1)
+
+
+@pytest.fixture
+def alone(third: Spark, tmp_path: Path) -> Iterator[Stack]:
+    """A stack of the third Spark alone, destroyed afterwards."""
+    stack = Stack(tmp_path, "alone", [third])
+    yield stack
+    stack.configure()
+    stack.destroy()

@@ -1,0 +1,266 @@
+"""Bad input and faults: one clear error, exit status not zero, no traceback, nothing lost."""
+
+from __future__ import annotations
+
+import shlex
+import signal
+import subprocess
+import time
+
+import pytest
+
+from ops import engine
+from simulator import hub, layout, network, sparks
+from tests.e2e.conftest import Stack, reboot
+
+pytestmark = pytest.mark.e2e
+
+
+def test_mistakes_in_config_are_reported_together(alone):
+    alone.configure(serving={"port": "many"}, colour="red", fabric={"hcas": "three"})
+    text = alone.refusal()
+    for key in ("dgx-spark:colour: is not a setting", "dgx-spark:serving.port", "dgx-spark:fabric.hcas"):
+        assert key in text
+
+
+def test_a_missing_key_is_named(alone):
+    alone.configure()
+    alone("config", "rm", "nodes", "--stack", alone.name)
+    assert "missing configuration value 'nodes'" in alone.refusal()
+
+
+def test_an_unreachable_host(alone, third):
+    alone.configure(nodes=[{"name": third.name, "host": "10.77.0.99"}])
+    assert "spark-3 (nvidia@10.77.0.99:22): it can't be reached" in alone.refusal()
+
+
+def test_a_wrong_user(alone):
+    alone.configure(ssh={"user": "nobody-here"})
+    assert "it does not let nobody-here in with" in alone.refusal()
+
+
+def test_a_wrong_key(alone, tmp_path):
+    other = tmp_path / "other"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(other)], check=True)
+    alone.configure(ssh={"privateKeyFile": str(other)})
+    assert f"it does not let nvidia in with {other}" in alone.refusal()
+
+
+def test_a_key_file_that_is_not_there(alone):
+    alone.configure(ssh={"privateKeyFile": "/nowhere/id"})
+    assert "/nowhere/id" in alone.refusal()
+
+
+def test_another_machines_host_key(alone, third, simulated):
+    alone.configure(ssh={"hostKeys": {third.name: sparks.host_key(simulated[0])}})
+    assert "its host key is not the one in ssh.hostKeys" in alone.refusal()
+
+
+def test_no_docker(alone, third):
+    sparks.inside(
+        third, "sh", "-c", "kill $(cat /var/run/docker.pid); while [ -e /var/run/docker.pid ]; do sleep 0.1; done"
+    )
+    try:
+        assert "spark-3: Docker does not run" in alone.refusal()
+    finally:
+        reboot(third)
+
+
+def test_docker_without_the_nvidia_runtime(alone, third):
+    sparks.inside(third, "sed", "-i", 's/"nvidia"/"other"/', "/etc/docker/daemon.json")
+    reboot(third)
+    try:
+        assert "spark-3: Docker has no NVIDIA runtime" in alone.refusal()
+    finally:
+        sparks.inside(third, "sed", "-i", 's/"other"/"nvidia"/', "/etc/docker/daemon.json")
+        reboot(third)
+
+
+def test_a_driver_that_does_not_answer(alone, third):
+    sparks.inside(third, "touch", "/etc/spark-gpu-broken")
+    try:
+        assert "spark-3: nvidia-smi shows no GPU" in alone.refusal()
+    finally:
+        sparks.inside(third, "rm", "/etc/spark-gpu-broken")
+
+
+@pytest.fixture
+def two(simulated, third, tmp_path):
+    """A stack of the second and third Spark that is never brought up."""
+    return Stack(tmp_path, "two", simulated[1:])
+
+
+def test_no_port_up_on_one_spark(two, third):
+    network.cable(third, port=None)
+    assert "spark-3: fabric: no RDMA port is Up" in two.refusal()
+
+
+def test_no_port_up_on_either(two, simulated):
+    for spark in simulated[1:]:
+        network.cable(spark, port=None)
+    try:
+        text = two.refusal()
+    finally:
+        network.cable(simulated[1], port=1)
+    assert "spark-2: fabric: no RDMA port is Up" in text
+    assert "spark-3: fabric: no RDMA port is Up" in text
+
+
+def test_sparks_in_different_subnets(two, third):
+    network.ip("addr", "flush", "dev", "enp1s0f1np1", namespace=third.name)
+    network.ip("addr", "flush", "dev", "enP2p1s0f1np1", namespace=third.name)
+    network.ip("addr", "add", "192.168.5.13/24", "dev", "enp1s0f1np1", namespace=third.name)
+    assert "the Sparks are in different subnets" in two.refusal()
+
+
+def test_a_different_mtu(two, third):
+    network.cable(third, port=1, mtu=1500)
+    assert "the MTU differs: spark-2 9000, spark-3 1500" in two.refusal()
+
+
+def test_a_slow_link_is_a_warning(two, third):
+    network.cable(third, port=1, rate=50)
+    assert "warning: spark-3: rocep1s0f1 runs at 50 Gb/s" in two("preview", "--stack", "two").text
+
+
+def test_parallelism_that_does_not_match_the_gpus(two):
+    two.configure(serving={"tensorParallel": 4})
+    assert "needs 4 GPUs, and 2 Sparks have 2" in two.refusal()
+
+
+def test_a_repository_that_does_not_exist(alone):
+    alone.configure(model="nobody/nothing")
+    assert "model: nobody/nothing does not exist on the hub" in alone.refusal()
+
+
+def test_a_hub_that_does_not_answer(alone):
+    alone.configure(weights={"endpoint": "http://10.77.0.1:9"})
+    assert "the model hub does not answer" in alone.refusal()
+
+
+def test_a_gated_model_needs_a_token_that_has_access(alone, third):
+    alone.configure(model="meta-llama/Llama-3.3-70B-Instruct")
+    assert "is gated and no token is set" in alone.refusal()
+    alone("config", "set", "--secret", "hfToken", "hf_wrong", "--stack", alone.name)
+    assert "this token has no access" in alone.refusal()
+    alone("config", "set", "--secret", "hfToken", hub.TOKEN, "--stack", alone.name)
+    shown = alone.up().text
+    assert alone.complete()["choices"]
+    state = alone("stack", "export", "--stack", alone.name).text
+    inspected = sparks.on(third, "docker inspect $(docker ps -aq); docker logs dgx-spark-alone-server 2>&1")
+    files = sparks.on(third, f"grep -rIl {shlex.quote(hub.TOKEN)} ~ || true")
+    processes = sparks.inside(
+        third, "sh", "-c", "cat /proc/[0-9]*/cmdline /proc/[0-9]*/environ | tr '\\0' '\\n'", check=False
+    )
+    for place in (shown, state, inspected, files, processes):
+        assert hub.TOKEN not in place
+
+
+def test_a_key_for_the_api_is_asked_for_and_shows_nowhere(alone, third):
+    import requests
+
+    alone("config", "set", "--secret", "apiKey", "sk-simulated", "--stack", alone.name)
+    alone.up()
+    base = alone.outputs()["api_base"]
+    assert requests.get(f"{base}/models", timeout=5).status_code == 401
+    headers = {"Authorization": "Bearer sk-simulated"}
+    assert requests.get(f"{base}/models", headers=headers, timeout=5).status_code == 200
+    assert "sk-simulated" not in sparks.on(third, "docker inspect dgx-spark-alone-server; ps axww")
+    assert "sk-simulated" not in alone("stack", "export", "--stack", alone.name).text
+    assert alone.is_clean()
+
+
+def test_a_disk_too_small_for_the_weights(alone):
+    alone.configure(model="simulated/enormous")
+    assert "spark-3: disk too small for the weights" in alone.refusal()
+
+
+def test_a_port_in_use(alone, third):
+    listener = subprocess.Popen(
+        [*sparks.ssh_argv(third), "python3 -m http.server 8000 --bind 127.0.0.1 >/dev/null 2>&1"],
+        stdin=subprocess.DEVNULL,
+    )
+    try:
+        sparks.wait_for(lambda: "8000" in sparks.on(third, "ss -ltn"), "the listener")
+        assert "spark-3: port 8000 is in use by another program" in alone.refusal()
+    finally:
+        sparks.on(third, "kill $(ss -ltnp | sed -n 's/.*:8000 .*pid=\\([0-9]*\\).*/\\1/p')", check=False)
+        listener.wait(timeout=10)
+
+
+def test_a_server_that_exits_at_start_and_the_next_up_carries_on(alone, third):
+    sparks.set_knobs(third, crash="torch.OutOfMemoryError: CUDA out of memory")
+    failed = alone.up(check=False)
+    assert failed.code != 0
+    assert "torch.OutOfMemoryError: CUDA out of memory" in failed.text
+    third.knobs.unlink()
+    sparks.on(third, "docker rm -f dgx-spark-alone-server")
+    alone.up()
+    assert alone.complete()["choices"]
+    assert alone.is_clean()
+
+
+def test_a_server_whose_flag_the_engine_does_not_know(alone):
+    alone.configure(serving={"extraArgs": ["--swap-space=16"]})
+    failed = alone.up(check=False)
+    assert failed.code != 0
+    assert "vllm serve: error: unrecognized arguments: --swap-space=16" in failed.text
+
+
+def test_a_server_that_never_gets_ready(alone, third):
+    sparks.set_knobs(third, never_ready=True)
+    alone.configure(serving={"startupTimeout": 10})
+    failed = alone.up(check=False)
+    assert failed.code != 0
+    assert "not ready within 10 s (serving.startupTimeout)" in failed.text
+
+
+def test_one_tag_with_two_images_is_refused_before_anything_starts(two, third):
+    name = "nvcr.io/nvidia/vllm:26.04-py3"
+    sparks.on(
+        third, f"docker tag {name} kept && printf 'FROM {name}\\nLABEL changed=1\\n' | docker build -q -t {name} -"
+    )
+    try:
+        failed = two.up(check=False)
+        assert failed.code != 0
+        assert f"{name} is a different image on each Spark" in failed.text
+        assert "Traceback" not in failed.text
+        assert sparks.on(third, "docker ps -aq") == ""
+    finally:
+        sparks.on(third, f"docker tag kept {name} && docker image rm kept")
+        two.destroy()
+
+
+def test_a_second_stack_is_told_who_holds_the_spark(alone, third, tmp_path_factory):
+    alone.up()
+    other = Stack(tmp_path_factory.mktemp("other"), "other", [third])
+    assert "spark-3: is held by the stack organization/dgx-spark/alone" in other.refusal()
+
+
+def test_ctrl_c_during_up_and_the_next_up_carries_on(alone, third):
+    sparks.set_knobs(third, load_seconds=60)
+    process = subprocess.Popen(
+        [*engine.chosen().argv, "up", "--yes", "--skip-preview", "--stack", alone.name],
+        env=alone.environment, cwd=alone.folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    assert process.stdout
+    seen = ""
+    deadline = time.monotonic() + 60
+    while "cluster-server-spark-3 created" not in seen:
+        assert time.monotonic() < deadline, seen
+        seen += process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    rest, _ = process.communicate(timeout=60)
+    assert process.returncode != 0
+    assert "Traceback" not in rest
+    third.knobs.unlink()
+    sparks.on(third, "docker restart -t 1 dgx-spark-alone-server")
+    alone.up()
+    assert alone.complete()["choices"]
+    assert alone.is_clean()
+
+
+def test_the_simulator_is_one_per_machine(simulated, monkeypatch):
+    monkeypatch.setattr(sparks, "ROOT", layout.ROOT / "elsewhere")
+    with pytest.raises(sparks.SimulatorError, match="Sparks are already simulated from"):
+        sparks.claim()

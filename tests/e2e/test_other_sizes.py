@@ -1,0 +1,49 @@
+"""One Spark without Ray, three with pipeline parallel, and an image that lacks Ray."""
+
+from __future__ import annotations
+
+import pytest
+
+from simulator import sparks
+from tests.e2e.conftest import Stack, left_behind
+
+pytestmark = pytest.mark.e2e
+
+
+def test_one_spark(alone, third):
+    before = left_behind(third)
+    alone.up()
+    assert alone.complete()["choices"]
+    assert "ray" not in sparks.on(third, "docker ps --format '{{.Names}}'")
+    assert alone.is_clean()
+    alone.destroy()
+    assert left_behind(third) == before
+
+
+def test_three_sparks(simulated, tmp_path):
+    stack = Stack(tmp_path, "three", simulated)
+    try:
+        stack.up()
+        assert stack.complete()["choices"]
+        log = sparks.on(simulated[0], f"docker logs {stack.container('server')} 2>&1")
+        assert all(f"rank {rank} NCCL INFO NET/IB" in log for rank in range(3))
+        assert stack.is_clean()
+    finally:
+        stack.destroy()
+
+
+def test_an_image_without_ray_gets_it_on_every_spark(simulated, tmp_path):
+    stack = Stack(tmp_path, "derived", simulated[:2], image={"name": "simulated/vllm:without-ray"})
+    try:
+        stack.up()
+        assert stack.complete()["choices"]
+        assert stack.is_clean()
+    finally:
+        stack.destroy()
+
+
+def test_weights_go_too_where_config_says_so(alone, third):
+    alone.configure(weights={"keep": False}, model="Qwen/Qwen2.5-7B-Instruct")
+    alone.up()
+    alone.destroy()
+    assert "Qwen2.5-7B" not in sparks.on(third, "ls ~/.cache/huggingface/hub")

@@ -1,0 +1,85 @@
+"""Small Pulumi programs of local commands, run by the hermetic engine with its state in a folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parent.parent.parent
+HEADER = """import pulumi
+from pulumi import ResourceOptions as Opts
+from pulumi_command import local
+from pathlib import Path
+
+def command(name, said="", triggers=None, opts=None, delete=None, **more):
+    log = Path("calls.log")
+    return local.Command(
+        name, create=f"echo create {name} >> calls.log; printf '%s' '{said}'",
+        delete=delete or f"echo delete {name} >> calls.log",
+        triggers=triggers, opts=opts, add_previous_output_in_env=False, **more)
+
+"""
+
+
+@dataclass
+class Result:
+    code: int
+    text: str
+    calls: list[str] = field(default_factory=list)
+    """Provider calls in their order: `create x`, `delete x`."""
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.text)
+
+
+class Lab:
+    def __init__(self, folder: Path, config: str = "") -> None:
+        self.folder = folder
+        (folder / "Pulumi.yaml").write_text(f"name: lab\nruntime: python\n{config}")
+        self.run("stack", "init", "dev")
+
+    def program(self, text: str) -> None:
+        (self.folder / "__main__.py").write_text(HEADER + text)
+
+    def run(self, *words: str, program: str | None = None) -> Result:
+        if program is not None:
+            self.program(program)
+        log = self.folder / "calls.log"
+        log.unlink(missing_ok=True)
+        done = subprocess.run(
+            [sys.executable, "-m", "simulator.engine", *words, "--cwd", str(self.folder)],
+            capture_output=True,
+            text=True,
+            env=self.environment(),
+            cwd=ROOT,
+        )
+        calls = log.read_text().splitlines() if log.exists() else []
+        return Result(done.returncode, done.stdout + done.stderr, calls)
+
+    def environment(self) -> dict[str, str]:
+        return {
+            **os.environ,
+            "PULUMI_BACKEND_URL": f"file://{self.folder}/backend",
+            "PULUMI_CONFIG_PASSPHRASE": "secret",
+            "PYTHONPATH": str(ROOT),
+        }
+
+    def up(self, program: str | None = None) -> Result:
+        return self.run("up", "--yes", "--skip-preview", program=program)
+
+    def preview(self, program: str | None = None) -> dict[str, str]:
+        """Resource → what would happen to it, unchanged ones left out."""
+        steps = self.run("preview", "--json", program=program).json["steps"]
+        hidden = ("same", "delete-replaced", "create-replacement")
+        return {step["urn"].rsplit("::", 1)[1]: step["op"] for step in steps if step["op"] not in hidden}
+
+    def state(self) -> list[dict[str, Any]]:
+        exported = self.run("stack", "export").json
+        found: list[dict[str, Any]] = exported["deployment"]["resources"]
+        return found

@@ -1,0 +1,210 @@
+"""The hermetic engine follows Pulumi's rules.
+
+The expected lists are what the real Pulumi CLI 3.260 with the real command provider was seen to do in the
+same situations (noted down by hand, in the order of provider calls).
+"""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tests.engine.lab import ROOT, Lab
+
+
+@pytest.fixture
+def lab(tmp_path):
+    return Lab(tmp_path)
+
+
+def test_an_unchanged_program_changes_nothing(lab):
+    program = "command('x', said='1')\n"
+    assert lab.up(program).calls == ["create x"]
+    assert lab.up().calls == []
+    assert lab.run("preview", "--expect-no-changes").code == 0
+
+
+def test_a_changed_input_runs_create_again_in_place(lab):
+    lab.up("command('x', said='1')\n")
+    assert lab.preview("command('x', said='2')\n") == {"x": "update"}
+    assert lab.up().calls == ["create x"]
+
+
+def test_replacements_are_created_first_and_the_old_ones_deleted_last(lab):
+    program = "x = command('x', said='1', triggers=['{}'])\ncommand('y', triggers=[x.id])\n"
+    lab.up(program.format("a"))
+    assert lab.preview(program.format("b")) == {"x": "replace", "y": "replace"}
+    assert lab.up().calls == ["create x", "create y", "delete y", "delete x"]
+
+
+def test_delete_before_replace_takes_the_dependents_that_would_be_replaced_too(lab):
+    program = """
+root = command('root', said='1', triggers=['{}'], opts=Opts(delete_before_replace=True))
+command('d1', triggers=[root.stdout])
+command('d2', stdin=root.stdout)
+command('d3', opts=Opts(depends_on=[root]))
+command('d4', opts=Opts(deleted_with=root))
+"""
+    lab.up(program.format("a"))
+    assert lab.preview(program.format("b")) == {"root": "replace", "d1": "replace", "d4": "replace", "d2": "update"}
+    calls = lab.up().calls
+    assert calls[:2] == ["delete d1", "delete root"]
+    assert sorted(calls[2:]) == ["create d1", "create d4", "create root"]
+    assert calls[2] == "create root"
+
+
+def test_what_the_program_no_longer_has_is_deleted_in_order(lab):
+    lab.up("x = command('x')\ny = command('y', opts=Opts(depends_on=[x]))\ncommand('z', opts=Opts(parent=y))\n")
+    assert lab.preview("command('w')\n") == {"w": "create", "x": "delete", "y": "delete", "z": "delete"}
+    assert lab.up().calls == ["create w", "delete z", "delete y", "delete x"]
+
+
+def test_destroy_deletes_dependents_first(lab):
+    lab.up("x = command('x')\ncommand('y', opts=Opts(depends_on=[x]))\n")
+    assert lab.run("destroy", "--yes").calls == ["delete y", "delete x"]
+    assert lab.state() == []
+
+
+def test_after_a_failure_nothing_is_deleted_and_the_next_run_goes_on(lab):
+    lab.up("command('old')\n")
+    bad = "a = command('a')\nlocal.Command('bad', create='echo why >&2; exit 3', opts=Opts(depends_on=[a]))\n"
+    failed = lab.up(bad)
+    assert failed.code == 1
+    assert failed.calls == ["create a"]
+    assert 'Process exited with status 3: running "echo why >&2; exit 3":\n    why' in failed.text
+    assert "Traceback" not in failed.text
+    names = {row["urn"].rsplit("::", 1)[1] for row in lab.state()}
+    assert {"old", "a"} <= names
+    assert "bad" not in names
+    assert lab.up("command('a')\ncommand('b')\n").calls == ["create b", "delete old"]
+
+
+def test_a_program_that_raises_shows_its_words_and_no_traceback_for_run_errors(lab):
+    failed = lab.up("raise pulumi.RunError('two\\n  lines')\n")
+    assert failed.code == 1
+    assert "error: two\n      lines" in failed.text
+    assert "Traceback" not in failed.text
+
+
+def test_secrets_are_encrypted_in_the_state_and_masked_on_the_screen(lab):
+    program = (
+        "command('x', stdin=pulumi.Output.secret('hush-hush'))\npulumi.export('s', pulumi.Output.secret('hush-hush'))\n"
+    )
+    shown = lab.up(program).text
+    assert "hush-hush" not in shown
+    assert "hush-hush" not in json.dumps(lab.state())
+    assert "ciphertext" in json.dumps(lab.state())
+    assert lab.run("stack", "output", "s", "--show-secrets").text.strip() == "hush-hush"
+    assert lab.up().calls == []
+
+
+def test_a_local_run_invoke_runs_at_preview_too(lab):
+    lab.program("print('said', local.run(command='echo $((1+1))', logging=local.Logging.NONE).stdout)\n")
+    assert "said 2" in lab.run("preview").text
+
+
+def test_an_unknown_resource_type_stops_the_run_and_is_named(lab):
+    program = "pulumi.CustomResource('aws:s3/bucket:Bucket', 'b', {})\n"
+    failed = lab.up(program)
+    assert failed.code == 1
+    assert "the hermetic engine has no resource type aws:s3/bucket:Bucket" in failed.text
+
+
+def test_duplicate_names_are_refused(lab):
+    failed = lab.up("command('x')\ncommand('x')\n")
+    assert failed.code == 1
+    assert "Duplicate resource URN" in failed.text
+
+
+def test_a_disabled_default_provider_is_refused(tmp_path):
+    lab = Lab(tmp_path, "config:\n  pulumi:disable-default-providers:\n    value: [docker]\n")
+    failed = lab.up("import pulumi_docker\npulumi_docker.RemoteImage('i', name='x')\n")
+    assert (
+        "Default provider for 'docker' disabled. 'docker:index/remoteImage:RemoteImage' must use an explicit"
+        in failed.text
+    )
+
+
+SCHEMA = """config:
+  size: {type: integer, default: 3}
+  tags: {type: array, items: {type: string}, default: [a]}
+  token: {type: string, secret: true}
+"""
+
+
+def test_config_is_checked_before_the_program_runs(tmp_path):
+    lab = Lab(tmp_path, SCHEMA)
+    lab.program("raise SystemExit('not reached')\n")
+    assert "Stack 'dev' is missing configuration value 'token'" in lab.run("preview").text
+    lab.run("config", "set", "--secret", "token", "t")
+    lab.run("config", "set", "size", "many")
+    assert "'lab:size' must be of type 'integer'" in lab.run("preview").text
+
+
+def test_defaults_paths_and_secrets_reach_the_program(tmp_path):
+    lab = Lab(tmp_path, SCHEMA)
+    lab.run("config", "set", "--secret", "token", "hush")
+    lab.run("config", "set", "--path", "nodes[0].host", "h1")
+    lab.run("config", "set", "--path", "nodes[1].host", "h2")
+    lab.run("config", "set", "--path", "nodes[1].port", "22")
+    assert "hush" not in (tmp_path / "Pulumi.dev.yaml").read_text()
+    lab.program(
+        "c = pulumi.Config()\n"
+        "print(c.require_int('size'), c.require_object('tags'), c.require_object('nodes'), c.require('token'))\n"
+    )
+    assert "3 ['a'] [{'host': 'h1'}, {'host': 'h2', 'port': 22}] hush" in lab.run("preview").text
+    assert lab.run("config", "get", "--path", "nodes[1].host").text.strip() == "h2"
+    assert lab.run("config", "get", "token").text.strip() == "hush"
+
+
+def test_an_unrelated_passphrase_is_refused(lab, monkeypatch):
+    lab.up("command('x')\n")
+    monkeypatch.setattr(lab, "environment", lambda: {**Lab.environment(lab), "PULUMI_CONFIG_PASSPHRASE": "other"})
+    assert "incorrect passphrase" in lab.run("preview").text
+
+
+def test_stacks_are_listed_selected_and_removed_only_when_empty(lab):
+    lab.run("stack", "init", "second")
+    assert lab.run("stack", "ls").text.split() == ["dev", "second*"]
+    lab.run("stack", "select", "dev")
+    lab.up("command('x')\n")
+    assert "still has resources" in lab.run("stack", "rm", "dev", "--yes").text
+    lab.run("destroy", "--yes")
+    assert lab.run("stack", "rm", "dev", "--yes").code == 0
+    assert lab.run("stack", "ls").text.split() == ["second"]
+
+
+def test_an_interrupt_ends_what_runs_and_keeps_a_usable_state(lab):
+    lab.program("command('x')\nlocal.Command('slow', create='touch started; sleep 60')\n")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "simulator.engine", "up", "--yes", "--skip-preview", "--cwd", str(lab.folder)],
+        env=lab.environment(), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    while not (lab.folder / "started").exists():
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=30)
+    assert process.returncode == 255
+    assert "update canceled" in output
+    assert "Traceback" not in output
+    assert lab.up("command('x')\ncommand('z')\n").calls == ["create z"]
+
+
+def test_killed_in_the_middle_of_a_step_the_next_run_says_so(lab):
+    lab.program("local.Command('slow', create='touch started; sleep 3')\n")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "simulator.engine", "up", "--yes", "--skip-preview", "--cwd", str(lab.folder)],
+        env=lab.environment(), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    while not (lab.folder / "started").exists():
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    after = lab.up("command('x')\n")
+    assert "an earlier run was interrupted while creating slow" in after.text
+    assert after.calls == ["create x"]
