@@ -56,33 +56,38 @@ class RayCluster:
         strategy = ray.util.scheduling_strategies.PlacementGroupSchedulingStrategy
 
         class RayWorkerProc:
-            def __init__(self, rank: int, environment: dict) -> None:
+            def __init__(self, environment: dict) -> None:
                 os.environ.update(environment)
-                self.rank = rank
+                self.rank = -1
 
             def address(self) -> str:
                 return ray.util.get_node_ip_address()
 
-            def load(self, model: str, utilization: float) -> None:
+            def load(self, rank: int, model: str, utilization: float) -> None:
+                self.rank = rank
+
                 def say(text: str) -> None:
                     print(text, flush=True)
 
-                worker.load(self.rank, world, model, knobs(), utilization, say)
+                worker.load(rank, world, model, knobs(), utilization, say)
 
             def step(self) -> int:
                 return self.rank
 
         remote = ray.remote(num_gpus=1, num_cpus=0)(RayWorkerProc)
-        self.workers = [
-            remote.options(scheduling_strategy=strategy(group, placement_group_bundle_index=rank)).remote(
-                rank, carried()
-            )
-            for rank in range(world)
+        placed = [
+            remote.options(scheduling_strategy=strategy(group, placement_group_bundle_index=bundle)).remote(carried())
+            for bundle in range(world)
         ]
-        addresses = ray.get([w.address.remote() for w in self.workers])
-        if os.environ.get("VLLM_HOST_IP") not in addresses:
+        addresses = ray.get([w.address.remote() for w in placed])
+        driver = os.environ.get("VLLM_HOST_IP")
+        if driver not in addresses:
             log(f"WARNING the driver's VLLM_HOST_IP is none of the workers' addresses {addresses}")
-        ray.get([w.load.remote(model, arguments.gpu_memory_utilization) for w in self.workers])
+        # The driver's node first, then by address: so the real one numbers its ranks.
+        order = sorted(zip(addresses, placed, strict=True), key=lambda pair: (pair[0] != driver, pair[0]))
+        self.workers = [worker_ for _, worker_ in order]
+        share = arguments.gpu_memory_utilization
+        ray.get([w.load.remote(rank, model, share) for rank, w in enumerate(self.workers)])
         threading.Thread(target=self._watch, args=(log,), daemon=True).start()
 
     def _await_gpus(self, world: int, log) -> None:
