@@ -61,10 +61,10 @@ class SparkAccess:
 
 def private_key(settings: Settings) -> pulumi.Output[str] | None:
     """The user's key for the command provider, as a secret; None: a running ssh-agent has it."""
-    if settings.ssh.private_key_file is None:
+    if settings.ssh.key_file is None:
         return None
-    path = Path(settings.ssh.private_key_file).expanduser()
-    fix = "name your key with `pulumi config set --path ssh.privateKeyFile FILE`, or `null` for a running ssh-agent"
+    path = Path(settings.ssh.key_file).expanduser()
+    fix = "name your key with `pulumi config set --path ssh.privateKeyFile FILE`, or `agent` for a running ssh-agent"
     try:
         key = path.read_text()
     except OSError as error:

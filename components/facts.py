@@ -162,7 +162,7 @@ def parse(answers: Mapping[str, Any], settings: Settings) -> tuple[dict[str, Nod
 
 def explain(node: Node, settings: Settings, kind: str, detail: str) -> Problem:
     """Why a Spark could not be asked, and what the user can do."""
-    user, key = settings.ssh.user, settings.ssh.private_key_file or "the ssh-agent's"
+    user, key = settings.ssh.user, settings.ssh.key_file or "the ssh-agent's keys"
     at = f"{node.name} ({user}@{node.host}:{settings.ssh.port})"
     causes = {
         "host key": (

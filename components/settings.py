@@ -25,7 +25,16 @@ Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$")]
 
 
 class Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel, validate_by_name=False)
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        alias_generator=to_camel,
+        validate_by_name=False,
+        # `pulumi config set --path` turns what looks like a number into one.
+        coerce_numbers_to_str=True,
+        # docs/configuration.md is made from what stands below each field (ops/reference.py).
+        use_attribute_docstrings=True,
+    )
 
 
 def _ipv4(value: Any) -> str:
@@ -52,6 +61,8 @@ class Node(Frozen):
     """One Spark. The first in the list is the head."""
 
     name: Name
+    """Lower-case letters, digits and hyphens; names resources, so changing it makes them anew."""
+
     host: Annotated[str, Field(pattern=r"^[A-Za-z0-9.:_-]+$")]
     """Address or name for SSH: the ordinary Ethernet, not the QSFP link."""
 
@@ -61,15 +72,26 @@ class Node(Frozen):
 
 
 class Ssh(Frozen):
+    """How to log in to the Sparks."""
+
     user: str = "nvidia"
+    """Account on every Spark, a member of the group `docker`."""
+
     port: Port = ports.SSH
+    """Of sshd on every Spark."""
+
     host_keys: dict[
         str, Annotated[str, Field(pattern=r"^(ssh-ed25519|ecdsa-sha2-nistp256|ssh-rsa) [A-Za-z0-9+/=]+$")]
     ] = {}
     """Node name → its public host key, as in known_hosts without the name."""
 
-    private_key_file: str | None = "~/.ssh/id_ed25519"
-    """Key on this machine. null: the keys of a running ssh-agent."""
+    private_key_file: str = "~/.ssh/id_ed25519"
+    """Key on this machine, without a passphrase; or `agent`: the keys of a running ssh-agent."""
+
+    @property
+    def key_file(self) -> str | None:
+        """None: a running ssh-agent has the key."""
+        return None if self.private_key_file == "agent" else self.private_key_file
 
 
 class Serving(Frozen):
@@ -79,8 +101,14 @@ class Serving(Frozen):
     """Address the API binds to on the head."""
 
     port: Port = ports.VLLM
+    """Of the API."""
+
     tensor_parallel: Annotated[int, Field(ge=1)] | None = None
+    """GPUs that share each layer. None: all Sparks, where the attention heads can be divided by them."""
+
     pipeline_parallel: Annotated[int, Field(ge=1)] | None = None
+    """Groups of layers one behind the other. tensorParallel × pipelineParallel is the number of Sparks."""
+
     max_model_len: Annotated[int, Field(ge=1)] | None = None
     """Tokens of prompt and answer together."""
 
@@ -88,12 +116,20 @@ class Serving(Frozen):
     """Share of a Spark's memory that the engine may take; CPU and GPU share the same memory."""
 
     expert_parallel: bool | None = None
+    """Divide the experts of a mixture-of-experts model over the GPUs instead of each expert."""
+
     trust_remote_code: bool | None = None
     """Runs Python code from the model's repository."""
 
     reasoning_parser: str | None = None
+    """The engine's name for how this model marks its reasoning."""
+
     tool_call_parser: str | None = None
+    """The engine's name for how this model calls tools; turns tool choice on."""
+
     served_model_name: str | None = None
+    """Name of the model in the API. None: its repository."""
+
     extra_args: tuple[str, ...] = ()
     """Handed to the engine as they are, one word each."""
 
@@ -105,6 +141,8 @@ class Serving(Frozen):
 
 
 class Weights(Frozen):
+    """Where weights come from and live."""
+
     cache: str = "~/.cache/huggingface"
     """Hugging Face cache directory (HF_HOME) on every Spark; ~ is the SSH user's home."""
 
@@ -112,22 +150,32 @@ class Weights(Frozen):
     """Branch, tag or commit. None: main as it was when this model was first deployed."""
 
     endpoint: Annotated[str, Field(pattern=r"^https?://[^/]+.*$")] = "https://huggingface.co"
+    """The model hub, or a mirror that speaks its API."""
+
     keep: bool = True
     """Leave the weights on the Sparks when the stack is destroyed."""
 
 
 class ImageSettings(Frozen):
+    """The engine's container image."""
+
     name: str | None = None
     """Container image. None: the engine's default, see components/engines/."""
 
 
 class Containers(Frozen):
+    """How containers are run."""
+
     privileged: bool = False
+    """Give the containers every right on the Spark. Not needed for RDMA."""
+
     shm_size: Annotated[int, Field(ge=64)] = 16384
     """MiB of /dev/shm. Source: 16g of NVIDIA's and the community's vLLM recipes for Spark pairs."""
 
 
 class FabricSettings(Frozen):
+    """The link between the Sparks."""
+
     hcas: Literal["both", "single"] = "both"
     """Both halves ("twins") of the QSFP port carry 100 Gb/s each; single pins the first, which cures
     hangs on switches that put both into one subnet."""
@@ -137,11 +185,17 @@ class FabricSettings(Frozen):
 
 
 class RaySettings(Frozen):
+    """Ray, where there are several Sparks."""
+
     version: Annotated[str, Field(pattern=r"^\d+\.\d+\.\d+$")] = "2.55.1"
     """Put into images that have no Ray. Images that have one keep theirs, equal on all Sparks."""
 
     port: Port = ports.RAY
+    """Of Ray's control store, on the head's fabric address."""
+
     dashboard_port: Port = ports.RAY_DASHBOARD
+    """Of Ray's dashboard on the head."""
+
     dashboard_host: str = "127.0.0.1"
     """Ray's dashboard and jobs API run any code without asking: not for open networks."""
 
@@ -150,7 +204,11 @@ class Settings(Frozen):
     """A stack's whole configuration."""
 
     nodes: tuple[Node, ...]
+    """The Sparks, head first."""
+
     engine: Literal["vllm"]
+    """Inference engine."""
+
     model: Annotated[str, Field(min_length=1)]
     """A name from the catalog or any Hugging Face repository, ORG/NAME."""
 

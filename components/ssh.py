@@ -27,8 +27,8 @@ def options(node: Node, ssh: Ssh) -> list[str]:
         "LogLevel": "ERROR",
         "ServerAliveInterval": "15",
     }
-    if ssh.private_key_file is not None:
-        chosen |= {"IdentityFile": ssh.private_key_file, "IdentitiesOnly": "yes"}
+    if ssh.key_file is not None:
+        chosen |= {"IdentityFile": ssh.key_file, "IdentitiesOnly": "yes"}
     return [word for key, value in chosen.items() for word in ("-o", f"{key}={value}")]
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ops import checks, demo, engine
+from ops import checks, demo, engine, reference
 
 app = typer.Typer(
     add_completion=False,
@@ -45,6 +45,12 @@ def engine_command(context: typer.Context) -> None:
 def lock_command() -> None:
     """Write the lock files anew from requirements.in and requirements-dev.in."""
     raise typer.Exit(checks.lock())
+
+
+@app.command(name="docs")
+def docs_command() -> None:
+    """Write docs/configuration.md anew from the settings."""
+    print(reference.write())
 
 
 def main() -> None:

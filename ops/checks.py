@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ops.engine import ROOT
+from ops.engine import ROOT, available
 
 BIN = Path(sys.executable).parent
 
@@ -49,8 +50,17 @@ def run(words: Sequence[str]) -> int:
         if subprocess.run(argv, cwd=ROOT).returncode:
             print(f"spark: {name} failed", file=sys.stderr)
             return 1
-    print("== tests", flush=True)
-    return subprocess.run([sys.executable, "-m", "pytest", *COVERAGE], cwd=ROOT).returncode
+    print("== tests, on the hermetic engine", flush=True)
+    code = _pytest(COVERAGE, "hermetic")
+    if code == 0 and "pulumi" in available():
+        print("== end-to-end tests, on the Pulumi CLI", flush=True)
+        code = _pytest(["tests/e2e"], "pulumi")
+    return code
+
+
+def _pytest(words: Sequence[str], engine: str) -> int:
+    argv = [sys.executable, "-m", "pytest", *words]
+    return subprocess.run(argv, cwd=ROOT, env={**os.environ, "SPARK_ENGINE": engine}).returncode
 
 
 def lock() -> int:

@@ -89,6 +89,11 @@ def power_off(spark: Spark) -> None:
     end(spark.home / "pid", marker=f"spark_init.sh {spark.name}")
 
 
+def is_on(spark: Spark) -> bool:
+    pid_file = spark.home / "pid"
+    return pid_file.exists() and _alive(int(pid_file.read_text()))
+
+
 def end(pid_file: Path, *, marker: str) -> None:
     """End the process whose pid we wrote, if it is still ours (its command line holds `marker`)."""
     if not pid_file.exists():

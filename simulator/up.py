@@ -20,13 +20,17 @@ def up(count: int, say: Callable[[str], None]) -> list[Spark]:
     preflight.ensure()
     wanted = [Spark(index) for index in range(1, count + 1)]
     running = sparks.existing() if CLAIM.exists() else []
-    if running:
+    sparks.claim()
+    if running and not all(sparks.is_on(spark) for spark in running):
+        say("an earlier simulation was cut short: clearing it away")
+        down()
         sparks.claim()
+        running = []
+    if running:
         if len(running) < count:
             raise SimulatorError(f"{len(running)} Sparks are up already; `./spark demo --down` first")
         return running
     try:
-        sparks.claim()
         say("building the images (the first time takes a minute)")
         archives = images.build()
         say(f"booting {count} simulated Spark{'s' if count > 1 else ''}")

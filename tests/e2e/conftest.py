@@ -36,6 +36,20 @@ def simulated() -> Iterator[list[Spark]]:
     finally:
         if not keep:
             simulation.down()
+            assert remains() == ""
+
+
+def remains() -> str:
+    """Whatever the simulation might leave on this machine."""
+    looks = (
+        "ip netns list",
+        "ip -br link | grep -E '^(br-spark|mg-spark)'",
+        "grep -E 'sim-spark|/.sim/run/' /proc/mounts",
+        "find /sys/fs/cgroup -type d -name 'sim-spark-*'",
+        "pgrep -af 'spark_init.sh|simulator.hub'",
+        "ls .sim/run",
+    )
+    return subprocess.run("; ".join(looks), shell=True, cwd=ROOT, capture_output=True, text=True).stdout
 
 
 @dataclass

@@ -127,3 +127,20 @@ def test_mistakes_end_the_run_before_anything_is_registered(tmp_path, monkeypatc
 
     with pytest.raises(pulumi.RunError, match="spark-2: nvidia-smi shows no GPU"):
         run(tmp_path, monkeypatch, of_last={"gpus": []})
+
+
+def test_ray_must_be_the_same_on_every_spark():
+    import pulumi
+
+    from components.engine_image import one_image, one_ray
+
+    def answer(version):
+        return json.dumps({"image": f"sha256:{version}", "base": "sha256:0", "ray": version})
+
+    assert one_ray({"a": answer("2.55.1"), "b": answer("2.55.1")}) == {"a": "sha256:2.55.1", "b": "sha256:2.55.1"}
+    with pytest.raises(
+        pulumi.RunError, match=r"Ray must be the same on every Spark:\n  a: Ray 2\.55\.1 .*\n  b: Ray 2\.54\.0"
+    ):
+        one_ray({"a": answer("2.55.1"), "b": answer("2.54.0")})
+    with pytest.raises(pulumi.RunError, match="v is a different image on each Spark"):
+        one_image("v", {"a": "sha256:1", "b": "sha256:2"})

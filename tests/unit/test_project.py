@@ -1,13 +1,16 @@
 """Pulumi.yaml declares exactly the settings that the program reads."""
 
+import json
 from pathlib import Path
 
 import yaml
 
-from components.settings import PLAIN, TOP_LEVEL
+from components.settings import PLAIN, TOP_LEVEL, load
 from components.settings import PROJECT as NAME
+from ops import reference
 
-PROJECT = yaml.safe_load((Path(__file__).parent.parent.parent / "Pulumi.yaml").read_text())
+ROOT = Path(__file__).parent.parent.parent
+PROJECT = yaml.safe_load((ROOT / "Pulumi.yaml").read_text())
 
 
 def test_every_setting_is_declared_with_a_type_and_a_description():
@@ -30,3 +33,19 @@ def test_drift_is_looked_for_always_and_no_local_docker_is_used():
     assert PROJECT["name"] == NAME
     assert PROJECT["options"]["refresh"] == "always"
     assert PROJECT["config"]["pulumi:disable-default-providers"]["value"] == ["docker"]
+
+
+def test_the_configuration_reference_is_up_to_date():
+    assert reference.FILE.read_text() == reference.text(), "run ./spark docs"
+
+
+def test_the_example_stack_is_valid_as_it_is():
+    config = yaml.safe_load((ROOT / "Pulumi.head-worker.yaml").read_text())["config"]
+    texts = {key: value if isinstance(value, str) else json.dumps(value) for key, value in config.items()}
+    made = load(texts)
+    assert [node.name for node in made.nodes] == ["spark-1", "spark-2"]
+
+
+def test_every_setting_in_the_reference_says_what_it_means():
+    rows = [line for line in reference.text().splitlines() if line.startswith("| `")]
+    assert [row for row in rows if row.rstrip("| ").endswith("`")] == []

@@ -81,3 +81,14 @@ def test_any_text_is_refused_and_never_crashes(raw):
     with pytest.raises(Refused) as caught:
         load({f"dgx-spark:{key}": value for key, value in raw.items()})
     assert {"dgx-spark:engine", "dgx-spark:model"} <= {problem.at for problem in caught.value.problems}
+
+
+def test_numbers_set_by_path_are_good_as_text():
+    assert settings(serving={"env": {"OMP_NUM_THREADS": 4}, "servedModelName": 7}).serving.env == {
+        "OMP_NUM_THREADS": "4"
+    }
+
+
+def test_the_key_is_a_file_or_the_agents():
+    assert settings().ssh.key_file == "~/.ssh/id_ed25519"
+    assert settings(ssh={"hostKeys": {"spark-1": KEY, "spark-2": KEY}, "privateKeyFile": "agent"}).ssh.key_file is None

@@ -1,0 +1,78 @@
+"""Figures of the main path, measured on two simulated Sparks: `python -m benchmarks.spine`.
+
+Prints and writes benchmarks/spine.md: seconds and SSH connections per Spark of a preview without changes,
+and seconds of an `up` from running Sparks to the first completion, less what loading image and model took.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+import time
+from pathlib import Path
+
+from ops import engine
+from simulator import sparks
+from simulator import up as simulation
+from simulator.layout import Spark
+from tests.e2e.conftest import Stack
+
+REPEATS = 5
+FILE = Path(__file__).with_suffix(".md")
+MODEL = re.compile(r"cluster-weights-(\S+) created \(([\d.]+)s\)")
+RAY = re.compile(r"cluster-ray-formed created \(([\d.]+)s\)")
+
+
+def connections(spark: Spark) -> int:
+    log = sparks.inside(spark, "cat", "/var/log/sshd.log")
+    return log.count("Accepted publickey")
+
+
+def main() -> None:
+    nodes = simulation.up(2, print)
+    try:
+        rows = measure(nodes)
+    finally:
+        simulation.down()
+    lines = [
+        "# Figures of the main path",
+        "",
+        f"Two simulated Sparks, {os.cpu_count()} cores, {engine.chosen().name}; made by `python -m benchmarks.spine`.",
+        "",
+        "| What | Figure |",
+        "|---|---|",
+        *(f"| {what} | {figure} |" for what, figure in rows),
+    ]
+    FILE.write_text("\n".join(lines) + "\n")
+    print(FILE.read_text())
+
+
+def measure(nodes: list[Spark]) -> list[tuple[str, str]]:
+    with tempfile.TemporaryDirectory() as folder:
+        stack = Stack(Path(folder), "bench", nodes)
+        began = time.monotonic()
+        text = stack.up().text
+        stack.complete()
+        whole = time.monotonic() - began
+        weights = sum(float(seconds) for _, seconds in MODEL.findall(text))
+        ray = float(RAY.findall(text)[0])
+        previews, dialled = [], []
+        for _ in range(REPEATS):
+            before = [connections(spark) for spark in nodes]
+            began = time.monotonic()
+            assert stack.is_clean()
+            previews.append(time.monotonic() - began)
+            dialled.append(max(connections(spark) - was for spark, was in zip(nodes, before, strict=True)))
+        stack.destroy()
+    return [
+        ("`up` from running Sparks to the first completion", f"{whole:.1f} s"),
+        ("of which Ray's own start and joining", f"{ray:.1f} s"),
+        ("of which download, copy and checksums of the (toy) weights, one Spark after the other", f"{weights:.1f} s"),
+        (f"preview without changes, median of {REPEATS}", f"{sorted(previews)[REPEATS // 2]:.1f} s"),
+        ("SSH connections per Spark in such a preview, most of any Spark", str(max(dialled))),
+    ]
+
+
+if __name__ == "__main__":
+    main()
