@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from components.engines import vllm
+from components import ports as table
+from components.engines.common import attention_heads, split
+from components.engines.registry import api_port
 from components.facts import NodeFacts
 from components.hub import Model
-from components.plan import Identity, used_ports
+from components.plan import Identity
 from components.problems import Problem
 from components.settings import Settings
 
@@ -36,7 +38,7 @@ def machines(settings: Settings, facts: Mapping[str, NodeFacts]) -> Iterator[Pro
 
 
 def parallelism(settings: Settings, facts: Mapping[str, NodeFacts], model: Model) -> Iterator[Problem]:
-    tensor, pipeline = vllm.split(settings, model.config)
+    tensor, pipeline = split(settings, model.config)
     gpus = sum(len(node.gpus) for node in facts.values())
     if tensor * pipeline != gpus:
         yield Problem(
@@ -46,7 +48,7 @@ def parallelism(settings: Settings, facts: Mapping[str, NodeFacts], model: Model
             "remove both keys and they are worked out, or change the list of nodes",
         )
         return
-    heads = vllm.attention_heads(model.config)
+    heads = attention_heads(model.config)
     if heads is not None and heads % tensor:
         yield Problem(
             "serving.tensorParallel",
@@ -83,6 +85,19 @@ def gigabytes(count: int) -> str:
     return f"{count / 1e9:,.1f} GB"
 
 
+def used_ports(settings: Settings) -> Iterator[tuple[str, str, int]]:
+    """(component, config key or '', TCP port) of everything that will listen on the head."""
+    several = len(settings.nodes) > 1
+    yield "server", "serving.port", api_port(settings)
+    if several and settings.engine == "sglang":
+        yield "server", "", table.SGLANG_RENDEZVOUS
+    elif several and settings.serving.executor == "mp":
+        yield "server", "", table.VLLM_RENDEZVOUS
+    elif several:
+        yield "ray-head", "ray.port", settings.ray.port
+        yield "ray-head", "ray.dashboardPort", settings.ray.dashboard_port
+
+
 def ports(settings: Settings, identity: Identity, head: NodeFacts) -> Iterator[Problem]:
     """A port that somebody else listens on. Those of our own running containers don't count."""
     running = {
@@ -90,19 +105,15 @@ def ports(settings: Settings, identity: Identity, head: NodeFacts) -> Iterator[P
         for container in head.docker.containers
         if container.running and container.labels.get("dgx-spark.stack") == identity.full
     }
-    keys = {
-        settings.serving.port: "serving.port",
-        settings.ray.port: "ray.port",
-        settings.ray.dashboard_port: "ray.dashboardPort",
-    }
-    for component, wanted in used_ports(settings).items():
-        for port in wanted:
-            if component not in running and port in head.listening:
-                yield Problem(
-                    settings.head.name,
-                    f"port {port} is in use by another program",
-                    f"stop it (`sudo ss -ltnp 'sport = :{port}'` names it) or set {keys[port]}",
-                )
-    every = [port for wanted in used_ports(settings).values() for port in wanted]
+    used = list(used_ports(settings))
+    for component, key, port in used:
+        if running.isdisjoint({component, "server"}) and port in head.listening:
+            choice = f" or set {key}" if key else ""
+            yield Problem(
+                settings.head.name,
+                f"port {port} is in use by another program",
+                f"stop it (`sudo ss -ltnp 'sport = :{port}'` names it){choice}",
+            )
+    every = [port for _, _, port in used]
     if len(set(every)) < len(every):
         yield Problem("serving.port", f"the same port twice: {', '.join(map(str, every))}", "one port per service")

@@ -55,11 +55,11 @@ class Cluster(ComponentResource):
         server = InferenceServer(
             f"{name}-server",
             InferenceServerArgs(
-                server=plan.server,
-                image=image.ids[plan.server.node],
-                spark=sparks[plan.server.node],
-                stands_on=ray.containers if ray else {},
-                api_key=settings.api_key.get_secret_value(),
+                ranks=plan.ranks,
+                images=image.ids,
+                sparks=sparks,
+                ray=ray.containers if ray else {},
+                api_key_file=plan.api_key_file if settings.api_key.get_secret_value() else "",
                 needs=[weights, *([ray] if ray else [])],
             ),
             self._child,
@@ -70,13 +70,13 @@ class Cluster(ComponentResource):
                 settings=settings,
                 readiness=plan.readiness,
                 api_base=plan.api_base,
-                server=server.container.id,
+                ranks=server.ids,
                 generation=plan.endpoint_generation,
                 stack=plan.identity.full,
             ),
             self._child,
         )
-        self.image_id = image.ids[plan.server.node]
+        self.image_id = image.ids[plan.nodes[0]]
         self.register_outputs({"apiBase": plan.api_base})
 
     def _nodes(self) -> tuple[dict[str, SparkAccess], list[Resource]]:

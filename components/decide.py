@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from components import catalog, checks, detection, plan
-from components.engines import Context, EnginePlan, vllm
+from components.engines import Context, EnginePlan
+from components.engines.registry import api_port, engine
 from components.facts import NodeFacts, unusable
 from components.hub import Model
-from components.plan import Identity, Plan, Steps
+from components.plan import Identity, Plan, Readiness, Steps
 from components.problems import Problem, Refused
 from components.settings import Settings
 
@@ -27,7 +29,15 @@ def before_model(settings: Settings, facts: Mapping[str, NodeFacts], identity: I
         raise Refused(problems)
 
 
-def endpoint_generation(engine: EnginePlan, facts: Mapping[str, NodeFacts], head: str, fresh: str) -> str:
+def watched(made: EnginePlan) -> dict[str, tuple[str, ...]]:
+    """Node → containers whose end is the end of the endpoint."""
+    every = [*made.ranks, *((made.ray.head, *made.ray.workers) if made.ray else ())]
+    return {node: tuple(c.name for c in every if c.node == node) for node in sorted({c.node for c in every})}
+
+
+def server_generation(
+    containers: Mapping[str, tuple[str, ...]], facts: Mapping[str, NodeFacts], head: str, fresh: str
+) -> str:
     """As recorded when the model last answered, as long as every container of the endpoint runs."""
     running = {
         (name, container.name)
@@ -35,9 +45,22 @@ def endpoint_generation(engine: EnginePlan, facts: Mapping[str, NodeFacts], head
         for container in node.docker.containers
         if container.running
     }
-    wanted = {(node, name) for node, names in engine.readiness.containers.items() for name in names}
+    wanted = {(node, name) for node, names in containers.items() for name in names}
     record = facts[head].records.get("endpoint")
     return record.generation if record and wanted <= running else fresh
+
+
+def serve(context: Context, fresh: str) -> tuple[EnginePlan, Readiness, str]:
+    """The engine's plan, what to watch, and the server's generation.
+
+    Drafted first for the containers' names, which tell whether the ranks that run are still whole.
+    """
+    settings = context.settings
+    plan_of = engine(settings).plan
+    containers = watched(plan_of(context))
+    generation = server_generation(containers, context.facts, settings.head.name, fresh)
+    readiness = Readiness(context.port, context.served_name, settings.serving.startup_timeout, containers)
+    return plan_of(replace(context, epoch=generation)), readiness, generation
 
 
 def decide(settings: Settings, facts: Mapping[str, NodeFacts], model: Model, identity: Identity, *, fresh: str) -> Plan:
@@ -52,10 +75,11 @@ def decide(settings: Settings, facts: Mapping[str, NodeFacts], model: Model, ide
             for warning in warnings
             if "not be on RDMA" in warning
         ]
-    context = Context(settings, facts, links, model, catalog.find(settings.model), identity)
-    engine = vllm.plan(context)
+    port = api_port(settings)
+    context = Context(settings, facts, links, model, catalog.find(settings.model), identity, port, epoch="")
+    made, readiness, generation = serve(context, fresh)
     steps = Steps(identity, facts, fresh)
-    weights = plan.place_weights(steps, settings, facts, links, model, engine.image.name)
+    weights = plan.place_weights(steps, settings, facts, links, model, made.image.name)
     complete = {step.node: step.triggers[-1] != fresh for step in weights}
     problems += checks.disk(facts, model, complete)
     if problems:
@@ -66,18 +90,19 @@ def decide(settings: Settings, facts: Mapping[str, NodeFacts], model: Model, ide
         links=links,
         preparation=plan.prepare(steps, settings, identity, facts),
         fabric=plan.confirm_fabric(steps, links),
-        image=engine.image,
-        ray_images=plan.ray_images(steps, settings, engine.image),
+        image=made.image,
+        ray_images=plan.ray_images(steps, settings, made.image),
         copy_keys=plan.copy_keys(steps, settings),
         authorization=plan.authorize(steps, settings, facts, links),
         weights=weights,
-        ray=engine.ray,
-        server=engine.server,
-        readiness=engine.readiness,
+        ray=made.ray,
+        ranks=made.ranks,
+        readiness=readiness,
         model=model,
-        served_name=engine.served_name,
-        api_base=plan.api_base(settings),
-        endpoint_generation=endpoint_generation(engine, facts, settings.head.name, fresh),
-        environment=engine.environment,
+        served_name=context.served_name,
+        api_base=plan.api_base(settings, port),
+        endpoint_generation=generation,
+        api_key_file=engine(settings).api_key_file(settings.api_key.get_secret_value()),
+        environment=made.environment,
         warnings=tuple(warnings),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,8 +23,8 @@ class EndpointArgs:
     settings: Settings
     readiness: Readiness
     api_base: str
-    server: Input[str]
-    """Id of the server's container: a new one must prove itself."""
+    ranks: Sequence[Input[str]]
+    """Ids of the server's containers: new ones must prove themselves."""
 
     generation: str
     stack: str
@@ -40,7 +40,7 @@ class Endpoint(ComponentResource):
             f"{name}-ready",
             create=COMMAND,
             stdin=Output.json_dumps(self._order(args, Output.secret(key) if key else "")),
-            triggers=[args.server, args.generation],
+            triggers=[*args.ranks, args.generation],
             add_previous_output_in_env=False,
             opts=ResourceOptions(
                 parent=self,

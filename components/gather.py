@@ -9,7 +9,7 @@ import sys
 from pulumi_command import local
 
 from components import hub, plan, spark_scripts, ssh
-from components.engines import vllm
+from components.engines.registry import image_name
 from components.facts import NodeFacts, parse
 from components.plan import Identity
 from components.problems import Refused
@@ -31,7 +31,7 @@ def facts(settings: Settings, identity: Identity) -> dict[str, NodeFacts]:
                     "stack": identity.full,
                     "cache": node.cache or settings.weights.cache,
                     "repo": plan.repository(settings),
-                    "images": [settings.image.name or vllm.IMAGE],
+                    "images": [image_name(settings)],
                 },
             ),
         }

@@ -159,13 +159,18 @@ class Plan:
 
     weights: tuple[Step, ...]
     ray: Ray | None
-    server: Container
+    ranks: tuple[Container, ...]
+    """The server's containers, the one that serves HTTP first."""
+
     readiness: Readiness
     model: Model
     served_name: str
     api_base: str
     endpoint_generation: str
     """Changes when a container was found stopped or gone, so that the repaired endpoint has to prove itself."""
+
+    api_key_file: str = field(repr=False)
+    """Content of the file in which rank 0 finds the API's key. A secret."""
 
     environment: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """Node → the rank's communication environment, for the stack's outputs."""
@@ -333,15 +338,7 @@ def authorize(
     return steps.make(head.name, "copy-access", "copy_access.py", given)
 
 
-def api_base(settings: Settings) -> str:
+def api_base(settings: Settings, port: int) -> str:
     """OpenAI base URL as seen from the machine that runs Pulumi."""
     bound = settings.serving.host
-    return f"http://{settings.head.host if bound == '0.0.0.0' else bound}:{settings.serving.port}/v1"
-
-
-def used_ports(settings: Settings) -> dict[str, tuple[int, ...]]:
-    """Component on the head → TCP ports it will listen on."""
-    taken: dict[str, tuple[int, ...]] = {"server": (settings.serving.port,)}
-    if len(settings.nodes) > 1:
-        taken["ray-head"] = (settings.ray.port, settings.ray.dashboard_port)
-    return taken
+    return f"http://{settings.head.host if bound == '0.0.0.0' else bound}:{port}/v1"

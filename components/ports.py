@@ -3,6 +3,15 @@
 VLLM = 8000
 """OpenAI API. Source: `vllm serve --help`, --port."""
 
+VLLM_RENDEZVOUS = 29501
+"""torch's rendezvous of vLLM without Ray, on the head's fabric address. Source: eugr/spark-vllm-docker."""
+
+SGLANG = 30000
+"""Source: `sglang.launch_server --help`, --port."""
+
+SGLANG_RENDEZVOUS = 50000
+"""torch's rendezvous, on the head's fabric address. Source: NVIDIA's and the community's Spark recipes."""
+
 RAY = 6379
 """Ray's control store (GCS) on the head. Source: `ray start --help`, --port."""
 

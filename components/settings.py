@@ -100,8 +100,11 @@ class Serving(Frozen):
     host: Annotated[str, BeforeValidator(lambda value: str(ipaddress.IPv4Address(value)))] = "0.0.0.0"
     """Address the API binds to on the head."""
 
-    port: Port = ports.VLLM
-    """Of the API."""
+    port: Port | None = None
+    """Of the API. None: the engine's usual one, 8000 for vLLM and 30000 for SGLang."""
+
+    executor: Literal["ray", "mp"] = "ray"
+    """How vLLM reaches the other Sparks: by Ray, or by torch's own rendezvous without it."""
 
     tensor_parallel: Annotated[int, Field(ge=1)] | None = None
     """GPUs that share each layer. None: all Sparks, where the attention heads can be divided by them."""
@@ -206,7 +209,7 @@ class Settings(Frozen):
     nodes: tuple[Node, ...]
     """The Sparks, head first."""
 
-    engine: Literal["vllm"]
+    engine: Literal["vllm", "sglang"]
     """Inference engine."""
 
     model: Annotated[str, Field(min_length=1)]

@@ -46,6 +46,7 @@ class Image:
 IMAGES = (
     Image("nvcr.io/nvidia/vllm:26.04-py3", ("base", "hub", "ray", "vllm")),
     Image("simulated/vllm:without-ray", ("base", "hub", "vllm")),
+    Image("lmsysorg/sglang:spark", ("base", "hub", "sglang")),
 )
 """NVIDIA's own 26.04 image has no Ray; with it inside, most tests need not build a derived image."""
 
@@ -53,7 +54,7 @@ IMAGES = (
 def build() -> list[Path]:
     """Archives of all images, from the cache where nothing changed."""
     CACHE.mkdir(parents=True, exist_ok=True)
-    makers = {"base": _base, "hub": _hub, "ray": _ray, "vllm": _vllm}
+    makers = {"base": _base, "hub": _hub, "ray": _ray, "vllm": _vllm, "sglang": _sglang}
     layers = {name: _layer(name, make) for name, make in makers.items()}
     archives = [_archive(image, [layers[name] for name in image.layers]) for image in IMAGES]
     _prune({*layers.values(), *archives, stored(archives)})
@@ -120,8 +121,8 @@ def _layer(name: str, make: object) -> Path:
     """The layer's tar: made once for each content of its sources."""
     assert callable(make)
     key = hashlib.sha256(Path(__file__).read_bytes())
-    if name in ("vllm",):
-        for source in sorted((STANDINS / name).rglob("*.*")):
+    if (STANDINS / name).exists():
+        for source in sorted([*(STANDINS / name).rglob("*.*"), *(STANDINS / "standin").rglob("*.*")]):
             if "__pycache__" not in source.parts:
                 key.update(source.read_bytes())
     path = CACHE / f"layer-{name}-{key.hexdigest()[:12]}.tar"
@@ -240,9 +241,18 @@ def _ray(root: Path) -> None:
     shutil.rmtree(target / "bin")
 
 
+def _standin(root: Path, engine: str) -> None:
+    for package in (engine, "standin"):
+        ignore = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(STANDINS / package, root / PYTHON_PACKAGES / package, ignore=ignore)
+
+
+def _sglang(root: Path) -> None:
+    _standin(root, "sglang")
+
+
 def _vllm(root: Path) -> None:
-    target = root / PYTHON_PACKAGES / "vllm"
-    shutil.copytree(STANDINS / "vllm", target, ignore=shutil.ignore_patterns("__pycache__"))
+    _standin(root, "vllm")
     (root / "usr/bin").mkdir(parents=True)
     _executable(root / "usr/bin/vllm", "#!/usr/bin/python3\nfrom vllm.__main__ import main\n\nmain()\n")
 

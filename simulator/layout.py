@@ -61,7 +61,7 @@ class Spark:
 
     @property
     def knobs(self) -> Path:
-        """JSON that the engine stand-ins on this Spark read when they start (see standins/vllm/knobs.py)."""
+        """JSON that the engine stand-ins on this Spark read when they start (see standins/standin/knobs.py)."""
         return self.home / "knobs.json"
 
     def fabric_address(self, twin: int) -> str:

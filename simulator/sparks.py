@@ -175,7 +175,7 @@ def _answers(spark: Spark) -> bool:
 
 
 def set_knobs(spark: Spark, **knobs: object) -> None:
-    """What the engine stand-ins started from now on will do (see standins/vllm/knobs.py)."""
+    """What the engine stand-ins started from now on will do (see standins/standin/knobs.py)."""
     spark.knobs.write_text(json.dumps(knobs))
 
 

@@ -12,6 +12,15 @@ from pydantic import BaseModel, ConfigDict
 FILE = Path(__file__).parent / "models.yaml"
 
 
+class Parsers(BaseModel):
+    """One engine's names for a model's output format."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    reasoning_parser: str | None = None
+    tool_call_parser: str | None = None
+
+
 class Entry(BaseModel):
     """One model. None: nothing to say; the engine's own default holds."""
 
@@ -27,8 +36,8 @@ class Entry(BaseModel):
     trust_remote_code: bool = False
     max_model_len: int | None = None
     gpu_memory_utilization: float | None = None
-    reasoning_parser: str | None = None
-    tool_call_parser: str | None = None
+    vllm: Parsers = Parsers()
+    sglang: Parsers = Parsers()
     source: str
     """Where the settings come from."""
 

@@ -9,7 +9,7 @@ from components.catalog import Entry
 from components.detection import NodeLink
 from components.facts import NodeFacts
 from components.hub import Model
-from components.plan import Container, Identity, Image, Ray, Readiness
+from components.plan import Container, Identity, Image, Ray
 from components.settings import Settings
 
 
@@ -20,17 +20,33 @@ class Context:
     settings: Settings
     facts: Mapping[str, NodeFacts]
     links: Mapping[str, NodeLink]
+    """Empty with one Spark."""
+
     model: Model
     entry: Entry | None
+    """None: the model is not in the catalog."""
+
     identity: Identity
+    port: int
+    """TCP port of the API."""
+
+    epoch: str
+    """Generation of the server: its ranks are made anew together when one of them is found dead."""
+
+    api_key_file: str = "/run/api-key"
+    """Where rank 0 finds the API's key; what is in it is the engine's business (`api_key_file`)."""
+
+    @property
+    def served_name(self) -> str:
+        return self.settings.serving.served_model_name or self.model.repo
 
 
 @dataclass(frozen=True)
 class EnginePlan:
     image: Image
     ray: Ray | None
-    server: Container
-    readiness: Readiness
-    served_name: str
+    ranks: tuple[Container, ...]
+    """The server's containers, the one that serves HTTP first."""
+
     environment: Mapping[str, Mapping[str, str]]
     """Node → communication environment of its rank."""

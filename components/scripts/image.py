@@ -12,7 +12,7 @@ import sys
 from common import job, remove_record, say, write_record
 
 DOCKERFILE = """FROM {base}
-RUN python3 -m pip install --no-cache-dir 'ray[default]=={version}'
+RUN PIP_BREAK_SYSTEM_PACKAGES=1 python3 -m pip install --no-cache-dir 'ray[default]=={version}'
 LABEL dgx-spark.base={base} dgx-spark.ray={version}
 """
 """The dashboard needs the [default] extra."""

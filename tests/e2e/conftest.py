@@ -46,7 +46,7 @@ def remains() -> str:
         "ip -br link | grep -E '^(br-spark|mg-spark)'",
         "grep -E 'sim-spark|/.sim/run/' /proc/mounts",
         "find /sys/fs/cgroup -type d -name 'sim-spark-*'",
-        "pgrep -af 'spark_init.sh|simulator.hub'",
+        "pgrep -af '[s]park_init.sh|[s]imulator.hub'",
         "ls .sim/run",
     )
     return subprocess.run("; ".join(looks), shell=True, cwd=ROOT, capture_output=True, text=True).stdout

@@ -29,7 +29,7 @@ def early_refusal(settings_, facts_) -> str:
 
 
 def containers(made):
-    return {"server": made.server, **{c.node: c for c in (made.ray.head, *made.ray.workers)}}
+    return {"server": made.ranks[0], **{c.node: c for c in (made.ray.head, *made.ray.workers)}}
 
 
 def test_a_gid_index_moved_by_a_reboot_changes_that_rank_alone():
@@ -43,7 +43,7 @@ def test_a_gid_index_moved_by_a_reboot_changes_that_rank_alone():
 
 def test_the_server_of_a_pair():
     made = plan()
-    assert made.server.command == (
+    assert made.ranks[0].command == (
         "vllm",
         "serve",
         f"/root/.cache/huggingface/hub/models--openai--gpt-oss-120b/snapshots/{MODEL.commit}",
@@ -52,14 +52,14 @@ def test_the_server_of_a_pair():
         "--port=8000",
         "--tensor-parallel-size=2",
         "--pipeline-parallel-size=1",
-        "--distributed-executor-backend=ray",
         "--max-model-len=32768",
         "--gpu-memory-utilization=0.85",
         "--reasoning-parser=openai_gptoss",
         "--enable-auto-tool-choice",
         "--tool-call-parser=openai",
+        "--distributed-executor-backend=ray",
     )
-    assert made.server.environment["RAY_ADDRESS"] == "192.168.177.1:6379"
+    assert made.ranks[0].environment["RAY_ADDRESS"] == "192.168.177.1:6379"
 
 
 def test_ray_binds_to_the_fabric_and_its_dashboard_to_loopback():
@@ -77,7 +77,7 @@ def test_every_rank_has_its_own_address():
 
 def test_no_variable_of_a_rank_is_carried_over_from_the_head():
     made = plan()
-    listed = set(json.loads(made.server.files[NOT_CARRIED]))
+    listed = set(json.loads(made.ranks[0].files[NOT_CARRIED]))
     own = {"NCCL_IB_HCA", "NCCL_IB_GID_INDEX", "NCCL_SOCKET_IFNAME", "UCX_NET_DEVICES", "VLLM_HOST_IP"}
     assert own <= listed
 
@@ -96,18 +96,70 @@ def test_containers_are_unprivileged_and_labelled():
         assert container.labels["dgx-spark.stack"] == "organization/dgx-spark/test"
 
 
+def test_vllm_without_ray_has_a_rank_on_every_spark():
+    made = plan(settings(serving={"executor": "mp"}))
+    assert (made.ray, made.image.ray, made.ray_images) == (None, None, {})
+    head, worker = made.ranks
+    rendezvous = ("--nnodes=2", "--master-addr=192.168.177.1", "--master-port=29501")
+    assert {*rendezvous, "--node-rank=0", "--distributed-executor-backend=mp"} <= set(head.command)
+    assert {*rendezvous, "--node-rank=1", "--headless"} <= set(worker.command)
+    assert "--headless" not in head.command
+    assert [rank.environment["VLLM_HOST_IP"] for rank in made.ranks] == ["192.168.177.1", "192.168.177.2"]
+
+
+def test_sglang_has_a_rank_on_every_spark_and_no_ray():
+    made = plan(settings(engine="sglang"))
+    assert made.ray is None
+    head, worker = made.ranks
+    assert head.command[:3] == ("python3", "-m", "sglang.launch_server")
+    assert {
+        "--tp-size=2",
+        "--nnodes=2",
+        "--node-rank=0",
+        "--dist-init-addr=192.168.177.1:50000",
+        "--port=30000",
+    } <= set(head.command)
+    assert "--node-rank=1" in worker.command
+    assert {"--reasoning-parser=gpt-oss", "--tool-call-parser=gpt-oss"} <= set(head.command)
+    assert made.api_base == "http://10.0.0.1:30000/v1"
+
+
+def test_ranks_without_ray_are_made_anew_together():
+    moved = [hca("rocep1s0f1", "enp1s0f1np1", gid=5), hca("roceP2p1s0f1", "enP2p1s0f1np1", gid=5)]
+    before, after = plan(settings(engine="sglang")), plan(settings(engine="sglang"), pair(rdma=moved))
+    assert before.ranks[0].environment == after.ranks[0].environment
+    assert before.ranks[0].labels["dgx-spark.server"] != after.ranks[0].labels["dgx-spark.server"]
+    assert {rank.restart for rank in before.ranks} == {"no"}
+
+
+def served(number, *, running=True):
+    container = {"id": "1", "name": "dgx-spark-test-server", "running": running, "labels": {}}
+    return facts(
+        number,
+        docker={"runtimes": ["nvidia"], "containers": [container]},
+        records={"endpoint": {"spec": "", "generation": "served", "intact": True}},
+    )
+
+
+@pytest.mark.parametrize(("running", "epoch"), [(True, "served"), (False, "fresh")])
+def test_a_dead_rank_makes_all_ranks_anew(running, epoch):
+    made = plan(settings(engine="sglang"), {"spark-1": served(1), "spark-2": served(2, running=running)})
+    assert {rank.labels["dgx-spark.epoch"] for rank in made.ranks} == {epoch}
+    assert made.endpoint_generation == epoch
+
+
 def test_one_spark_needs_neither_ray_nor_fabric():
     made = plan(settings(1), {"spark-1": facts(1, ibdev2netdev=FOUR_DOWN)})
     assert (made.ray, made.fabric, made.copy_keys, made.authorization) == (None, (), (), None)
-    assert "--tensor-parallel-size=1" in made.server.command
-    assert not any("executor" in word for word in made.server.command)
-    assert made.server.environment["NCCL_SOCKET_IFNAME"] == "lo"
+    assert "--tensor-parallel-size=1" in made.ranks[0].command
+    assert not any("executor" in word for word in made.ranks[0].command)
+    assert made.ranks[0].environment["NCCL_SOCKET_IFNAME"] == "lo"
 
 
 def test_three_sparks_use_pipeline_parallel_where_the_heads_cannot_be_divided():
-    assert {"--tensor-parallel-size=1", "--pipeline-parallel-size=3"} <= set(plan(settings(3)).server.command)
+    assert {"--tensor-parallel-size=1", "--pipeline-parallel-size=3"} <= set(plan(settings(3)).ranks[0].command)
     divisible = Model("a/b", "c" * 40, MODEL.files, {"num_attention_heads": 48})
-    assert "--tensor-parallel-size=3" in plan(settings(3), model=divisible).server.command
+    assert "--tensor-parallel-size=3" in plan(settings(3), model=divisible).ranks[0].command
 
 
 def test_config_wins_over_the_catalog():
@@ -120,15 +172,15 @@ def test_config_wins_over_the_catalog():
     }
     made = plan(settings(serving=serving))
     assert {"--max-model-len=4096", "--gpu-memory-utilization=0.5", "--tool-call-parser=hermes"} <= set(
-        made.server.command
+        made.ranks[0].command
     )
-    assert made.server.command[-1] == "--seed=1"
+    assert "--seed=1" in made.ranks[0].command
     assert {c.environment["NCCL_DEBUG"] for c in containers(made).values()} == {"TRACE"}
 
 
 def test_images_other_than_nvidias_lose_their_entrypoint():
-    assert plan().server.entrypoint is None
-    assert plan(settings(image={"name": "vllm/vllm-openai:v0.12.0"})).server.entrypoint == ("/usr/bin/env",)
+    assert plan().ranks[0].entrypoint is None
+    assert plan(settings(image={"name": "vllm/vllm-openai:v0.12.0"})).ranks[0].entrypoint == ("/usr/bin/env",)
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ def refusal(**config: object) -> str:
 def test_everything_but_nodes_keys_and_names_has_a_default():
     made = settings()
     assert (made.serving.port, made.ray.port, made.weights.keep, made.containers.privileged) == (
-        8000,
+        None,
         6379,
         True,
         False,
@@ -65,7 +65,7 @@ def test_secrets_show_in_no_error_and_no_repr():
 
 
 def test_an_unknown_engine_is_refused_with_the_choice():
-    assert "dgx-spark:engine: input should be 'vllm' (it is 'llama.cpp')" in refusal(engine="llama.cpp")
+    assert "dgx-spark:engine: input should be 'vllm' or 'sglang' (it is 'llama.cpp')" in refusal(engine="llama.cpp")
 
 
 def test_other_projects_keys_are_none_of_ours():

@@ -6,7 +6,8 @@ import signal
 import sys
 import time
 
-from vllm import __version__, executor, server
+from standin import server
+from vllm import __version__, executor
 from vllm.arguments import parser
 
 
@@ -61,7 +62,11 @@ def main() -> None:
     length = check(arguments, config)
     world = arguments.tensor_parallel_size * arguments.pipeline_parallel_size
     backend = arguments.distributed_executor_backend
-    if backend == "ray":
+    if arguments.nnodes > 1 and backend == "ray":
+        raise ValueError("the ray executor is not supported with nnodes > 1")
+    if arguments.nnodes > 1:
+        engine = executor.Torch(path, arguments, log)
+    elif backend == "ray":
         engine = executor.RayCluster(path, arguments, log)
     elif world == 1:
         engine = executor.Local(path, arguments, log)

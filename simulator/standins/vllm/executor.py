@@ -5,8 +5,8 @@ import os
 import threading
 import time
 
-from vllm import worker
-from vllm.knobs import knobs
+from standin import ranks, worker
+from standin.knobs import knobs
 
 CARRIED = ("VLLM_", "LMCACHE_", "NCCL_", "UCX_", "HF_", "HUGGING_FACE_")
 """vLLM copies the driver's variables of these families to every Ray worker (vllm/ray/ray_env.py) ..."""
@@ -36,6 +36,27 @@ class Local:
 
     def step(self) -> None:
         pass
+
+
+class Torch:
+    """world ranks on as many nodes, joined by torch's rendezvous (`--nnodes`, `--node-rank`, `--master-addr`)."""
+
+    def __init__(self, model: str, arguments, log) -> None:
+        world, rank = arguments.nnodes, arguments.node_rank
+        if world != arguments.tensor_parallel_size * arguments.pipeline_parallel_size:
+            raise ValueError(f"World size does not match {world} nodes with one GPU each.")
+        if rank and not arguments.headless:
+            raise ValueError("only node rank 0 serves HTTP: the others need --headless")
+
+        def load() -> None:
+            worker.load(rank, world, model, knobs(), arguments.gpu_memory_utilization, log)
+
+        if rank:
+            ranks.follow(rank, arguments.master_addr, arguments.master_port, load, log)
+        head = ranks.Head(world, arguments.master_addr, arguments.master_port, log)
+        load()
+        head.ask(b"l")
+        self.step = head.step
 
 
 class RayCluster:

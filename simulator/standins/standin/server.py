@@ -2,10 +2,13 @@
 
 import itertools
 import json
+import os
 import threading
 import time
 import uuid
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from standin.ranks import DeadRank
 
 WORDS = ["The", "Spark", "answers", "from", "its", "simulated", "GPU", "with", "one", "word", "after", "another"]
 
@@ -13,8 +16,11 @@ WORDS = ["The", "Spark", "answers", "from", "its", "simulated", "GPU", "with", "
 class State:
     """What the handlers share: configuration, the executor and the counters shown by /metrics."""
 
-    def __init__(self, *, names, keys, max_model_len, step) -> None:
+    def __init__(self, *, names, keys, max_model_len, step, family="vllm") -> None:
         self.names, self.keys, self.max_model_len, self.step = names, set(keys), max_model_len, step
+        self.family = family
+        """Prefix of the metrics' names."""
+
         self.created = int(time.time())
         self.lock = threading.Lock()
         self.counts = {"prompt_tokens": 0, "generation_tokens": 0, "request_success": 0}
@@ -92,7 +98,12 @@ class Handler(BaseHTTPRequestHandler):
             raise Refusal(400, f"This model's maximum context length is {self.state.max_model_len} tokens.")
         words = [word + " " for word in itertools.islice(itertools.cycle(WORDS), wanted)]
         usage = {"prompt_tokens": used, "completion_tokens": len(words), "total_tokens": used + len(words)}
-        self.state.step()
+        try:
+            self.state.step()
+        except DeadRank as error:
+            # A dead rank shows at the first request: it fails, and the server ends about a second later (measured).
+            threading.Timer(1, os._exit, [1]).start()
+            raise Refusal(500, f"EngineDeadError: {error}") from error
         self.state.count(prompt_tokens=used, generation_tokens=len(words), request_success=1)
         head = {
             "id": f"{'chatcmpl' if chat else 'cmpl'}-{uuid.uuid4().hex}",
@@ -140,11 +151,12 @@ class Handler(BaseHTTPRequestHandler):
 
     def _metrics(self) -> str:
         label = f'{{engine="0",model_name="{self.state.names[0]}"}}'
+        family = self.state.family
         lines = []
         for name, value in self.state.counts.items():
-            lines += [f"# TYPE vllm:{name} counter", f"vllm:{name}_total{label} {float(value)}"]
+            lines += [f"# TYPE {family}:{name} counter", f"{family}:{name}_total{label} {float(value)}"]
         for name in ("num_requests_running", "num_requests_waiting", "kv_cache_usage_perc"):
-            lines += [f"# TYPE vllm:{name} gauge", f"vllm:{name}{label} 0.0"]
+            lines += [f"# TYPE {family}:{name} gauge", f"{family}:{name}{label} 0.0"]
         return "\n".join(lines) + "\n"
 
     def _json(self, status: int, payload: dict) -> None:

@@ -20,7 +20,8 @@ def connect(rank: int, log) -> None:
     addresses = {line.split()[3].split("/")[0]: line.split()[1] for line in present.splitlines()}
     if interface.lstrip("=") not in addresses.values():
         raise NcclError(f"Bootstrap : no socket interface found (NCCL_SOCKET_IFNAME={interface!r})")
-    host = os.environ.get("VLLM_HOST_IP", "")
+    mine = [address for address, name in addresses.items() if name == interface]
+    host = os.environ.get("VLLM_HOST_IP", mine[0])
     if host not in addresses:
         raise NcclError(f"The IP address {host!r} (VLLM_HOST_IP) is not an address of this node")
     wanted = os.environ.get("NCCL_IB_HCA", "")

@@ -4,8 +4,8 @@ import glob
 import os
 import time
 
-from vllm import fabric
-from vllm.knobs import Knobs
+from standin import fabric
+from standin.knobs import Knobs
 
 
 def load(rank: int, world: int, model: str, knobs: Knobs, utilization: float, log) -> None:

@@ -1,0 +1,162 @@
+"""What every engine decides the same way: how the GPUs are split, and what all containers share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from typing import TypeVar
+
+from components.engines import Context
+from components.environment import SINGLE_NODE, communication
+from components.plan import Container, Mount, digest
+from components.settings import Settings
+
+Environments = dict[str, dict[str, str]]
+"""Node → variables."""
+
+HF_HOME = "/root/.cache/huggingface"
+"""Where the weights are in every container."""
+
+GRACE = 30
+"""Seconds for a server to end its requests; a remote rank of vLLM takes about 11 (measured, vLLM 0.32)."""
+
+RETRIES = 3
+"""How often Docker starts a server again that runs alone. One rank of several is never started alone."""
+
+T = TypeVar("T")
+
+
+def choose(configured: T | None, known: T | None) -> T | None:
+    """What the user set, else what the catalog knows. False and 0 are values too."""
+    return configured if configured is not None else known
+
+
+def rank_environments(context: Context) -> Environments:
+    """Each rank's communication environment."""
+    if len(context.settings.nodes) == 1:
+        return {context.settings.head.name: dict(SINGLE_NODE)}
+    return {node.name: communication(context.links[node.name]) for node in context.settings.nodes}
+
+
+def split(settings: Settings, config: Mapping[str, object]) -> tuple[int, int]:
+    """(tensor parallel, pipeline parallel) over all Sparks, one GPU each.
+
+    Unless set: tensor parallel over all, or pipeline parallel where the attention heads can't be divided.
+    """
+    gpus = len(settings.nodes)
+    tensor, pipeline = settings.serving.tensor_parallel, settings.serving.pipeline_parallel
+    if tensor is None and pipeline is None:
+        heads = attention_heads(config)
+        return (gpus, 1) if heads is None or heads % gpus == 0 else (1, gpus)
+    if tensor is None:
+        assert pipeline is not None
+        return max(1, gpus // pipeline), pipeline
+    return tensor, pipeline if pipeline is not None else max(1, gpus // tensor)
+
+
+def attention_heads(config: Mapping[str, object]) -> int | None:
+    """From config.json; models with vision keep it in `text_config`."""
+    text = config.get("text_config", config)
+    heads = text.get("num_attention_heads") if isinstance(text, Mapping) else None
+    return heads if isinstance(heads, int) else None
+
+
+def entrypoint(image: str) -> tuple[str, ...] | None:
+    """NVIDIA's entrypoint sets up CUDA's forward compatibility and runs its arguments: kept. Others may be
+    the server itself (vllm/vllm-openai), so they are replaced by a program that only runs its arguments."""
+    return None if image.startswith("nvcr.io/nvidia/") else ("/usr/bin/env",)
+
+
+def together(ranks: tuple[Container, ...]) -> tuple[Container, ...]:
+    """Ranks that are replaced together: each carries a digest of all of them."""
+    if len(ranks) == 1:
+        return ranks
+    mark = digest([asdict(rank) for rank in ranks])
+    return tuple(replace(rank, labels={**rank.labels, "dgx-spark.server": mark}) for rank in ranks)
+
+
+class ContainerMaker:
+    """Fills in what all of an engine's containers share."""
+
+    def __init__(self, context: Context, environments: Environments, default_image: str) -> None:
+        self._context, self._environments = context, environments
+        self.image = context.settings.image.name or default_image
+
+    def service(self, role: str, node: str, command: tuple[str, ...], *, mounts: tuple[Mount, ...] = ()) -> Container:
+        """A container that Docker keeps running, whatever ends it."""
+        return self._make(role, node, command, mounts=mounts, restart="unless-stopped")
+
+    def rank(
+        self,
+        node: str,
+        command: tuple[str, ...],
+        *,
+        environment: Mapping[str, str] | None = None,
+        mounts: tuple[Mount, ...] = (),
+        files: Mapping[str, str] | None = None,
+    ) -> Container:
+        """One of the server's containers."""
+        several = self._context.links and "RAY_ADDRESS" not in (environment or {})
+        return self._make(
+            "server",
+            node,
+            command,
+            environment=environment,
+            mounts=mounts,
+            files=files,
+            labels={"dgx-spark.epoch": self._context.epoch} if several else {},
+            # A rank that is started alone finds no peers, or peers of another age.
+            restart="no" if several else "on-failure",
+            retries=0 if several else RETRIES,
+        )
+
+    def _make(
+        self,
+        role: str,
+        node: str,
+        command: tuple[str, ...],
+        *,
+        environment: Mapping[str, str] | None = None,
+        mounts: tuple[Mount, ...] = (),
+        files: Mapping[str, str] | None = None,
+        labels: Mapping[str, str] | None = None,
+        restart: str,
+        retries: int = 0,
+    ) -> Container:
+        settings, identity = self._context.settings, self._context.identity
+        rank = [n.name for n in settings.nodes].index(node)
+        facts, link = self._context.facts[node], self._context.links.get(node)
+        return Container(
+            name=identity.container(role),
+            node=node,
+            component=role,
+            rank=rank,
+            command=command,
+            entrypoint=entrypoint(self.image),
+            environment={
+                "NVIDIA_DRIVER_CAPABILITIES": "all",
+                "HF_HOME": HF_HOME,
+                # Weights are in place and verified: nothing may be fetched, and no token is needed.
+                "HF_HUB_OFFLINE": "1",
+                "TRANSFORMERS_OFFLINE": "1",
+                "PYTHONUNBUFFERED": "1",
+                **self._environments[node],
+                **(environment or {}),
+                **settings.serving.env,
+            },
+            mounts=(Mount(facts.cache.path, HF_HOME, read_only=True), *mounts),
+            files=files or {},
+            labels={
+                "dgx-spark.project": identity.project,
+                "dgx-spark.stack": identity.full,
+                "dgx-spark.component": role,
+                "dgx-spark.rank": str(rank),
+                **(labels or {}),
+            },
+            restart=restart,
+            retries=retries,
+            grace=GRACE,
+            rdma=bool(link and link.hcas and facts.infiniband_device),
+            privileged=settings.containers.privileged,
+            shm_size=settings.containers.shm_size,
+        )

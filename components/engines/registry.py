@@ -1,0 +1,24 @@
+"""Name in stack config → engine."""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+from components.engines import sglang, vllm
+from components.settings import Settings
+
+ENGINES: dict[str, ModuleType] = {"vllm": vllm, "sglang": sglang}
+"""Each has PORT, IMAGE, `plan(context)` and `api_key_file(key)`."""
+
+
+def engine(settings: Settings) -> ModuleType:
+    return ENGINES[settings.engine]
+
+
+def api_port(settings: Settings) -> int:
+    """TCP port of the API: as set, else the engine's usual one."""
+    return int(settings.serving.port or engine(settings).PORT)
+
+
+def image_name(settings: Settings) -> str:
+    return str(settings.image.name or engine(settings).IMAGE)

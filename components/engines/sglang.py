@@ -1,0 +1,78 @@
+"""SGLang: one `sglang.launch_server` per Spark, joined by torch's rendezvous on the fabric; no Ray.
+
+Command line: SGLang 0.5. Only rank 0 serves HTTP; the others join it. `--disable-cuda-graph` and
+`--enable-dp-attention` of older recipes are not passed: the first is deprecated and slows GB10 down by
+half, the second is switched off again by SGLang where there is one data-parallel rank.
+"""
+
+from __future__ import annotations
+
+import json
+
+from components import ports
+from components.engines import Context, EnginePlan
+from components.engines.common import HF_HOME, ContainerMaker, choose, rank_environments, split, together
+from components.plan import Container, Image, snapshot_directory
+
+IMAGE = "lmsysorg/sglang:spark"
+PORT = ports.SGLANG
+
+
+def plan(context: Context) -> EnginePlan:
+    environments = rank_environments(context)
+    make = ContainerMaker(context, environments, IMAGE)
+    ranks = together(tuple(_rank(context, make, rank) for rank in range(len(context.settings.nodes))))
+    return EnginePlan(image=Image(make.image, None), ray=None, ranks=ranks, environment=environments)
+
+
+def _rank(context: Context, make: ContainerMaker, rank: int) -> Container:
+    command = ("python3", "-m", "sglang.launch_server", *arguments(context), *_rendezvous(context, rank))
+    if context.settings.api_key.get_secret_value() and rank == 0:
+        # In argv anybody on the Spark would read it. Source: `sglang.launch_server --config`.
+        command = (*command, f"--config={context.api_key_file}")
+    return make.rank(context.settings.nodes[rank].name, command)
+
+
+def _rendezvous(context: Context, rank: int) -> tuple[str, ...]:
+    settings = context.settings
+    if len(settings.nodes) == 1:
+        return ()
+    head = context.links[settings.head.name].address
+    return (
+        f"--nnodes={len(settings.nodes)}",
+        f"--node-rank={rank}",
+        f"--dist-init-addr={head}:{ports.SGLANG_RENDEZVOUS}",
+        # A rank that never joins is a failure with a name, not a wait without end.
+        f"--dist-timeout={settings.serving.startup_timeout}",
+    )
+
+
+def api_key_file(key: str) -> str:
+    """Content of the file that holds the key: a YAML of SGLang's own options."""
+    return json.dumps({"api-key": key})
+
+
+def arguments(context: Context) -> tuple[str, ...]:
+    """What follows `sglang.launch_server` on every rank."""
+    settings, entry = context.settings, context.entry
+    serving = settings.serving
+    tensor, pipeline = split(settings, context.model.config)
+    words = [
+        f"--model-path={snapshot_directory(HF_HOME, context.model)}",
+        f"--served-model-name={context.served_name}",
+        f"--host={serving.host}",
+        f"--port={context.port}",
+        f"--tp-size={tensor}",
+        f"--pp-size={pipeline}",
+    ]
+    if length := choose(serving.max_model_len, entry and entry.max_model_len):
+        words.append(f"--context-length={length}")
+    if share := choose(serving.gpu_memory_utilization, entry and entry.gpu_memory_utilization):
+        words.append(f"--mem-fraction-static={share}")
+    if choose(serving.trust_remote_code, entry and entry.trust_remote_code):
+        words.append("--trust-remote-code")
+    if reasoning := choose(serving.reasoning_parser, entry and entry.sglang.reasoning_parser):
+        words.append(f"--reasoning-parser={reasoning}")
+    if tools := choose(serving.tool_call_parser, entry and entry.sglang.tool_call_parser):
+        words.append(f"--tool-call-parser={tools}")
+    return (*words, *serving.extra_args)

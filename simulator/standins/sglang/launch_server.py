@@ -1,0 +1,85 @@
+"""`python3 -m sglang.launch_server`."""
+
+import json
+import os
+import signal
+import sys
+import time
+
+from sglang import __version__
+from sglang.arguments import parser
+from standin import ranks, server, worker
+from standin.knobs import knobs
+
+
+def log(text: str) -> None:
+    print(f"[{time.strftime('%Y-%m-%d %H:%M:%S')}] {text}", flush=True)
+
+
+def with_config(words: list) -> list:
+    """`--config FILE` holds more options; those of the command line win, so they come last."""
+    more = []
+    for word in words:
+        if word.startswith("--config="):
+            import yaml
+
+            with open(word.split("=", 1)[1]) as stream:
+                more += [f"--{key}={value}" for key, value in yaml.safe_load(stream).items()]
+    return [*more, *(word for word in words if not word.startswith("--config="))]
+
+
+def check(arguments, config: dict) -> int:
+    """The refusals of ServerArgs and ModelConfig; returns the context length."""
+    world = arguments.tp_size * arguments.pp_size
+    if world % arguments.nnodes:
+        raise ValueError("tp_size must be divisible by number of nodes")
+    if world // arguments.nnodes > 1:
+        raise ValueError(f"{world // arguments.nnodes} GPUs per node are needed and there is 1")
+    if arguments.nnodes > 1 and not arguments.dist_init_addr:
+        raise ValueError("--dist-init-addr is required with several nodes")
+    if config["num_attention_heads"] % arguments.tp_size:
+        raise ValueError("num_attention_heads must be divisible by tp_size")
+    derived = config["max_position_embeddings"]
+    length = arguments.context_length or derived
+    if length > derived:
+        raise ValueError(
+            f"User-specified context_length ({length}) is greater than the derived context_length ({derived})."
+        )
+    return length
+
+
+def main() -> None:
+    arguments = parser().parse_args(with_config(sys.argv[1:]))
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+    log(f"server_args: sglang {__version__} (simulated), node_rank={arguments.node_rank}")
+    for deprecated in ("disable_cuda_graph", "enable_dp_attention"):
+        if getattr(arguments, deprecated):
+            log(f"WARNING --{deprecated.replace('_', '-')} is deprecated")
+    with open(os.path.join(arguments.model_path, "config.json")) as stream:
+        length = check(arguments, json.load(stream))
+    world, rank = arguments.nnodes, arguments.node_rank
+    share = arguments.mem_fraction_static or 0.85
+    address, _, port = (arguments.dist_init_addr or "127.0.0.1:0").rpartition(":")
+    limit = arguments.dist_timeout or 1800
+
+    def load() -> None:
+        worker.load(rank, world, arguments.model_path, knobs(), share, log)
+
+    if rank:
+        ranks.follow(rank, address, int(port), load, log, limit)
+    head = ranks.Head(world, address, int(port), log, limit)
+    load()
+    head.ask(b"l")
+    state = server.State(
+        names=[arguments.served_model_name or arguments.model_path],
+        keys=[arguments.api_key] if arguments.api_key else [],
+        max_model_len=length,
+        step=head.step,
+        family="sglang",
+    )
+    log("The server is fired up and ready to roll!")
+    server.serve(arguments.host, arguments.port, state)
+
+
+if __name__ == "__main__":
+    main()
