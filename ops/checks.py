@@ -53,8 +53,8 @@ def run(words: Sequence[str]) -> int:
     print("== tests, on the hermetic engine", flush=True)
     code = _pytest(COVERAGE, "hermetic")
     if code == 0 and "pulumi" in available():
-        print("== end-to-end tests, on the Pulumi CLI", flush=True)
-        code = _pytest(["tests/e2e"], "pulumi")
+        print("== end-to-end tests and recorded steps, on the Pulumi CLI", flush=True)
+        code = _pytest(["tests/e2e", "tests/engine/test_recorded.py"], "pulumi")
     return code
 
 

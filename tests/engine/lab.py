@@ -1,14 +1,15 @@
-"""Small Pulumi programs of local commands, run by the hermetic engine with its state in a folder."""
+"""Small Pulumi programs of local commands, run with their state in a folder."""
 
 from __future__ import annotations
 
 import json
 import os
 import subprocess
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from ops import engine
 
 ROOT = Path(__file__).parent.parent.parent
 HEADER = """import pulumi
@@ -53,11 +54,11 @@ class Lab:
         log = self.folder / "calls.log"
         log.unlink(missing_ok=True)
         done = subprocess.run(
-            [sys.executable, "-m", "simulator.engine", *words, "--cwd", str(self.folder)],
+            [*engine.chosen().argv, *words],
             capture_output=True,
             text=True,
             env=self.environment(),
-            cwd=ROOT,
+            cwd=self.folder,
         )
         calls = log.read_text().splitlines() if log.exists() else []
         return Result(done.returncode, done.stdout + done.stderr, calls)
@@ -75,9 +76,11 @@ class Lab:
 
     def preview(self, program: str | None = None) -> dict[str, str]:
         """Resource → what would happen to it, unchanged ones left out."""
-        steps = self.run("preview", "--json", program=program).json["steps"]
-        hidden = ("same", "delete-replaced", "create-replacement")
-        return {step["urn"].rsplit("::", 1)[1]: step["op"] for step in steps if step["op"] not in hidden}
+        run = self.run("preview", "--json", program=program)
+        steps = json.loads(run.text[run.text.index("{") :])["steps"]
+        hidden = ("same", "delete-replaced", "create-replacement", "refresh")
+        shown = [step for step in steps if step["op"] not in hidden and "command:local" in step["urn"]]
+        return {step["urn"].rsplit("::", 1)[1]: step["op"] for step in shown}
 
     def state(self) -> list[dict[str, Any]]:
         exported = self.run("stack", "export").json
