@@ -28,6 +28,9 @@ GATES = (
     ("shellcheck", ["shellcheck", *SHELL_SCRIPTS]),
 )
 
+PARALLEL = ("--numprocesses=2", "--dist=loadgroup")
+"""One worker has all tests that use the Sparks (tests/e2e/conftest.py), the other has the rest."""
+
 COVERAGE = ("--cov=components", "--cov=ops", "--cov=simulator", "--cov-report=term:skip-covered")
 
 
@@ -51,7 +54,7 @@ def run(words: Sequence[str]) -> int:
             print(f"spark: {name} failed", file=sys.stderr)
             return 1
     print("== tests, on the hermetic engine", flush=True)
-    code = _pytest(COVERAGE, "hermetic")
+    code = _pytest([*PARALLEL, *COVERAGE], "hermetic")
     if code == 0 and "pulumi" in available():
         print("== end-to-end tests and recorded steps, on the Pulumi CLI", flush=True)
         code = _pytest(["tests/e2e", "tests/engine/test_recorded.py"], "pulumi")
