@@ -96,6 +96,7 @@ class Operation:
         finally:
             if not monitor.state_ready.is_set():
                 self._process.terminate()
+                monitor.state_ready.set()
             monitor.engine_done.set()
             ended.join()
             server.stop(0).wait()

@@ -264,3 +264,17 @@ def test_the_simulator_is_one_per_machine(simulated, monkeypatch):
     monkeypatch.setattr(sparks, "ROOT", layout.ROOT / "elsewhere")
     with pytest.raises(sparks.SimulatorError, match="Sparks are already simulated from"):
         sparks.claim()
+
+
+def test_a_spark_that_is_switched_off_is_named(alone, third):
+    alone.up()
+    sparks.power_off(third)
+    try:
+        assert "10.77.0.13" in alone.refusal()
+    finally:
+        sparks.power_on(third)
+        sparks.wait_until_up(sparks.existing())
+    # With the preview that a person sees first.
+    alone("up", "--yes", "--stack", alone.name)
+    assert alone.complete()["choices"]
+    assert alone.is_clean()

@@ -19,7 +19,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import docker
-from docker.errors import APIError, ImageNotFound, NotFound
+from docker.errors import APIError, DockerException, ImageNotFound, NotFound
 
 from simulator.engine.providers import Diff, InitFailed, Log, Old, ProviderError, differing
 from simulator.engine.values import Properties
@@ -28,29 +28,18 @@ CONNECT_LIMIT = 15
 """Seconds for the forwarded socket to appear."""
 
 
-class Daemons:
-    """Connections to Docker daemons, opened on first use and closed at the end of the run."""
+class Connection:
+    """A Docker daemon behind SSH, by a forwarded socket that lives as long as this object is open."""
 
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._open: dict[str, tuple[docker.APIClient, subprocess.Popen[bytes]]] = {}
-        self._folder = tempfile.TemporaryDirectory(prefix="docker-")
-
-    def client(self, config: Properties) -> Any:
-        host = config["host"]
-        with self._lock:
-            if host not in self._open:
-                self._open[host] = self._connect(host, config.get("sshOpts") or [], len(self._open))
-            return self._open[host][0]
-
-    def _connect(self, host: str, options: list[str], number: int) -> tuple[docker.APIClient, subprocess.Popen[bytes]]:
+    def __init__(self, host: str, options: list[str]) -> None:
         url = urlsplit(host)
         if url.scheme != "ssh":
             raise ProviderError(f"this engine reaches Docker by ssh:// only, not {host}")
-        path = os.path.join(self._folder.name, f"{number}.sock")
+        self._folder = tempfile.TemporaryDirectory(prefix="docker-")
+        path = os.path.join(self._folder.name, "docker.sock")
         target = f"{url.username}@{url.hostname}" if url.username else str(url.hostname)
         forward = ["-N", "-o", "ExitOnForwardFailure=yes", "-L", f"{path}:/var/run/docker.sock"]
-        process = subprocess.Popen(
+        self._process = subprocess.Popen(
             ["ssh", *options, *forward, "-p", str(url.port or 22), target],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -59,21 +48,41 @@ class Daemons:
         )
         deadline = time.monotonic() + CONNECT_LIMIT
         while not os.path.exists(path):
-            if process.poll() is not None or time.monotonic() > deadline:
-                process.kill()
-                assert process.stderr
-                said = process.stderr.read().decode().strip()
-                raise ProviderError(f"error during connect: {host}: {said or 'no answer'}")
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                self._process.kill()
+                _, said = self._process.communicate()
+                raise ProviderError(f"error during connect: {host}: {said.decode().strip() or 'no answer'}")
             time.sleep(0.02)
-        return docker.APIClient(base_url=f"unix://{path}", version="auto", timeout=600), process
+        try:
+            self.client = docker.APIClient(base_url=f"unix://{path}", version="auto", timeout=600)
+        except DockerException as error:
+            raise ProviderError(f"error during connect: {host}: {error}") from None
 
     def close(self) -> None:
-        for client, process in self._open.values():
-            client.close()
-            process.terminate()
-            process.wait()
-        self._open.clear()
+        self.client.close()
+        self._process.terminate()
+        self._process.communicate()
         self._folder.cleanup()
+
+
+class Daemons:
+    """Connections opened on first use, closed at the end of an operation."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._open: dict[str, Connection] = {}
+
+    def client(self, config: Properties) -> Any:
+        host = config["host"]
+        with self._lock:
+            if host not in self._open:
+                self._open[host] = Connection(host, config.get("sshOpts") or [])
+            return self._open[host].client
+
+    def close(self) -> None:
+        for connection in self._open.values():
+            connection.close()
+        self._open.clear()
 
 
 DAEMONS = Daemons()
