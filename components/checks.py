@@ -85,35 +85,37 @@ def gigabytes(count: int) -> str:
     return f"{count / 1e9:,.1f} GB"
 
 
-def used_ports(settings: Settings) -> Iterator[tuple[str, str, int]]:
-    """(component, config key or '', TCP port) of everything that will listen on the head."""
+def used_ports(settings: Settings) -> Iterator[tuple[str, int]]:
+    """(config key or '', TCP port) of everything that will listen on the head."""
     several = len(settings.nodes) > 1
-    yield "server", "serving.port", api_port(settings)
+    yield "serving.port", api_port(settings)
     if several and settings.engine == "sglang":
-        yield "server", "", table.SGLANG_RENDEZVOUS
+        yield "", table.SGLANG_RENDEZVOUS
     elif several and settings.serving.executor == "mp":
-        yield "server", "", table.VLLM_RENDEZVOUS
+        yield "", table.VLLM_RENDEZVOUS
     elif several:
-        yield "ray-head", "ray.port", settings.ray.port
-        yield "ray-head", "ray.dashboardPort", settings.ray.dashboard_port
+        yield "ray.port", settings.ray.port
+        yield "ray.dashboardPort", settings.ray.dashboard_port
 
 
 def ports(settings: Settings, identity: Identity, head: NodeFacts) -> Iterator[Problem]:
     """A port that somebody else listens on. Those of our own running containers don't count."""
-    running = {
-        container.labels.get("dgx-spark.component")
+    ours = {
+        int(port)
         for container in head.docker.containers
         if container.running and container.labels.get("dgx-spark.stack") == identity.full
+        for port in container.labels.get("dgx-spark.ports", "").split(",")
+        if port
     }
     used = list(used_ports(settings))
-    for component, key, port in used:
-        if running.isdisjoint({component, "server"}) and port in head.listening:
+    for key, port in used:
+        if port in head.listening and port not in ours:
             choice = f" or set {key}" if key else ""
             yield Problem(
                 settings.head.name,
                 f"port {port} is in use by another program",
                 f"stop it (`sudo ss -ltnp 'sport = :{port}'` names it){choice}",
             )
-    every = [port for _, _, port in used]
+    every = [port for _, port in used]
     if len(set(every)) < len(every):
         yield Problem("serving.port", f"the same port twice: {', '.join(map(str, every))}", "one port per service")

@@ -6,8 +6,10 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import IO
 
 from ops.engine import ROOT, available
 
@@ -28,10 +30,7 @@ GATES = (
     ("shellcheck", ["shellcheck", *SHELL_SCRIPTS]),
 )
 
-PARALLEL = ("--numprocesses=2", "--dist=loadgroup")
-"""One worker has all tests that use the Sparks (tests/e2e/conftest.py), the other has the rest."""
-
-COVERAGE = ("--cov=components", "--cov=ops", "--cov=simulator", "--cov-report=term:skip-covered")
+COVERAGE = ("--cov=components", "--cov=ops", "--cov=simulator", "--cov-report=")
 
 
 def run(words: Sequence[str]) -> int:
@@ -54,16 +53,34 @@ def run(words: Sequence[str]) -> int:
             print(f"spark: {name} failed", file=sys.stderr)
             return 1
     print("== tests, on the hermetic engine", flush=True)
-    code = _pytest([*PARALLEL, *COVERAGE], "hermetic")
+    code = _both()
     if code == 0 and "pulumi" in available():
         print("== end-to-end tests and recorded steps, on the Pulumi CLI", flush=True)
-        code = _pytest(["tests/e2e", "tests/engine/test_recorded.py"], "pulumi")
+        code = _pytest(["tests/e2e", "tests/engine/test_recorded.py"], "pulumi").wait()
     return code
 
 
-def _pytest(words: Sequence[str], engine: str) -> int:
-    argv = [sys.executable, "-m", "pytest", *words]
-    return subprocess.run(argv, cwd=ROOT, env={**os.environ, "SPARK_ENGINE": engine}).returncode
+def _both() -> int:
+    """The tests that need Sparks, which mostly wait, and beside them those that need none."""
+    with tempfile.TemporaryFile("w+") as shown, tempfile.TemporaryDirectory() as folder:
+        data = [os.path.join(folder, name) for name in ("others", "sparks")]
+        others = _pytest(["--ignore=tests/e2e", *COVERAGE], "hermetic", coverage=data[0], out=shown)
+        code = _pytest(["tests/e2e", *COVERAGE], "hermetic", coverage=data[1]).wait()
+        code = others.wait() or code
+        shown.seek(0)
+        print(shown.read())
+        report = [sys.executable, "-m", "coverage"]
+        subprocess.run([*report, "combine", "--quiet", f"--data-file={folder}/all", *data], cwd=ROOT)
+        subprocess.run([*report, "report", "--skip-covered", f"--data-file={folder}/all"], cwd=ROOT)
+        print(f"== {'passed' if code == 0 else 'FAILED'}", flush=True)
+    return code
+
+
+def _pytest(
+    words: Sequence[str], engine: str, *, coverage: str | None = None, out: IO[str] | None = None
+) -> subprocess.Popen[bytes]:
+    env = {**os.environ, "SPARK_ENGINE": engine, **({"COVERAGE_FILE": coverage} if coverage else {})}
+    return subprocess.Popen([sys.executable, "-m", "pytest", *words], cwd=ROOT, env=env, stdout=out, stderr=out)
 
 
 def lock() -> int:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -20,6 +21,17 @@ from simulator.shell import SimulatorError, run
 SOURCES = Path(__file__).resolve().parent
 START_LIMIT = 60
 """Seconds within which sshd and dockerd of one Spark answer; about 2 are usual."""
+
+
+@contextlib.contextmanager
+def exclusive() -> Iterator[None]:
+    """One at a time brings Sparks up or down on this machine; others wait."""
+    folder = os.open(CLAIM.parent, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)
 
 
 def claim() -> None:
@@ -207,7 +219,7 @@ def down() -> None:
         _remove_cgroups(spark)
     if RUN.exists():
         shutil.rmtree(RUN)
-    CLAIM.unlink()
+    CLAIM.unlink(missing_ok=True)
 
 
 def _remove_cgroups(spark: Spark) -> None:

@@ -18,12 +18,17 @@ HUB = f"http://{GATEWAY}:{HUB_PORT}"
 def up(count: int, say: Callable[[str], None]) -> list[Spark]:
     """`count` running Sparks with their images loaded; those that run already are kept."""
     preflight.ensure()
+    with sparks.exclusive():
+        return _up(count, say)
+
+
+def _up(count: int, say: Callable[[str], None]) -> list[Spark]:
     wanted = [Spark(index) for index in range(1, count + 1)]
     running = sparks.existing() if CLAIM.exists() else []
     sparks.claim()
     if running and not all(sparks.is_on(spark) for spark in running):
         say("an earlier simulation was cut short: clearing it away")
-        down()
+        _down()
         sparks.claim()
         running = []
     if running:
@@ -44,7 +49,7 @@ def up(count: int, say: Callable[[str], None]) -> list[Spark]:
         sparks.wait_until_up(wanted)
         _start_hub()
     except BaseException:
-        down()
+        _down()
         raise
     return wanted
 
@@ -77,6 +82,11 @@ def _hub_answers() -> bool:
 
 
 def down() -> None:
+    with sparks.exclusive():
+        _down()
+
+
+def _down() -> None:
     sparks.end(RUN / "hub.pid", marker="simulator.hub")
     sparks.down()
 

@@ -82,25 +82,35 @@ class ContainerMaker:
         self._context, self._environments = context, environments
         self.image = context.settings.image.name or default_image
 
-    def service(self, role: str, node: str, command: tuple[str, ...], *, mounts: tuple[Mount, ...] = ()) -> Container:
-        """A container that Docker keeps running, whatever ends it."""
-        return self._make(role, node, command, mounts=mounts, restart="unless-stopped")
+    def service(
+        self,
+        role: str,
+        node: str,
+        command: tuple[str, ...],
+        *,
+        ports: tuple[int, ...] = (),
+        mounts: tuple[Mount, ...] = (),
+    ) -> Container:
+        """A container that Docker keeps running, whatever ends it. `ports`: what it listens on."""
+        return self._make(role, node, command, ports=ports, mounts=mounts, restart="unless-stopped")
 
     def rank(
         self,
         node: str,
         command: tuple[str, ...],
         *,
+        ports: tuple[int, ...] = (),
         environment: Mapping[str, str] | None = None,
         mounts: tuple[Mount, ...] = (),
         files: Mapping[str, str] | None = None,
     ) -> Container:
-        """One of the server's containers."""
+        """One of the server's containers. `ports`: what it listens on."""
         several = self._context.links and "RAY_ADDRESS" not in (environment or {})
         return self._make(
             "server",
             node,
             command,
+            ports=ports,
             environment=environment,
             mounts=mounts,
             files=files,
@@ -116,6 +126,7 @@ class ContainerMaker:
         node: str,
         command: tuple[str, ...],
         *,
+        ports: tuple[int, ...],
         environment: Mapping[str, str] | None = None,
         mounts: tuple[Mount, ...] = (),
         files: Mapping[str, str] | None = None,
@@ -151,6 +162,8 @@ class ContainerMaker:
                 "dgx-spark.stack": identity.full,
                 "dgx-spark.component": role,
                 "dgx-spark.rank": str(rank),
+                # Tells our own listeners from strangers' (checks.ports).
+                **({"dgx-spark.ports": ",".join(map(str, ports))} if ports else {}),
                 **(labels or {}),
             },
             restart=restart,

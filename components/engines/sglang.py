@@ -30,7 +30,9 @@ def _rank(context: Context, make: ContainerMaker, rank: int) -> Container:
     if context.settings.api_key.get_secret_value() and rank == 0:
         # In argv anybody on the Spark would read it. Source: `sglang.launch_server --config`.
         command = (*command, f"--config={context.api_key_file}")
-    return make.rank(context.settings.nodes[rank].name, command)
+    several = len(context.settings.nodes) > 1
+    listens = (context.port, ports.SGLANG_RENDEZVOUS) if several else (context.port,)
+    return make.rank(context.settings.nodes[rank].name, command, ports=listens if rank == 0 else ())
 
 
 def _rendezvous(context: Context, rank: int) -> tuple[str, ...]:

@@ -67,7 +67,13 @@ def _ray(context: Context, make: ContainerMaker) -> Ray:
         *common,
     )
     return Ray(
-        head=make.service("ray-head", head, start, mounts=(_session(context),)),
+        head=make.service(
+            "ray-head",
+            head,
+            start,
+            ports=(settings.ray.port, settings.ray.dashboard_port),
+            mounts=(_session(context),),
+        ),
         workers=tuple(
             make.service(
                 "ray-worker",
@@ -94,6 +100,7 @@ def _driver(context: Context, make: ContainerMaker, environments: Environments) 
     return make.rank(
         head,
         with_api_key(context, ("vllm", "serve", *arguments(context), "--distributed-executor-backend=ray")),
+        ports=(context.port,),
         environment={"RAY_ADDRESS": f"{context.links[head].address}:{context.settings.ray.port}"},
         mounts=(_session(context),),
         files={NOT_CARRIED: json.dumps(own)},
@@ -106,7 +113,11 @@ def _ranks(context: Context, make: ContainerMaker) -> tuple[Container, ...]:
     made = []
     for rank, node in enumerate(nodes):
         command = ("vllm", "serve", *arguments(context), *_rendezvous(context, rank))
-        made.append(make.rank(node, with_api_key(context, command) if rank == 0 else command))
+        if rank == 0:
+            listens = (context.port, ports.VLLM_RENDEZVOUS) if len(nodes) > 1 else (context.port,)
+            made.append(make.rank(node, with_api_key(context, command), ports=listens))
+        else:
+            made.append(make.rank(node, command))
     return together(tuple(made))
 
 

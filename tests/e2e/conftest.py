@@ -24,13 +24,6 @@ ROOT = Path(__file__).parent.parent.parent
 PROGRAM = ("Pulumi.yaml", "Pulumi.README.md", "__main__.py", "components")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The Sparks are one per machine: with several pytest workers, all these tests go to one of them."""
-    for item in items:
-        if "e2e" in item.nodeid.split("/"):
-            item.add_marker(pytest.mark.xdist_group("sparks"))
-
-
 @pytest.fixture(scope="session")
 def simulated() -> Iterator[list[Spark]]:
     """Three Sparks. SPARK_KEEP=1 leaves them up, for work on a test."""

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from components.checks import used_ports
 from components.decide import before_model
 from components.engines.vllm import NOT_CARRIED
 from components.hub import File, Model
@@ -240,10 +241,31 @@ def test_our_own_server_on_its_port_is_no_problem():
         "id": "1",
         "name": "dgx-spark-test-server",
         "running": True,
-        "labels": {"dgx-spark.stack": IDENTITY.full, "dgx-spark.component": "server"},
+        "labels": {"dgx-spark.stack": IDENTITY.full, "dgx-spark.ports": "8000"},
     }
     docker = {"runtimes": ["nvidia"], "containers": [ours]}
     before_model(settings(), {"spark-1": facts(1, listening=[22, 8000], docker=docker), "spark-2": facts(2)}, IDENTITY)
+
+
+@pytest.mark.parametrize(
+    ("config", "listens"),
+    [
+        ({}, {"server": "8000", "ray-head": "6379,8265"}),
+        ({"engine": "sglang"}, {"server": "30000,50000"}),
+        ({"serving": {"executor": "mp", "port": 9000}}, {"server": "9000,29501"}),
+    ],
+)
+def test_containers_are_labelled_with_the_ports_that_the_check_asks_for(config, listens):
+    chosen = settings(**config)
+    made = plan(chosen)
+    on_head = [made.ranks[0], *([made.ray.head] if made.ray else [])]
+    assert {c.component: c.labels["dgx-spark.ports"] for c in on_head} == listens
+    labelled = {int(port) for ports in listens.values() for port in ports.split(",")}
+    assert {port for _, port in used_ports(chosen)} == labelled
+
+
+def test_one_port_for_two_services_is_refused():
+    assert "the same port twice: 6379, 6379, 8265" in early_refusal(settings(serving={"port": 6379}), pair())
 
 
 def test_all_that_is_wrong_is_said_at_once():
