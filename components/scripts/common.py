@@ -48,6 +48,16 @@ def write_file(path: str, text: str, mode: int = 0o600) -> None:
     os.replace(partial, path)
 
 
+def has_record(wanted: dict) -> bool:
+    """Does a record of exactly this thing, in this generation, stand?"""
+    try:
+        with open(record_path(wanted["stack"], wanted["kind"])) as stream:
+            record = json.load(stream)
+    except FileNotFoundError:
+        return False
+    return all(record[key] == wanted[key] for key in ("spec", "generation")) and holds(record["checks"], set())
+
+
 def remove_record(wanted: dict) -> None:
     """Forget a record, unless a newer one has taken its place."""
     path = record_path(wanted["stack"], wanted["kind"])

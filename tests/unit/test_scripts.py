@@ -1,0 +1,147 @@
+"""The scripts that run on a Spark, run here: records, leases and authorized_keys, in a home of their own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from components import spark_scripts
+
+STACK = "organization/dgx-spark/test"
+
+
+class Home:
+    """A login user's home, and scripts run in it exactly as on a Spark."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def run(self, script: str, verb: str, **given: object) -> subprocess.CompletedProcess[str]:
+        command = spark_scripts.command(script, verb, limit=20).replace("python3", sys.executable, 1)
+        return subprocess.run(
+            ["sh", "-c", command],
+            input=spark_scripts.text(script, given),
+            env={**os.environ, "HOME": str(self.path)},
+            capture_output=True,
+            text=True,
+        )
+
+    def files(self) -> list[str]:
+        return sorted(str(path.relative_to(self.path)) for path in self.path.rglob("*"))
+
+
+@pytest.fixture
+def home(tmp_path):
+    return Home(tmp_path)
+
+
+def record(kind: str, generation: str = "1", stack: str = STACK) -> dict[str, str]:
+    return {"stack": stack, "kind": kind, "spec": "s", "generation": generation}
+
+
+def lease(home: Home, verb: str, stack: str = STACK, generation: str = "1") -> subprocess.CompletedProcess[str]:
+    cache = str(home.path / ".cache" / "huggingface")
+    return home.run("node.py", verb, stack=stack, cache=cache, record=record("node", generation, stack))
+
+
+def test_a_lease_is_taken_and_given_back_without_a_trace(home):
+    assert lease(home, "apply").returncode == 0
+    assert json.loads((home.path / ".local/state/dgx-spark/lease.json").read_text())["stack"] == STACK
+    assert (home.path / ".cache/huggingface").is_dir()
+    assert lease(home, "remove").returncode == 0
+    assert home.files() == []
+
+
+def test_directories_that_hold_something_of_others_stay(home):
+    lease(home, "apply")
+    (home.path / ".cache/huggingface/mine").write_text("")
+    (home.path / ".local/state/other").mkdir()
+    lease(home, "remove")
+    assert home.files() == [
+        ".cache",
+        ".cache/huggingface",
+        ".cache/huggingface/mine",
+        ".local",
+        ".local/state",
+        ".local/state/other",
+    ]
+
+
+def test_taking_twice_is_taking_once(home):
+    lease(home, "apply")
+    lease(home, "apply")
+    lease(home, "remove")
+    assert home.files() == []
+
+
+def test_a_spark_held_by_another_stack_is_refused_and_not_released(home):
+    lease(home, "apply")
+    refused = lease(home, "apply", stack="organization/dgx-spark/other")
+    assert refused.returncode != 0
+    assert refused.stderr.strip() == f"this Spark is held by the stack {STACK}: destroy that one first"
+    lease(home, "remove", stack="organization/dgx-spark/other")
+    assert (home.path / ".local/state/dgx-spark/lease.json").exists()
+
+
+def test_an_older_generation_does_not_take_away_the_newer_lease(home):
+    lease(home, "apply", generation="2")
+    lease(home, "remove", generation="1")
+    assert (home.path / ".local/state/dgx-spark/lease.json").exists()
+
+
+def access(home: Home, verb: str, keys: list[str]) -> subprocess.CompletedProcess[str]:
+    directory = str(home.path / "hub")
+    return home.run(
+        "copy_access.py", verb, keys=keys, directory=directory, sources=["192.168.177.2"], record=record("copy-access")
+    )
+
+
+@pytest.mark.parametrize("mine", ["", "ssh-ed25519 AAAA me\n", "ssh-ed25519 AAAA me", "# note\n\nssh-rsa BBBB you\n"])
+def test_authorized_keys_are_handed_back_byte_for_byte(home, mine):
+    if not any(os.access(path, os.X_OK) for path in ("/usr/bin/rrsync", "/usr/share/rsync/scripts/rrsync")):
+        pytest.fail("rrsync is missing: apt-get install rsync")
+    file = home.path / ".ssh/authorized_keys"
+    file.parent.mkdir()
+    file.write_text(mine)
+    assert access(home, "apply", [f"ssh-ed25519 KEY dgx-spark:{STACK}"]).returncode == 0
+    (line,) = [line for line in file.read_text().splitlines() if "KEY" in line]
+    assert line.startswith('restrict,from="192.168.177.2",command="')
+    assert f'rrsync -ro {home.path}/hub" ssh-ed25519 KEY' in line
+    assert access(home, "remove", []).returncode == 0
+    assert file.read_text() == mine
+
+
+def test_a_copy_key_is_made_once_and_never_leaves(home):
+    first = home.run("copy_key.py", "apply", record=record("copy-key"))
+    again = home.run("copy_key.py", "apply", record=record("copy-key"))
+    assert first.stdout == again.stdout
+    assert first.stdout.startswith("ssh-ed25519 ")
+    assert first.stdout.strip().endswith(f"dgx-spark:{STACK}")
+    home.run("copy_key.py", "remove", record=record("copy-key"))
+    assert not [name for name in home.files() if "copy_key" in name]
+
+
+def test_weights_in_place_are_not_read_again_for_another_image(home, tmp_path):
+    snapshot = tmp_path / "hub" / "snapshot"
+    snapshot.mkdir(parents=True)
+    (snapshot / "w").write_bytes(b"1234")
+    (home.path / ".local/state/dgx-spark" / STACK.replace("/", ".")).mkdir(parents=True)
+    wanted = record("weights")
+    note = {"spec": "s", "generation": "1", "checks": {"files": {str(snapshot / "w"): 4}}}
+    (home.path / ".local/state/dgx-spark" / STACK.replace("/", ".") / "weights.json").write_text(json.dumps(note))
+    files = [{"path": "w", "size": 4, "sha256": "0" * 64}]
+    given = {
+        "repo": "a/b",
+        "commit": "c" * 40,
+        "revision": None,
+        "files": files,
+        "cache": str(tmp_path),
+        "path": str(snapshot),
+    }
+    done = home.run("weights.py", "apply", **given, keep=True, record=wanted)
+    assert (done.returncode, done.stderr.strip()) == (0, f"a/b@{'c' * 12}: in place")
