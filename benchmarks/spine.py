@@ -1,7 +1,7 @@
 """Figures of the main path, measured on two simulated Sparks: `python -m benchmarks.spine`.
 
 Prints and writes benchmarks/spine.md: seconds and SSH connections per Spark of a preview without changes,
-and seconds of an `up` from running Sparks to the first completion, less what loading image and model took.
+and seconds of an `up` from running Sparks to the first completion, in parts and for each engine.
 """
 
 from __future__ import annotations
@@ -10,7 +10,9 @@ import os
 import re
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from ops import engine
 from simulator import sparks
@@ -32,7 +34,7 @@ def connections(spark: Spark) -> int:
 def main() -> None:
     nodes = simulation.up(2, print)
     try:
-        rows = measure(nodes)
+        rows = [*measure(nodes), *engines(nodes)]
     finally:
         simulation.down()
     lines = [
@@ -72,6 +74,27 @@ def measure(nodes: list[Spark]) -> list[tuple[str, str]]:
         (f"preview without changes, median of {REPEATS}", f"{sorted(previews)[REPEATS // 2]:.1f} s"),
         ("SSH connections per Spark in such a preview, most of any Spark", str(max(dialled))),
     ]
+
+
+ENGINES: dict[str, dict[str, Any]] = {
+    "vLLM on Ray": {},
+    "vLLM without Ray": {"serving": {"executor": "mp"}},
+    "SGLang": {"engine": "sglang"},
+}
+
+
+def engines(nodes: list[Spark]) -> Iterator[tuple[str, str]]:
+    """Weights are in place: what remains is the engine's start and our own part."""
+    for name, config in ENGINES.items():
+        for count in (1, 2):
+            with tempfile.TemporaryDirectory() as folder:
+                stack = Stack(Path(folder), "bench", nodes[:count], **config)
+                began = time.monotonic()
+                stack.up()
+                stack.complete()
+                seconds = time.monotonic() - began
+                stack.destroy()
+            yield f"{name}, {count} Spark{'s' if count > 1 else ''}: `up` to first completion", f"{seconds:.1f} s"
 
 
 if __name__ == "__main__":
