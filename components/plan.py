@@ -301,7 +301,6 @@ def place_weights(
         cache = facts[node.name].cache.path
         source = {
             "address": links[head.name].address,
-            "cache": facts[head.name].cache.path,
             "user": settings.ssh.user,
             "port": settings.ssh.port,
             "host_key": settings.ssh.host_keys[head.name],

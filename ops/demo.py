@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from pathlib import Path
 from typing import Any
 
 import requests
@@ -19,6 +18,7 @@ from simulator import up as simulation
 from simulator.shell import SimulatorError
 
 STACK = "demo"
+STACK_FILE = ROOT / f"Pulumi.{STACK}.yaml"
 QUESTION = "What is a DGX Spark?"
 
 console = Console(highlight=False, soft_wrap=True)
@@ -37,10 +37,6 @@ def stack_config(nodes: list[layout.Spark]) -> dict[str, Any]:
     }
 
 
-def stack_file(stack: str = STACK, folder: Path = ROOT) -> Path:
-    return folder / f"Pulumi.{stack}.yaml"
-
-
 def up(count: int) -> None:
     began = time.monotonic()
     try:
@@ -49,10 +45,9 @@ def up(count: int) -> None:
         raise CommandError(str(error)) from None
     env = engine.environment()
     console.print(f"[bold]·[/bold] pulumi up, by {engine.chosen().name}")
-    path = stack_file()
-    kept = yaml.safe_load(path.read_text()) if path.exists() else {}
+    kept = yaml.safe_load(STACK_FILE.read_text()) if STACK_FILE.exists() else {}
     config = {**(kept.get("config") or {}), **stack_config(nodes)}
-    path.write_text(yaml.safe_dump({**kept, "config": config}, sort_keys=False, width=1000))
+    STACK_FILE.write_text(yaml.safe_dump({**kept, "config": config}, sort_keys=False, width=1000))
     if STACK not in engine.output(["stack", "ls"], env):
         engine.output(["stack", "init", STACK], env)
     if engine.run(["up", "--yes", "--skip-preview", "--stack", STACK], env):
@@ -84,5 +79,5 @@ def down() -> None:
     """End the simulation and forget its stack. What is downloaded stays in .sim/cache for the next time."""
     simulation.down()
     shutil.rmtree(DEMO_STATE, ignore_errors=True)
-    stack_file().unlink(missing_ok=True)
+    STACK_FILE.unlink(missing_ok=True)
     console.print("The simulated Sparks are gone. (.sim/cache keeps their images for the next time; delete it freely.)")

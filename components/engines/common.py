@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TypeVar
 
+from components.catalog import Parsers
 from components.engines import Context
 from components.environment import SINGLE_NODE, communication
 from components.plan import Container, Mount, digest
@@ -29,6 +30,34 @@ T = TypeVar("T")
 def choose(configured: T | None, known: T | None) -> T | None:
     """What the user set, else what the catalog knows. False and 0 are values too."""
     return configured if configured is not None else known
+
+
+def option(flag: str, value: object) -> list[str]:
+    """[`flag=value`], or nothing where there is no value."""
+    return [f"{flag}={value}"] if value else []
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """How the model is served: as configured, else as the catalog knows. None: the engine's own default."""
+
+    length: int | None
+    memory_share: float | None
+    trust_remote_code: bool | None
+    reasoning_parser: str | None
+    tool_call_parser: str | None
+
+
+def wanted(context: Context, parsers: Parsers | None) -> Wanted:
+    """`parsers`: what the catalog knows for this engine."""
+    serving, entry = context.settings.serving, context.entry
+    return Wanted(
+        length=choose(serving.max_model_len, entry.max_model_len if entry else None),
+        memory_share=choose(serving.gpu_memory_utilization, entry.gpu_memory_utilization if entry else None),
+        trust_remote_code=choose(serving.trust_remote_code, entry.trust_remote_code if entry else None),
+        reasoning_parser=choose(serving.reasoning_parser, parsers.reasoning_parser if parsers else None),
+        tool_call_parser=choose(serving.tool_call_parser, parsers.tool_call_parser if parsers else None),
+    )
 
 
 def rank_environments(context: Context) -> Environments:

@@ -11,7 +11,7 @@ import json
 
 from components import ports
 from components.engines import Context, EnginePlan
-from components.engines.common import HF_HOME, ContainerMaker, choose, rank_environments, split, together
+from components.engines.common import HF_HOME, ContainerMaker, option, rank_environments, split, together, wanted
 from components.plan import Container, Image, snapshot_directory
 
 IMAGE = "lmsysorg/sglang:spark"
@@ -56,25 +56,21 @@ def api_key_file(key: str) -> str:
 
 def arguments(context: Context) -> tuple[str, ...]:
     """What follows `sglang.launch_server` on every rank."""
-    settings, entry = context.settings, context.entry
+    settings = context.settings
     serving = settings.serving
     tensor, pipeline = split(settings, context.model.config)
-    words = [
+    want = wanted(context, context.entry.sglang if context.entry else None)
+    return (
         f"--model-path={snapshot_directory(HF_HOME, context.model)}",
         f"--served-model-name={context.served_name}",
         f"--host={serving.host}",
         f"--port={context.port}",
         f"--tp-size={tensor}",
         f"--pp-size={pipeline}",
-    ]
-    if length := choose(serving.max_model_len, entry and entry.max_model_len):
-        words.append(f"--context-length={length}")
-    if share := choose(serving.gpu_memory_utilization, entry and entry.gpu_memory_utilization):
-        words.append(f"--mem-fraction-static={share}")
-    if choose(serving.trust_remote_code, entry and entry.trust_remote_code):
-        words.append("--trust-remote-code")
-    if reasoning := choose(serving.reasoning_parser, entry and entry.sglang.reasoning_parser):
-        words.append(f"--reasoning-parser={reasoning}")
-    if tools := choose(serving.tool_call_parser, entry and entry.sglang.tool_call_parser):
-        words.append(f"--tool-call-parser={tools}")
-    return (*words, *serving.extra_args)
+        *option("--context-length", want.length),
+        *option("--mem-fraction-static", want.memory_share),
+        *(["--trust-remote-code"] if want.trust_remote_code else []),
+        *option("--reasoning-parser", want.reasoning_parser),
+        *option("--tool-call-parser", want.tool_call_parser),
+        *serving.extra_args,
+    )

@@ -10,7 +10,16 @@ import json
 
 from components import ports
 from components.engines import Context, EnginePlan
-from components.engines.common import HF_HOME, ContainerMaker, Environments, choose, rank_environments, split, together
+from components.engines.common import (
+    HF_HOME,
+    ContainerMaker,
+    Environments,
+    option,
+    rank_environments,
+    split,
+    together,
+    wanted,
+)
 from components.environment import ray_node
 from components.plan import Container, Image, Mount, Ray, snapshot_directory
 
@@ -148,27 +157,23 @@ def with_api_key(context: Context, command: tuple[str, ...]) -> tuple[str, ...]:
 
 def arguments(context: Context) -> tuple[str, ...]:
     """What follows `vllm serve` on every rank."""
-    settings, entry = context.settings, context.entry
+    settings = context.settings
     serving = settings.serving
     tensor, pipeline = split(settings, context.model.config)
-    words = [
+    want = wanted(context, context.entry.vllm if context.entry else None)
+    return (
         snapshot_directory(HF_HOME, context.model),
         f"--served-model-name={context.served_name}",
         f"--host={serving.host}",
         f"--port={context.port}",
         f"--tensor-parallel-size={tensor}",
         f"--pipeline-parallel-size={pipeline}",
-    ]
-    if length := choose(serving.max_model_len, entry and entry.max_model_len):
-        words.append(f"--max-model-len={length}")
-    if share := choose(serving.gpu_memory_utilization, entry and entry.gpu_memory_utilization):
-        words.append(f"--gpu-memory-utilization={share}")
-    if serving.expert_parallel:
-        words.append("--enable-expert-parallel")
-    if choose(serving.trust_remote_code, entry and entry.trust_remote_code):
-        words.append("--trust-remote-code")
-    if reasoning := choose(serving.reasoning_parser, entry and entry.vllm.reasoning_parser):
-        words.append(f"--reasoning-parser={reasoning}")
-    if tools := choose(serving.tool_call_parser, entry and entry.vllm.tool_call_parser):
-        words += ["--enable-auto-tool-choice", f"--tool-call-parser={tools}"]
-    return (*words, *serving.extra_args)
+        *option("--max-model-len", want.length),
+        *option("--gpu-memory-utilization", want.memory_share),
+        *(["--enable-expert-parallel"] if serving.expert_parallel else []),
+        *(["--trust-remote-code"] if want.trust_remote_code else []),
+        *option("--reasoning-parser", want.reasoning_parser),
+        *(["--enable-auto-tool-choice"] if want.tool_call_parser else []),
+        *option("--tool-call-parser", want.tool_call_parser),
+        *serving.extra_args,
+    )

@@ -1,10 +1,12 @@
 """Shared by the scripts that run on a Spark: records, directories and Docker's API. Python 3.10+, no packages."""
 
+import glob
 import http.client
 import json
 import os
 import socket
 import sys
+from collections.abc import Callable
 
 STATE = os.path.expanduser("~/.local/state/dgx-spark")
 """Holds the lease and one directory of records per stack. Source: XDG base directories, state that may be lost."""
@@ -15,6 +17,31 @@ LEASE = os.path.join(STATE, "lease.json")
 def job() -> tuple:
     """(verb, input): `apply` or `remove`, and the JSON on stdin."""
     return sys.argv[1], json.load(sys.stdin)
+
+
+def run(apply: Callable, remove: Callable) -> None:
+    """Do what the command line asks for with what is on stdin."""
+    verb, given = job()
+    {"apply": apply, "remove": remove}[verb](given)
+
+
+def read(path: str) -> str:
+    """A small file without surrounding blanks; '' where it can't be read."""
+    try:
+        with open(path) as stream:
+            return stream.read().strip()
+    except OSError:
+        return ""
+
+
+def model_folder(cache: str, repo: str) -> str:
+    """Where huggingface_hub keeps a repository below HF_HOME."""
+    return os.path.join(cache, "hub", f"models--{repo.replace('/', '--')}")
+
+
+def held(cache: str, repo: str) -> int:
+    """Bytes of a model on disk, parts of interrupted downloads included."""
+    return sum(os.stat(path).st_blocks * 512 for path in glob.glob(f"{model_folder(cache, repo)}/blobs/*"))
 
 
 def say(text: str) -> None:

@@ -9,7 +9,7 @@ import os
 import shutil
 import sys
 
-from common import job, record_path, remove_record, write_file, write_record
+from common import record_path, remove_record, run, write_file, write_record
 
 FILE = os.path.expanduser("~/.ssh/authorized_keys")
 
@@ -67,5 +67,4 @@ def was_unended(given: dict) -> bool:
         return False
 
 
-verb, wanted = job()
-{"apply": apply, "remove": remove}[verb](wanted)
+run(apply, remove)

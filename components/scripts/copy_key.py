@@ -7,7 +7,7 @@ apply   stdout: the public key
 import os
 import subprocess
 
-from common import job, remove_record, stack_directory, write_record
+from common import remove_record, run, stack_directory, write_record
 
 
 def path(given: dict) -> str:
@@ -32,5 +32,4 @@ def remove(given: dict) -> None:
             os.unlink(doomed)
 
 
-verb, wanted = job()
-{"apply": apply, "remove": remove}[verb](wanted)
+run(apply, remove)

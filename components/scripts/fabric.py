@@ -9,18 +9,10 @@ import os
 import subprocess
 import sys
 
-from common import job, remove_record, say, write_record
+from common import read, remove_record, run, say, write_record
 
 HEADERS = 28
 """Bytes of IPv4 and ICMP headers in a ping."""
-
-
-def read(path: str) -> str:
-    try:
-        with open(path) as stream:
-            return stream.read().strip()
-    except OSError:
-        return ""
 
 
 def problems(link: dict, peers: list) -> list:
@@ -71,5 +63,4 @@ def remove(given: dict) -> None:
     remove_record(given["record"])
 
 
-verb, wanted = job()
-{"apply": apply, "remove": remove}[verb](wanted)
+run(apply, remove)

@@ -9,7 +9,7 @@ import json
 import subprocess
 import sys
 
-from common import job, remove_record, say, write_record
+from common import remove_record, run, say, write_record
 
 DOCKERFILE = """FROM {base}
 RUN PIP_BREAK_SYSTEM_PACKAGES=1 python3 -m pip install --no-cache-dir 'ray[default]=={version}'
@@ -58,5 +58,4 @@ def remove(given: dict) -> None:
     remove_record(given["record"])
 
 
-verb, wanted = job()
-{"apply": apply, "remove": remove}[verb](wanted)
+run(apply, remove)

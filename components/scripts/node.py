@@ -12,7 +12,7 @@ import os
 import shutil
 import sys
 
-from common import LEASE, STATE, job, record_path, stack_directory, write_file, write_record
+from common import LEASE, STATE, record_path, run, stack_directory, write_file, write_record
 
 
 def lease() -> dict:
@@ -62,5 +62,4 @@ def remove(given: dict) -> None:
             os.rmdir(folder)
 
 
-verb, wanted = job()
-{"apply": apply, "remove": remove}[verb](wanted)
+run(apply, remove)

@@ -12,15 +12,7 @@ import platform
 import shutil
 import subprocess
 
-from common import LEASE, Docker, holds, job, record_path, stack_directory
-
-
-def text(path: str) -> str:
-    try:
-        with open(path) as stream:
-            return stream.read().strip()
-    except OSError:
-        return ""
+from common import LEASE, Docker, held, holds, job, read, record_path, stack_directory
 
 
 def output(*argv: str) -> str:
@@ -38,7 +30,7 @@ def rdma_devices() -> list:
         gids = []
         for path in glob.glob(f"{port}/gids/*"):
             index = os.path.basename(path)
-            kind, gid = text(f"{port}/gid_attrs/types/{index}"), text(path)
+            kind, gid = read(f"{port}/gid_attrs/types/{index}"), read(path)
             if kind and gid.strip("0:"):
                 gids.append({"index": int(index), "gid": gid, "type": kind})
         netdevs = sorted(os.listdir(f"{base}/device/net")) if os.path.isdir(f"{base}/device/net") else []
@@ -46,8 +38,8 @@ def rdma_devices() -> list:
             {
                 "name": os.path.basename(base),
                 "netdev": netdevs[0] if netdevs else None,
-                "state": text(f"{port}/state"),
-                "rate": text(f"{port}/rate"),
+                "state": read(f"{port}/state"),
+                "rate": read(f"{port}/rate"),
                 "gids": sorted(gids, key=lambda gid: gid["index"]),
             }
         )
@@ -94,7 +86,7 @@ def docker(stack: str, names: list) -> dict:
 def listening() -> list:
     ports = set()
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
-        for line in text(table).splitlines()[1:]:
+        for line in read(table).splitlines()[1:]:
             fields = line.split()
             if fields[3] == "0A":
                 ports.add(int(fields[1].rsplit(":", 1)[1], 16))
@@ -108,18 +100,10 @@ def space(path: str) -> dict:
     return {"free": shutil.disk_usage(path).free, "writable": os.access(path, os.W_OK)}
 
 
-def held(cache: str, repo: str) -> int:
-    """Bytes on disk of one model in a Hugging Face cache."""
-    blobs = os.path.join(cache, "hub", f"models--{repo.replace('/', '--')}", "blobs")
-    if not os.path.isdir(blobs):
-        return 0
-    return sum(entry.stat().st_blocks * 512 for entry in os.scandir(blobs))
-
-
 def records(stack: str, image_ids: set) -> dict:
     found = {}
     for path in glob.glob(f"{stack_directory(stack)}/*.json"):
-        record = json.loads(text(path) or "{}")
+        record = json.loads(read(path) or "{}")
         if "checks" in record:
             record["intact"] = holds(record.pop("checks"), image_ids)
             found[os.path.basename(path)[: -len(".json")]] = record
@@ -131,12 +115,12 @@ def main() -> None:
     stack = wanted["stack"]
     cache = os.path.expanduser(wanted["cache"])
     engine = docker(stack, wanted["images"])
-    memory = {line.split(":")[0]: int(line.split()[1]) * 1024 for line in text("/proc/meminfo").splitlines()}
+    memory = {line.split(":")[0]: int(line.split()[1]) * 1024 for line in read("/proc/meminfo").splitlines()}
     gpus = output("nvidia-smi", "--query-gpu=name,uuid,driver_version", "--format=csv,noheader").splitlines()
-    weights = json.loads(text(record_path(stack, "weights")) or "{}").get("model") or {}
+    weights = json.loads(read(record_path(stack, "weights")) or "{}").get("model") or {}
     facts = {
-        "machine_id": text("/etc/machine-id"),
-        "boot_id": text("/proc/sys/kernel/random/boot_id"),
+        "machine_id": read("/etc/machine-id"),
+        "boot_id": read("/proc/sys/kernel/random/boot_id"),
         "hostname": platform.node(),
         "architecture": platform.machine(),
         "home": os.path.expanduser("~"),
@@ -151,10 +135,10 @@ def main() -> None:
         "rdma": rdma_devices(),
         "infiniband_device": os.path.isdir("/dev/infiniband"),
         "listening": listening(),
-        "host_key": text("/etc/ssh/ssh_host_ed25519_key.pub"),
-        "lease": json.loads(text(LEASE) or "null"),
+        "host_key": read("/etc/ssh/ssh_host_ed25519_key.pub"),
+        "lease": json.loads(read(LEASE) or "null"),
         "records": records(stack, set(engine.get("image_ids", []))),
-        "model_config": json.loads(text(os.path.join(weights.get("path", "/nowhere"), "config.json")) or "null"),
+        "model_config": json.loads(read(os.path.join(weights.get("path", "/nowhere"), "config.json")) or "null"),
     }
     facts["docker"].pop("image_ids", None)
     print(json.dumps(facts))

@@ -11,7 +11,6 @@ stderr  progress; on failure the reason, last
 remove  forgets the record; the files too unless `keep`
 """
 
-import glob
 import hashlib
 import json
 import os
@@ -21,7 +20,7 @@ import subprocess
 import sys
 import threading
 
-from common import has_record, job, remove_record, say, stack_directory, write_record
+from common import has_record, held, model_folder, remove_record, run, say, stack_directory, write_record
 
 CLIENT = """
 import json, os, sys
@@ -36,7 +35,7 @@ PROGRESS = 10
 
 
 def folder(given: dict) -> str:
-    return os.path.join(given["cache"], "hub", "models--" + given["repo"].replace("/", "--"))
+    return model_folder(given["cache"], given["repo"])
 
 
 def download(given: dict) -> None:
@@ -46,7 +45,7 @@ def download(given: dict) -> None:
     argv += [given["image"], "python3", "-c", CLIENT]
     order = {key: given[key] for key in ("endpoint", "repo", "commit", "token")}
     order["files"] = [file["path"] for file in given["files"]]
-    run(argv, f"{given['repo']}: the download failed", json.dumps(order))
+    execute(argv, f"{given['repo']}: the download failed", json.dumps(order))
 
 
 def copy(given: dict) -> None:
@@ -69,12 +68,12 @@ def copy(given: dict) -> None:
     argv = ["rsync", "--archive", "--no-owner", "--no-group", "--partial", "--mkpath", "--exclude=*.incomplete"]
     # The path is relative to the one directory that the key may read.
     there = f"{source['user']}@{source['address']}:{os.path.basename(folder(given))}/"
-    run(
+    execute(
         [*argv, "--rsh", shlex.join(ssh), there, f"{folder(given)}/"], f"{given['repo']}: the copy from the head failed"
     )
 
 
-def run(argv: list, failure: str, stdin: str = "") -> None:
+def execute(argv: list, failure: str, stdin: str = "") -> None:
     done = subprocess.run(argv, input=stdin, capture_output=True, text=True)
     if done.returncode:
         lines = [line for line in done.stderr.splitlines() if line.strip()] or [f"exit code {done.returncode}"]
@@ -83,17 +82,13 @@ def run(argv: list, failure: str, stdin: str = "") -> None:
 
 def report(given: dict, stop: threading.Event) -> None:
     """Rate and time left, from what is on the disk."""
-    total, before = sum(file["size"] for file in given["files"]), held(given)
+    total, before = sum(file["size"] for file in given["files"]), held(given["cache"], given["repo"])
     while not stop.wait(PROGRESS):
-        now = held(given)
+        now = held(given["cache"], given["repo"])
         rate = (now - before) / PROGRESS
         left = f", {(total - now) / rate / 60:.0f} min left" if rate > 0 else ""
         say(f"{given['repo']}: {now / 1e9:.1f} of {total / 1e9:.1f} GB, {rate / 1e6:.0f} MB/s{left}")
         before = now
-
-
-def held(given: dict) -> int:
-    return sum(os.stat(path).st_blocks * 512 for path in glob.glob(f"{folder(given)}/blobs/*"))
 
 
 def broken(given: dict) -> list:
@@ -162,5 +157,4 @@ def remove(given: dict) -> None:
         shutil.rmtree(locks, ignore_errors=True)
 
 
-verb, wanted = job()
-{"apply": apply, "remove": remove}[verb](wanted)
+run(apply, remove)

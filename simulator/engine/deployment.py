@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from simulator.engine.crypter import Crypter
-from simulator.engine.providers import Canceled, Diff, InitFailed, Old, ProviderError
+from simulator.engine.providers import Canceled, Diff, InitFailed, Old, ProviderError, differing
 from simulator.engine.registry import implementation
 from simulator.engine.state import STACK_TYPE, Resource, Store
 from simulator.engine.values import UNKNOWN, Properties, Secret, has_unknown, is_secret, plain
@@ -79,10 +79,6 @@ def urn_of(stack: str, project: str, parent: str, type_: str, name: str) -> str:
     parents = parent.split("::")[2] if parent else ""
     prefix = f"{parents}$" if parents and parents != STACK_TYPE else ""
     return f"urn:pulumi:{stack}::{project}::{prefix}{type_}::{name}"
-
-
-def type_of(urn: str) -> str:
-    return urn.split("::")[2].rsplit("$", 1)[-1]
 
 
 class Deployment:
@@ -150,29 +146,23 @@ class Deployment:
 
     def _component(self, urn: str, goal: Goal, old: Resource | None) -> Resource:
         made = self._resource(urn, goal, goal.inputs)
-        if old is None:
-            step = Step("create", urn, goal.type, new=goal.inputs)
-        elif plain(old.inputs) != plain(goal.inputs):
-            changed = [k for k in {*old.inputs, *goal.inputs} if plain(old.inputs).get(k) != plain(goal.inputs).get(k)]
-            step = Step("update", urn, goal.type, tuple(sorted(changed)), old=old.inputs, new=goal.inputs)
-        else:
-            step = Step("same", urn, goal.type)
         made.outputs = old.outputs if old else {}
-        self._do(step, lambda: None)
-        self._keep(made)
-        return made
+        return self._register_as_is(made, old)
 
     def _provider_resource(self, urn: str, goal: Goal, old: Resource | None) -> Resource:
         made = self._resource(urn, goal, goal.inputs)
         made.outputs = goal.inputs
+        made.id = old.id if old else "" if self.dry_run else str(uuid.uuid4())
+        return self._register_as_is(made, old)
+
+    def _register_as_is(self, made: Resource, old: Resource | None) -> Resource:
+        """What no provider is asked about: components and providers themselves."""
         if old is None:
-            made.id = "" if self.dry_run else str(uuid.uuid4())
-            step = Step("create", urn, goal.type, new=goal.inputs)
+            step = Step("create", made.urn, made.type, new=made.inputs)
         else:
-            made.id = old.id
-            changed = [k for k in {*old.inputs, *goal.inputs} if plain(old.inputs).get(k) != plain(goal.inputs).get(k)]
+            changed = tuple(sorted(differing(plain(old.inputs), plain(made.inputs))))
             op = "update" if changed else "same"
-            step = Step(op, urn, goal.type, tuple(sorted(changed)), old=old.inputs, new=goal.inputs)
+            step = Step(op, made.urn, made.type, changed, old=old.inputs, new=made.inputs)
         self._do(step, lambda: None)
         self._keep(made)
         return made
@@ -301,8 +291,7 @@ class Deployment:
                 continue
             before = Old(candidate.id, plain(candidate.inputs), plain(candidate.outputs))
             diff = implementation(candidate.type).diff(before, plain(unknown))
-            forced = {"triggers"} if candidate.type.startswith("command:") else set()
-            if diff.replaces or forced & diff.changed:
+            if diff.replaces:
                 doomed[candidate.urn] = candidate
         del doomed[root.urn]
         return list(reversed(doomed.values()))

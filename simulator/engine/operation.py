@@ -87,8 +87,7 @@ class Operation:
         ended.start()
         try:
             # While the program imports its packages; its first question waits for the answer.
-            if self.options.refresh or self.project.always_refresh:
-                self.deployment.refresh()
+            self._look_first()
             monitor.state_ready.set()
             monitor.program_done.wait()
             if self._process.poll() is None and not self._interrupted:
@@ -100,8 +99,6 @@ class Operation:
             monitor.engine_done.set()
             ended.join()
             server.stop(0).wait()
-        if self._process.returncode and not self.display.problems and not self._interrupted:
-            self.deployment.failed = True
 
     def _drain(self, monitor: Monitor) -> None:
         """The program's own output; its end is the end even where it never said that it is done."""
@@ -124,12 +121,15 @@ class Operation:
     def destroy(self) -> int:
         self._open()
         with self._interruptible(), contextlib.suppress(Refused):
-            if self.options.refresh or self.project.always_refresh:
-                self.deployment.refresh()
+            self._look_first()
             self.deployment.finish()
         if not self.deployment.failed and not self._interrupted and not self.dry_run:
             self.display.log("", "The resources in the stack have been deleted.")
         return self._report()
+
+    def _look_first(self) -> None:
+        if self.options.refresh or self.project.always_refresh:
+            self.deployment.refresh()
 
     def refresh(self) -> int:
         self._open()
