@@ -89,13 +89,12 @@ def used_ports(settings: Settings) -> Iterator[tuple[str, int]]:
     """(config key or '', TCP port) of everything that will listen on the head."""
     several = len(settings.nodes) > 1
     yield "serving.port", api_port(settings)
-    if several and settings.engine == "sglang":
-        yield "", table.SGLANG_RENDEZVOUS
-    elif several and settings.serving.executor == "mp":
-        yield "", table.VLLM_RENDEZVOUS
-    elif several:
+    if several and settings.engine == "vllm" and settings.serving.executor == "ray":
         yield "ray.port", settings.ray.port
         yield "ray.dashboardPort", settings.ray.dashboard_port
+    elif several:
+        yield "", table.RANKS
+        yield "", table.SGLANG_RENDEZVOUS if settings.engine == "sglang" else table.VLLM_RENDEZVOUS
 
 
 def ports(settings: Settings, identity: Identity, head: NodeFacts) -> Iterator[Problem]:

@@ -32,7 +32,7 @@ def run(
         name,
         name=plan.name,
         image=image,
-        command=list(plan.command),
+        command=[*plan.runner, *plan.command],
         entrypoints=list(plan.entrypoint) if plan.entrypoint is not None else None,
         envs=[f"{key}={value}" for key, value in sorted(plan.environment.items())],
         network_mode="host",

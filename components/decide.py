@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 from components import catalog, checks, detection, plan
 from components.engines import Context, EnginePlan
@@ -30,37 +29,24 @@ def before_model(settings: Settings, facts: Mapping[str, NodeFacts], identity: I
 
 
 def watched(made: EnginePlan) -> dict[str, tuple[str, ...]]:
-    """Node → containers whose end is the end of the endpoint."""
+    """Node → components whose container's end is the end of the endpoint."""
     every = [*made.ranks, *((made.ray.head, *made.ray.workers) if made.ray else ())]
-    return {node: tuple(c.name for c in every if c.node == node) for node in sorted({c.node for c in every})}
+    return {node: tuple(c.component for c in every if c.node == node) for node in sorted({c.node for c in every})}
 
 
-def server_generation(
-    containers: Mapping[str, tuple[str, ...]], facts: Mapping[str, NodeFacts], head: str, fresh: str
+def endpoint_generation(
+    identity: Identity, wanted: Mapping[str, tuple[str, ...]], facts: Mapping[str, NodeFacts], head: str, fresh: str
 ) -> str:
     """As recorded when the model last answered, as long as every container of the endpoint runs."""
     running = {
-        (name, container.name)
+        (name, container.labels["dgx-spark.component"])
         for name, node in facts.items()
         for container in node.docker.containers
-        if container.running
+        if container.running and container.labels.get("dgx-spark.stack") == identity.full
     }
-    wanted = {(node, name) for node, names in containers.items() for name in names}
     record = facts[head].records.get("endpoint")
-    return record.generation if record and wanted <= running else fresh
-
-
-def serve(context: Context, fresh: str) -> tuple[EnginePlan, Readiness, str]:
-    """The engine's plan, what to watch, and the server's generation.
-
-    Drafted first for the containers' names, which tell whether the ranks that run are still whole.
-    """
-    settings = context.settings
-    plan_of = engine(settings).plan
-    containers = watched(plan_of(context))
-    generation = server_generation(containers, context.facts, settings.head.name, fresh)
-    readiness = Readiness(context.port, context.served_name, settings.serving.startup_timeout, containers)
-    return plan_of(replace(context, epoch=generation)), readiness, generation
+    whole = {(node, component) for node, components in wanted.items() for component in components} <= running
+    return record.generation if record and whole else fresh
 
 
 def decide(settings: Settings, facts: Mapping[str, NodeFacts], model: Model, identity: Identity, *, fresh: str) -> Plan:
@@ -76,8 +62,9 @@ def decide(settings: Settings, facts: Mapping[str, NodeFacts], model: Model, ide
             if "not be on RDMA" in warning
         ]
     port = api_port(settings)
-    context = Context(settings, facts, links, model, catalog.find(settings.model), identity, port, epoch="")
-    made, readiness, generation = serve(context, fresh)
+    context = Context(settings, facts, links, model, catalog.find(settings.model), identity, port)
+    made = engine(settings).plan(context)
+    containers = watched(made)
     steps = Steps(identity, facts, fresh)
     weights = plan.place_weights(steps, settings, facts, links, model, made.image.name)
     complete = {step.node: step.triggers[-1] != fresh for step in weights}
@@ -97,11 +84,11 @@ def decide(settings: Settings, facts: Mapping[str, NodeFacts], model: Model, ide
         weights=weights,
         ray=made.ray,
         ranks=made.ranks,
-        readiness=readiness,
+        readiness=Readiness(port, context.served_name, settings.serving.startup_timeout, containers),
         model=model,
         served_name=context.served_name,
         api_base=plan.api_base(settings, port),
-        endpoint_generation=generation,
+        endpoint_generation=endpoint_generation(identity, containers, facts, settings.head.name, fresh),
         api_key_file=engine(settings).api_key_file(settings.api_key.get_secret_value()),
         environment=made.environment,
         warnings=tuple(warnings),

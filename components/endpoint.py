@@ -68,7 +68,8 @@ class Endpoint(ComponentResource):
                     "parcel": spark_scripts.parcel(
                         "watch.py",
                         {
-                            "containers": list(readiness.containers[node.name]),
+                            "stack": args.stack,
+                            "components": list(readiness.containers[node.name]),
                             "lines": 20,
                             **(api if node.name == head else {}),
                         },

@@ -43,11 +43,10 @@ class InferenceServer(ComponentResource):
         first, *others = args.ranks
         super().__init__("dgx-spark:server:InferenceServer", name, {"command": list(first.command)}, opts)
         secret = {API_KEY_PATH: Output.secret(args.api_key_file)} if args.api_key_file else {}
-        head = self._run(name, first, args, dict(args.ray), secret)
-        # Standing on the first, the others are stopped before it is and started after it: ranks of two ages
-        # never meet.
-        ranks = [head, *(self._run(name, rank, args, {first.node: head.id}, {}) for rank in others)]
-        self.ids = [rank.id for rank in ranks]
+        self.ids = [
+            self._run(name, first, args, secret).id,
+            *(self._run(name, rank, args, {}).id for rank in others),
+        ]
         self.register_outputs({})
 
     def _run(
@@ -55,7 +54,6 @@ class InferenceServer(ComponentResource):
         name: str,
         rank: Container,
         args: InferenceServerArgs,
-        stands_on: Mapping[str, Output[str]],
         secret: Mapping[str, Output[str]],
     ) -> docker.Container:
         return container.run(
@@ -64,7 +62,7 @@ class InferenceServer(ComponentResource):
             args.images[rank.node],
             args.sparks[rank.node],
             ResourceOptions(parent=self, depends_on=list(args.needs)),
-            stands_on={f"dgx-spark.stands-on.{node}": id_ for node, id_ in stands_on.items()},
+            stands_on={f"dgx-spark.stands-on.{node}": id_ for node, id_ in args.ray.items()},
             pid_mode=self._pid_mode(args, rank),
             secret_files=secret,
         )

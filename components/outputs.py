@@ -68,7 +68,5 @@ def example(plan: Plan, settings: Settings) -> str:
 def logs(plan: Plan, settings: Settings) -> dict[str, str]:
     """Container → the command that follows its log."""
     where = {node.name: f"ssh -p {settings.ssh.port} {settings.ssh.user}@{node.host}" for node in settings.nodes}
-    watched = plan.readiness.containers
-    return {
-        f"{node}/{name}": f"{where[node]} docker logs -f {name}" for node, names in watched.items() for name in names
-    }
+    every = [*plan.ranks, *((plan.ray.head, *plan.ray.workers) if plan.ray else ())]
+    return {f"{c.node}/{c.name}": f"{where[c.node]} docker logs -f {c.name}" for c in every}

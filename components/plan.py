@@ -74,6 +74,9 @@ class Container:
     node: str
     component: str
     rank: int
+    runner: tuple[str, ...]
+    """What the container's main process is, with `command` behind it; empty: the command itself."""
+
     command: tuple[str, ...]
     entrypoint: tuple[str, ...] | None
     """None: the image's own."""
@@ -133,7 +136,7 @@ class Readiness:
     """Seconds."""
 
     containers: Mapping[str, tuple[str, ...]]
-    """Node → containers whose end is the end of the endpoint."""
+    """Node → components (labels of containers) whose end is the end of the endpoint."""
 
 
 @dataclass(frozen=True)

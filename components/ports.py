@@ -18,4 +18,7 @@ RAY = 6379
 RAY_DASHBOARD = 8265
 """Source: `ray start --help`, --dashboard-port."""
 
+RANKS = 29600
+"""Where rank 0 leads the other ranks (inside/together.py), on the head's fabric address. Arbitrary."""
+
 SSH = 22

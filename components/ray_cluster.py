@@ -10,6 +10,7 @@ from pulumi import ComponentResource, Output, Resource, ResourceOptions
 
 from components import container
 from components.access import SparkAccess
+from components.engines.common import inside
 from components.plan import Ray, Step
 
 FORMING_LIMIT = 180
@@ -53,6 +54,7 @@ class RayCluster(ComponentResource):
 
     def _await(self, name: str, args: RayClusterArgs, ids: Sequence[Output[str]]) -> None:
         given = {
+            "program": inside("ray_ready.py"),
             "head": args.ray.head.name,
             "addresses": list(args.ray.addresses),
             "port": args.ray.port,

@@ -127,7 +127,7 @@ def collect(inbox: Inbox, tails: Tails) -> None:
 
 def newest(tails: Tails) -> str:
     """The server's last line: it carries those of all ranks."""
-    lines = [lines[-1] for (_, container), lines in sorted(tails.items()) if lines and container.endswith("-server")]
+    lines = [lines[-1] for (_, container), lines in sorted(tails.items()) if lines and "-server" in container]
     return lines[-1][:WIDTH] if lines else "waiting for the first log line"
 
 

@@ -139,6 +139,9 @@ class Serving(Frozen):
     env: dict[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")], str] = {}
     """Environment of every rank, over what is worked out."""
 
+    restarts: Annotated[int, Field(ge=0)] = 3
+    """How often the server starts again after failures in a row, all ranks together, before it gives up."""
+
     startup_timeout: Annotated[int, Field(ge=10)] = 1800
     """Seconds from the server's start to its first answer. 70B models need 15 minutes and more."""
 

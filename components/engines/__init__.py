@@ -30,9 +30,6 @@ class Context:
     port: int
     """TCP port of the API."""
 
-    epoch: str
-    """Generation of the server: its ranks are made anew together when one of them is found dead."""
-
     api_key_file: str = "/run/api-key"
     """Where rank 0 finds the API's key; what is in it is the engine's business (`api_key_file`)."""
 

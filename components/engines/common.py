@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import TypeVar
 
 from components.catalog import Parsers
 from components.engines import Context
 from components.environment import SINGLE_NODE, communication
 from components.plan import Container, Mount, digest
+from components.ports import RANKS
 from components.settings import Settings
 
 Environments = dict[str, dict[str, str]]
@@ -21,8 +24,12 @@ HF_HOME = "/root/.cache/huggingface"
 GRACE = 30
 """Seconds for a server to end its requests; a remote rank of vLLM takes about 11 (measured, vLLM 0.32)."""
 
-RETRIES = 3
-"""How often Docker starts a server again that runs alone. One rank of several is never started alone."""
+CRASHES = 10
+"""How often Docker starts a rank's container again that was killed. An engine's own failures are counted by
+inside/together.py, which ends with 0 when it gives up."""
+
+TOGETHER = "/opt/dgx-spark/together.py"
+"""Where a rank's container has components/inside/together.py."""
 
 T = TypeVar("T")
 
@@ -96,12 +103,15 @@ def entrypoint(image: str) -> tuple[str, ...] | None:
     return None if image.startswith("nvcr.io/nvidia/") else ("/usr/bin/env",)
 
 
+def inside(name: str) -> str:
+    """A program that runs inside the containers."""
+    return (Path(__file__).parent.parent / "inside" / name).read_text()
+
+
 def together(ranks: tuple[Container, ...]) -> tuple[Container, ...]:
-    """Ranks that are replaced together: each carries a digest of all of them."""
-    if len(ranks) == 1:
-        return ranks
-    mark = digest([asdict(rank) for rank in ranks])
-    return tuple(replace(rank, labels={**rank.labels, "dgx-spark.server": mark}) for rank in ranks)
+    """Ranks that are replaced together and join no others: each carries a digest of all of them."""
+    mark = {"DGX_SPARK_SERVER": digest([asdict(rank) for rank in ranks])}
+    return tuple(replace(rank, environment={**rank.environment, **mark}) for rank in ranks) if ranks[1:] else ranks
 
 
 class ContainerMaker:
@@ -132,21 +142,42 @@ class ContainerMaker:
         environment: Mapping[str, str] | None = None,
         mounts: tuple[Mount, ...] = (),
         files: Mapping[str, str] | None = None,
+        alone: bool = False,
+        needs: tuple[str, ...] = (),
     ) -> Container:
-        """One of the server's containers. `ports`: what it listens on."""
-        several = self._context.links and "RAY_ADDRESS" not in (environment or {})
+        """One of the server's containers.
+
+        ports   what it listens on
+        alone   it has no other ranks to wait for (Ray has them)
+        needs   a command that must succeed before the engine is started
+        """
         return self._make(
             "server",
             node,
             command,
+            runner=(*self._together(node, alone, needs), "--"),
             ports=ports,
             environment=environment,
             mounts=mounts,
-            files=files,
-            labels={"dgx-spark.epoch": self._context.epoch} if several else {},
-            # A rank that is started alone finds no peers, or peers of another age.
-            restart="no" if several else "on-failure",
-            retries=0 if several else RETRIES,
+            files={TOGETHER: inside("together.py"), **(files or {})},
+            restart="on-failure",
+            retries=CRASHES,
+        )
+
+    def _together(self, node: str, alone: bool, needs: tuple[str, ...]) -> tuple[str, ...]:
+        """The command line of inside/together.py, up to the engine's own."""
+        context, serving = self._context, self._context.settings.serving
+        nodes = [node] if alone else [n.name for n in context.settings.nodes]
+        host = "127.0.0.1" if serving.host == "0.0.0.0" else serving.host
+        return (
+            "python3",
+            TOGETHER,
+            f"--rank={nodes.index(node)}",
+            f"--names={','.join(nodes)}",
+            *([f"--address={context.links[nodes[0]].address}:{RANKS}"] if nodes[1:] else []),
+            f"--restarts={serving.restarts}",
+            f"--health=http://{host}:{context.port}/health",
+            *([f"--needs={shlex.join(needs)}"] if needs else []),
         )
 
     def _make(
@@ -159,7 +190,7 @@ class ContainerMaker:
         environment: Mapping[str, str] | None = None,
         mounts: tuple[Mount, ...] = (),
         files: Mapping[str, str] | None = None,
-        labels: Mapping[str, str] | None = None,
+        runner: tuple[str, ...] = (),
         restart: str,
         retries: int = 0,
     ) -> Container:
@@ -171,6 +202,7 @@ class ContainerMaker:
             node=node,
             component=role,
             rank=rank,
+            runner=runner,
             command=command,
             entrypoint=entrypoint(self.image),
             environment={
@@ -193,7 +225,6 @@ class ContainerMaker:
                 "dgx-spark.rank": str(rank),
                 # Tells our own listeners from strangers' (checks.ports).
                 **({"dgx-spark.ports": ",".join(map(str, ports))} if ports else {}),
-                **(labels or {}),
             },
             restart=restart,
             retries=retries,

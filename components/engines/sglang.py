@@ -31,7 +31,7 @@ def _rank(context: Context, make: ContainerMaker, rank: int) -> Container:
         # In argv anybody on the Spark would read it. Source: `sglang.launch_server --config`.
         command = (*command, f"--config={context.api_key_file}")
     several = len(context.settings.nodes) > 1
-    listens = (context.port, ports.SGLANG_RENDEZVOUS) if several else (context.port,)
+    listens = (context.port, ports.SGLANG_RENDEZVOUS, ports.RANKS) if several else (context.port,)
     return make.rank(context.settings.nodes[rank].name, command, ports=listens if rank == 0 else ())
 
 

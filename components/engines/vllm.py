@@ -14,6 +14,7 @@ from components.engines.common import (
     HF_HOME,
     ContainerMaker,
     Environments,
+    inside,
     option,
     rank_environments,
     split,
@@ -30,6 +31,12 @@ NOT_CARRIED = "/root/.config/vllm/ray_non_carry_over_env_vars.json"
 """vLLM copies the driver's NCCL_*, UCX_* and VLLM_* variables to its Ray workers, except those named in this
 file (below VLLM_CONFIG_ROOT). Without it the head's ports and GID index end up on every Spark.
 Source: vllm/ray/ray_env.py."""
+
+RAY_READY = "/opt/dgx-spark/ray_ready.py"
+"""Where the driver's container has components/inside/ray_ready.py."""
+
+RAY_REJOIN = 180
+"""Seconds for all Sparks to be in Ray before the driver starts; up to 60 after a head alone was replaced."""
 
 READ_API_KEY = 'VLLM_API_KEY="$(cat {file})" exec "$@"'
 """The key must show neither in argv nor in the container's environment, which `docker inspect` prints."""
@@ -105,14 +112,18 @@ def _session(context: Context) -> Mount:
 def _driver(context: Context, make: ContainerMaker, environments: Environments) -> Container:
     """API server and driver on the head; the ranks themselves are Ray's."""
     head = context.settings.head.name
+    address = f"{context.links[head].address}:{context.settings.ray.port}"
     own = sorted({name for environment in environments.values() for name in environment})
     return make.rank(
         head,
         with_api_key(context, ("vllm", "serve", *arguments(context), "--distributed-executor-backend=ray")),
         ports=(context.port,),
-        environment={"RAY_ADDRESS": f"{context.links[head].address}:{context.settings.ray.port}"},
+        environment={"RAY_ADDRESS": address},
         mounts=(_session(context),),
-        files={NOT_CARRIED: json.dumps(own)},
+        files={NOT_CARRIED: json.dumps(own), RAY_READY: inside("ray_ready.py")},
+        alone=True,
+        # vLLM that is started before all have joined hangs, or fails for want of GPUs.
+        needs=("python3", RAY_READY, address, str(RAY_REJOIN), *(link.address for link in context.links.values())),
     )
 
 
@@ -123,7 +134,7 @@ def _ranks(context: Context, make: ContainerMaker) -> tuple[Container, ...]:
     for rank, node in enumerate(nodes):
         command = ("vllm", "serve", *arguments(context), *_rendezvous(context, rank))
         if rank == 0:
-            listens = (context.port, ports.VLLM_RENDEZVOUS) if len(nodes) > 1 else (context.port,)
+            listens = (context.port, ports.VLLM_RENDEZVOUS, ports.RANKS) if len(nodes) > 1 else (context.port,)
             made.append(make.rank(node, with_api_key(context, command), ports=listens))
         else:
             made.append(make.rank(node, command))

@@ -1,6 +1,6 @@
 """Wait until every Spark has joined Ray with its GPU, as seen by the head itself.
 
-stdin   JSON: head (container), addresses [of all nodes], port, wait (seconds)
+stdin   JSON: program (inside/ray_ready.py), head (container), addresses [of all nodes], port, wait (seconds)
 stderr  progress; on failure the reason, last
 """
 
@@ -8,33 +8,6 @@ import subprocess
 import sys
 
 from common import job
-
-ASK = """
-import sys, time, ray
-address, limit, *wanted = sys.argv[1:]
-deadline = time.monotonic() + int(limit)
-while True:
-    try:
-        ray.init(address=address, log_to_driver=False, logging_level="ERROR")
-        break
-    except (ConnectionError, RuntimeError):
-        if time.monotonic() > deadline:
-            sys.exit(f"Ray's head does not answer at {address}")
-        time.sleep(1)
-said = None
-while True:
-    alive = {n["NodeManagerAddress"] for n in ray.nodes() if n["Alive"] and n["Resources"].get("GPU", 0) >= 1}
-    missing = sorted(set(wanted) - alive)
-    if not missing:
-        break
-    if time.monotonic() > deadline:
-        sys.exit(f"after {limit} s these Sparks have not joined Ray: {', '.join(missing)}")
-    if missing != said:
-        print(f"waiting for {', '.join(missing)} to join Ray", file=sys.stderr, flush=True)
-        said = missing
-    time.sleep(1)
-print(f"{len(wanted)} Sparks in Ray", file=sys.stderr)
-"""
 
 
 def main() -> None:
@@ -47,7 +20,7 @@ def main() -> None:
         given["head"],
         "python3",
         "-c",
-        ASK,
+        given["program"],
         address,
         str(given["wait"]),
         *given["addresses"],

@@ -1,6 +1,6 @@
 """Watch this Spark's containers until told to stop; runs on the Spark while an endpoint comes up.
 
-stdin   JSON: containers [name], lines (how many of a log to report), and on the head
+stdin   JSON: stack, components [label of a container], lines (how many of a log to report), and on the head
         also api (base URL on this Spark), model, key (bearer token or ''), record (written when ready)
 stdout  one JSON object per line:
         {"log": [container, last lines]}  {"ended": [container, how]}
@@ -13,6 +13,7 @@ import re
 import sys
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 
 from common import Docker, job, write_record
@@ -21,6 +22,9 @@ COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 POLL = 1.0
 """Seconds between two looks."""
+
+FAILED = "dgx-spark: FAILED: "
+"""How inside/together.py begins the line that says why all ranks stop."""
 
 FIRST_ANSWER = 120
 """Seconds for the first completion; 3 to 23 were measured with vLLM 0.32 on a toy model."""
@@ -77,31 +81,48 @@ def try_it(given: dict) -> None:
     emit(ready={"text": text, "models": models})
 
 
-def ended(name: str) -> str:
-    """How a container ended; '' while it runs as it was first started."""
+def find(stack: str, component: str) -> str:
+    """Name of the component's newest container (Swarm leaves old ones); '' where there is none."""
+    wanted = json.dumps({"label": [f"dgx-spark.stack={stack}", f"dgx-spark.component={component}"]})
+    found = Docker().get(f"/containers/json?all=1&filters={urllib.parse.quote(wanted)}")
+    newest = max(found, key=lambda container: container["Created"], default=None)
+    return newest["Names"][0].lstrip("/") if newest else ""
+
+
+def ended(name: str, lines: list, restarts: dict) -> str:
+    """How a container ended; '' while it runs. `restarts`: what Docker counted when the watch began."""
     found = Docker().get(f"/containers/{name}/json")
     if found is None:
-        return "does not exist"
+        return "is gone"
+    # Of inside/together.py, when a rank's engine has ended; the container may stay for another try.
+    if lines and lines[-1].startswith(FAILED):
+        return lines[-1].removeprefix(FAILED)
     state = found["State"]
     if not state["Running"] and not state["Restarting"]:
         return f"has ended with exit code {state['ExitCode']}"
     # A Ray worker may restart while it waits for its head; a server that does has failed.
-    if name.endswith("-server") and found["RestartCount"]:
-        return f"has ended and was started again by Docker ({found['RestartCount']} times)"
+    more = found["RestartCount"] - restarts.setdefault(name, found["RestartCount"])
+    if more and "server" in name:
+        return f"was ended by exit code {state['ExitCode']} and started again by Docker"
     return ""
 
 
 def main() -> None:
     _, given = job()
     said: dict = {}
+    restarts: dict = {}
     asked = False
     while True:
-        for name in given["containers"]:
-            how = ended(name)
-            lines = [] if how == "does not exist" else log(name, given["lines"])
+        for component in given["components"]:
+            name = find(given["stack"], component)
+            if not name:
+                emit(ended=[component, "has no container"])
+                return
+            lines = log(name, given["lines"])
             if lines != said.get(name):
                 said[name] = lines
                 emit(log=[name, lines])
+            how = ended(name, lines, restarts)
             if how:
                 emit(ended=[name, how])
                 return

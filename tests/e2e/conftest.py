@@ -128,12 +128,38 @@ class Stack:
         found: dict[str, Any] = answer.json()
         return found
 
+    def answers(self) -> bool:
+        try:
+            return bool(self.complete()["choices"])
+        except requests.RequestException:
+            return False
+
+    def comes_back(self, *, limit: float = 150) -> None:
+        """Wait until the model answers, without any help."""
+        sparks.wait_for(self.answers, f"{self.name} to answer", limit=limit)
+
     def container(self, role: str) -> str:
         return f"dgx-spark-{self.name}-{role}"
 
 
 def container_id(spark: Spark, name: str) -> str:
     return sparks.on(spark, f"docker inspect --format '{{{{.Id}}}}' {name}").strip()
+
+
+def end_container(spark: Spark, name: str) -> None:
+    """Its main process is killed, as by the kernel: Docker does not count that as stopped by hand."""
+    sparks.inside(spark, "kill", "-9", sparks.on(spark, f"docker inspect --format '{{{{.State.Pid}}}}' {name}").strip())
+
+
+def end_engine(spark: Spark, name: str) -> None:
+    """The engine's process alone is killed; its container's main process (inside/together.py) stays."""
+    sparks.on(spark, f"docker exec {name} sh -c 'kill -9 $(ps -o pid= --ppid $(ps -o pid= --ppid 1 | head -1))'")
+
+
+def says(spark: Spark, name: str, words: str, *, limit: float = 90) -> None:
+    """Wait until the container's log holds `words`."""
+    log = f"docker logs {name} 2>&1"
+    sparks.wait_for(lambda: words in sparks.on(spark, log, check=False), f"{name}: {words}", limit=limit)
 
 
 def left_behind(spark: Spark) -> dict[str, str]:

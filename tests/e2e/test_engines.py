@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from simulator import sparks
-from tests.e2e.conftest import Stack, container_id, left_behind
+from tests.e2e.conftest import Stack, container_id, end_container, end_engine, left_behind, reboot, says
 
 pytestmark = pytest.mark.e2e
 
@@ -34,15 +34,16 @@ def test_a_pair_through_its_life(name, simulated, tmp_path):
         assert stack.outputs()["model"] == "openai/gpt-oss-20b"
         assert stack.complete()["choices"]
 
-        head = container_id(pair[0], server)
-        sparks.on(pair[1], f"docker kill {server}")
-        assert stack.preview() == dict.fromkeys([*RANKS, READY], "replace")
-        text = stack.up().text
-        assert text.index("cluster-server-spark-2 deleted original") < text.index(
-            "cluster-server-spark-1 deleted original"
-        )
-        assert container_id(pair[0], server) != head
-        assert stack.complete()["choices"]
+        ids = [container_id(spark, server) for spark in pair]
+        end_engine(pair[1], server)
+        says(pair[0], server, "FAILED: rank 1 (spark-2) ended with exit code -9; all ranks start again in 5 s (1 of 3)")
+        stack.comes_back()
+        assert [container_id(spark, server) for spark in pair] == ids
+        assert stack.is_clean()
+
+        sparks.on(pair[1], f"docker stop {server}")
+        assert stack.preview() == {RANKS[1]: "update", READY: "replace"}
+        stack.up()
         assert stack.is_clean()
     finally:
         stack.destroy()
@@ -77,6 +78,37 @@ def test_an_engine_is_switched_within_a_stack(alone):
     assert alone.outputs()["engine"] == "sglang"
     assert alone.complete()["choices"]
     alone.configure(engine="vllm")
+    alone.up()
+    assert alone.complete()["choices"]
+    assert alone.is_clean()
+
+
+@pytest.mark.parametrize(("engine", "rebooted"), [("sglang", 1), ("sglang", 0), ("vllm", 1), ("vllm", 0)])
+def test_a_rebooted_spark_comes_back_into_a_serving_cluster(engine, rebooted, simulated, tmp_path):
+    stack = Stack(tmp_path, f"reboot-{engine}-{rebooted}", simulated[:2], engine=engine)
+    try:
+        stack.up()
+        ids = [container_id(spark, stack.container("server")) for spark in simulated[: 1 if engine == "vllm" else 2]]
+        reboot(simulated[rebooted])
+        stack.comes_back()
+        assert [container_id(s, stack.container("server")) for s in simulated[: len(ids)]] == ids
+        assert stack.is_clean()
+    finally:
+        stack.destroy()
+
+
+def test_a_server_that_fails_again_and_again_gives_up_and_says_so(alone, third):
+    alone.configure(engine="sglang", serving={"restarts": 1})
+    alone.up()
+    server = alone.container("server")
+    sparks.set_knobs(third, crash="CUDA error: an illegal memory access was encountered")
+    # What the stand-ins do is read when a container starts.
+    end_container(third, server)
+    says(third, server, "gave up after 2 starts")
+    state = sparks.on(third, f"docker inspect --format '{{{{.State.Running}}}} {{{{.State.Restarting}}}}' {server}")
+    assert state.strip() == "false false"
+    assert alone.preview() == {"cluster-server-spark-3": "update", READY: "replace"}
+    third.knobs.unlink()
     alone.up()
     assert alone.complete()["choices"]
     assert alone.is_clean()

@@ -114,7 +114,8 @@ def test_secrets_travel_as_secrets_only(tmp_path, monkeypatch):
         assert "sk-private" not in shown, name
         assert "BEGIN OPENSSH" not in shown, name
     command = made.inputs("cluster-server-spark-1")["command"]
-    assert command[:3] == ["sh", "-c", 'VLLM_API_KEY="$(cat /run/api-key)" exec "$@"']
+    start = command.index("--") + 1
+    assert command[start : start + 3] == ["sh", "-c", 'VLLM_API_KEY="$(cat /run/api-key)" exec "$@"']
 
 
 def test_the_endpoint_proves_itself_again_for_each_new_server(pair):

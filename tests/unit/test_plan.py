@@ -128,13 +128,30 @@ def test_sglang_has_a_rank_on_every_spark_and_no_ray():
 def test_ranks_without_ray_are_made_anew_together():
     moved = [hca("rocep1s0f1", "enp1s0f1np1", gid=5), hca("roceP2p1s0f1", "enP2p1s0f1np1", gid=5)]
     before, after = plan(settings(engine="sglang")), plan(settings(engine="sglang"), pair(rdma=moved))
-    assert before.ranks[0].environment == after.ranks[0].environment
-    assert before.ranks[0].labels["dgx-spark.server"] != after.ranks[0].labels["dgx-spark.server"]
-    assert {rank.restart for rank in before.ranks} == {"no"}
+    own = {**before.ranks[0].environment, "DGX_SPARK_SERVER": after.ranks[0].environment["DGX_SPARK_SERVER"]}
+    assert own == after.ranks[0].environment != before.ranks[0].environment
+    assert len({rank.environment["DGX_SPARK_SERVER"] for rank in before.ranks}) == 1
+
+
+def test_ranks_are_led_by_the_first_over_the_fabric():
+    made = plan(settings(engine="sglang", serving={"restarts": 1}))
+    assert [rank.runner[2:] for rank in made.ranks] == [
+        (
+            f"--rank={rank}",
+            "--names=spark-1,spark-2",
+            "--address=192.168.177.1:29600",
+            "--restarts=1",
+            "--health=http://127.0.0.1:30000/health",
+            "--",
+        )
+        for rank in (0, 1)
+    ]
+    assert "--names=spark-1" in plan().ranks[0].runner, "Ray has the other ranks"
 
 
 def served(number, *, running=True):
-    container = {"id": "1", "name": "dgx-spark-test-server", "running": running, "labels": {}}
+    labels = {"dgx-spark.stack": IDENTITY.full, "dgx-spark.component": "server"}
+    container = {"id": "1", "name": "dgx-spark-test-server", "running": running, "labels": labels}
     return facts(
         number,
         docker={"runtimes": ["nvidia"], "containers": [container]},
@@ -142,11 +159,10 @@ def served(number, *, running=True):
     )
 
 
-@pytest.mark.parametrize(("running", "epoch"), [(True, "served"), (False, "fresh")])
-def test_a_dead_rank_makes_all_ranks_anew(running, epoch):
+@pytest.mark.parametrize(("running", "generation"), [(True, "served"), (False, "fresh")])
+def test_a_server_with_a_rank_that_was_found_stopped_has_to_prove_itself(running, generation):
     made = plan(settings(engine="sglang"), {"spark-1": served(1), "spark-2": served(2, running=running)})
-    assert {rank.labels["dgx-spark.epoch"] for rank in made.ranks} == {epoch}
-    assert made.endpoint_generation == epoch
+    assert made.endpoint_generation == generation
 
 
 def test_one_spark_needs_neither_ray_nor_fabric():
@@ -251,8 +267,8 @@ def test_our_own_server_on_its_port_is_no_problem():
     ("config", "listens"),
     [
         ({}, {"server": "8000", "ray-head": "6379,8265"}),
-        ({"engine": "sglang"}, {"server": "30000,50000"}),
-        ({"serving": {"executor": "mp", "port": 9000}}, {"server": "9000,29501"}),
+        ({"engine": "sglang"}, {"server": "30000,50000,29600"}),
+        ({"serving": {"executor": "mp", "port": 9000}}, {"server": "9000,29501,29600"}),
     ],
 )
 def test_containers_are_labelled_with_the_ports_that_the_check_asks_for(config, listens):

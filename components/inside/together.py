@@ -1,0 +1,440 @@
+"""Main process of each of a server's containers: the ranks of one server start, stop and fail together.
+
+An engine's rank that dies leaves the others hanging (vLLM's /health stays 200, a headless rank outlives its
+head), and a rank that Docker starts alone finds no peers. So rank 0 leads: it starts the engine on all ranks
+once all are there, and when one has ended or is lost, stops all, waits a little and starts all again. After
+RESTARTS failures in a row it gives up: every rank's container ends with exit code 0, which Docker leaves alone
+(restart policy on-failure), with the reason as its last line. A container that ends in any other way (killed,
+a reboot) is started by Docker, and joins again.
+
+Runs inside the engine's image: Python 3.10+, standard library only.
+
+usage   together.py --rank R --names NODE,NODE… [--address HOST:PORT] [--restarts N] [--pause SECONDS]
+                    [--health URL] [--needs COMMAND] -- COMMAND…
+        --pause   before the first restart, doubled for each further one
+        --health  answers 200 when the engine serves
+        --needs   must succeed before the engine is started
+env     DGX_SPARK_SERVER   what tells this server's ranks from those of another one
+exit    0 gave up | 143 was told to end
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import ctypes
+import json
+import os
+import queue
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from typing import Any
+
+BEAT = 3
+"""Seconds between two signs of life."""
+
+SILENCE = 15
+"""Seconds without one after which a rank counts as lost."""
+
+GRACE = 20
+"""Seconds from SIGTERM to SIGKILL; a remote rank of vLLM takes about 11 (measured, vLLM 0.32)."""
+
+LONGEST_WAIT = 60
+"""Seconds before a restart, at most."""
+
+STEADY = 600
+"""Seconds of serving after which earlier failures no longer count."""
+
+AGAIN = 60
+"""Seconds between two lines that say the same."""
+
+PR_SET_CHILD_SUBREAPER = 36
+
+
+def say(text: str) -> None:
+    """One line of the container's log; scripts/watch.py looks for the prefix."""
+    print(f"dgx-spark: {text}", flush=True)
+
+
+Event = tuple[str, int, Any]
+"""(kind, rank, what came with it)"""
+
+
+class Told(Exception):
+    """Docker wants this container to end."""
+
+
+class Link:
+    """A connection between two ranks: JSON lines both ways, with signs of life."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self.connection = connection
+        connection.settimeout(SILENCE)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.stream = connection.makefile("r", encoding="utf-8")
+        self.lock = threading.Lock()
+        self.closed = threading.Event()
+        threading.Thread(target=self._beat, daemon=True).start()
+
+    def send(self, **message: object) -> None:
+        """Best effort: a link that is gone shows in `messages`."""
+        with self.lock:
+            try:
+                self.connection.sendall((json.dumps(message) + "\n").encode())
+            except OSError:
+                self.closed.set()
+
+    def messages(self) -> Iterator[dict[str, Any]]:
+        """What the other side says, until it is silent or gone."""
+        try:
+            for line in self.stream:
+                message = json.loads(line)
+                if "beat" not in message:
+                    yield message
+        except (OSError, ValueError):
+            pass
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        self.closed.set()
+        self.connection.close()
+
+    def _beat(self) -> None:
+        while not self.closed.wait(BEAT):
+            self.send(beat=True)
+
+
+class Engine:
+    """The engine's process on this rank, started and ended as often as it takes."""
+
+    def __init__(self, command: list[str], ended: Callable[[subprocess.Popen[bytes], int], None]) -> None:
+        self.command, self.ended = command, ended
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        self.process = subprocess.Popen(self.command, start_new_session=True)
+        threading.Thread(target=self._wait, args=(self.process,), daemon=True).start()
+
+    def _wait(self, process: subprocess.Popen[bytes]) -> None:
+        self.ended(process, process.wait())
+
+    def stop(self) -> None:
+        """End it and whatever it has started."""
+        process, self.process = self.process, None
+        if process is None:
+            return
+        if process.poll() is None:
+            process.terminate()
+            try:
+                process.wait(GRACE)
+            except subprocess.TimeoutExpired:
+                say(f"the engine is still there after {GRACE} s: killing it")
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        end_orphans()
+
+
+def adopt_orphans() -> None:
+    """What the engine leaves behind becomes our child, so that it can be ended. Source: prctl(2)."""
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def end_orphans() -> None:
+    """A process that left the engine's group would keep the GPU's memory."""
+    while children := [pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if parent(pid) == os.getpid()]:
+        for pid in children:
+            with contextlib.suppress(ProcessLookupError, ChildProcessError):
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
+
+
+def parent(pid: int) -> int:
+    try:
+        with open(f"/proc/{pid}/stat") as stream:
+            return int(stream.read().rsplit(")", 1)[1].split()[1])
+    except (OSError, IndexError):
+        return 0
+
+
+class Lead:
+    """Rank 0."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.options = options
+        self.inbox: queue.Queue[Event] = queue.Queue()
+        self.engine = Engine(options.command, lambda process, code: self.inbox.put(("ended", 0, (process, code))))
+        self.links: dict[int, Link] = {}
+        self.served = 0.0
+        """When the engine was first seen healthy in this attempt; 0: not yet."""
+
+        if len(options.names) > 1:
+            listener = socket.create_server(options.address)
+            threading.Thread(target=self._accept, args=(listener,), daemon=True).start()
+
+    def run(self) -> int:
+        failures = 0
+        while True:
+            self._gather()
+            self.served = 0.0
+            reason = self._needs() or self._serve()
+            self._stop()
+            steady = self.served and time.monotonic() - self.served > STEADY
+            failures = 1 if steady else failures + 1
+            if failures > self.options.restarts:
+                text = f"FAILED: {reason}; gave up after {failures} starts"
+                for link in self.links.values():
+                    link.send(give_up=text)
+                say(text)
+                return 0
+            wait = min(LONGEST_WAIT, self.options.pause * 2 ** (failures - 1))
+            say(f"FAILED: {reason}; all ranks start again in {wait} s ({failures} of {self.options.restarts})")
+            self._pause(wait)
+
+    def tell(self) -> None:
+        """Docker wants this container to end."""
+        self.inbox.put(("told", 0, None))
+
+    def _gather(self) -> None:
+        """Until every rank is there."""
+        said = 0.0
+        while missing := [self._name(r) for r in range(1, len(self.options.names)) if r not in self.links]:
+            if time.monotonic() - said > AGAIN:
+                say(f"waiting for {', '.join(missing)}")
+                said = time.monotonic()
+            self._next(1)
+
+    def _needs(self) -> str:
+        """What must hold before the engine starts; '' when it does."""
+        if not self.options.needs:
+            return ""
+        asked = subprocess.Popen(shlex.split(self.options.needs), stderr=subprocess.PIPE, text=True)
+        try:
+            while asked.poll() is None:
+                self._next(1)
+        finally:
+            asked.kill()
+        said = asked.communicate()[1].strip().splitlines()
+        return "" if asked.returncode == 0 else (said or ["not everything is there"])[-1]
+
+    def _serve(self) -> str:
+        """Start everywhere; returns why it ended."""
+        waiting = set(range(1, len(self.options.names)))
+        if lost := [self._name(rank) for rank in waiting - set(self.links)]:
+            return f"{lost[0]} is lost"
+        for link in self.links.values():
+            link.send(start=True)
+        while waiting:
+            event = self._next(1)
+            if event and event[0] == "started":
+                waiting.discard(event[1])
+            elif event and (reason := self._reason(event)):
+                return reason
+        self.engine.start()
+        while True:
+            event = self._next(BEAT)
+            if event and (reason := self._reason(event)):
+                return reason
+            if not event and not self.served and self._healthy():
+                self.served = time.monotonic()
+
+    def _reason(self, event: Event) -> str:
+        """Why all must stop; '' where it is no reason."""
+        kind, rank, value = event
+        if kind == "lost":
+            return f"{self._name(rank)} is lost"
+        if kind == "ended" and rank:
+            return f"{self._name(rank)} ended with exit code {value}"
+        if kind == "ended" and value[0] is self.engine.process:
+            return f"{self._name(0)} ended with exit code {value[1]}"
+        return ""
+
+    def _stop(self) -> None:
+        waiting = set(self.links)
+        for link in self.links.values():
+            link.send(stop=True)
+        self.engine.stop()
+        deadline = time.monotonic() + GRACE + SILENCE
+        while waiting & set(self.links) and time.monotonic() < deadline:
+            event = self._next(1)
+            if event and event[0] == "stopped":
+                waiting.discard(event[1])
+
+    def _pause(self, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while (left := deadline - time.monotonic()) > 0:
+            self._next(left)
+
+    def _next(self, limit: float) -> Event | None:
+        """The next event within `limit` seconds, else None. Keeps the list of links."""
+        try:
+            event = self.inbox.get(timeout=limit)
+        except queue.Empty:
+            return None
+        if event[0] == "told":
+            self.engine.stop()
+            raise Told
+        if event[0] == "joined":
+            _, rank, link = event
+            self.links[rank] = link
+            say(f"{self._name(rank)} has joined")
+            return None
+        if event[0] == "lost":
+            _, rank, link = event
+            if self.links.get(rank) is not link:
+                return None
+            del self.links[rank]
+        return event
+
+    def _name(self, rank: int) -> str:
+        return f"rank {rank} ({self.options.names[rank]})"
+
+    def _healthy(self) -> bool:
+        if not self.options.health:
+            return False
+        try:
+            with urllib.request.urlopen(self.options.health, timeout=5) as answer:
+                return bool(answer.status == 200)
+        except OSError:
+            return False
+
+    def _accept(self, listener: socket.socket) -> None:
+        while True:
+            connection, _ = listener.accept()
+            threading.Thread(target=self._hear, args=(Link(connection),), daemon=True).start()
+
+    def _hear(self, link: Link) -> None:
+        messages = link.messages()
+        hello = next(messages, {})
+        if hello.get("server") != mark() or hello.get("rank") not in range(1, len(self.options.names)):
+            link.send(refused="this is another server")
+            link.close()
+            return
+        rank = hello["rank"]
+        self.inbox.put(("joined", rank, link))
+        for message in messages:
+            for kind, value in message.items():
+                self.inbox.put((kind, rank, value))
+        self.inbox.put(("lost", rank, link))
+
+
+class Follow:
+    """Any other rank: does what rank 0 says, and nothing without it."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.options = options
+        self.inbox: queue.Queue[dict[str, Any]] = queue.Queue()
+        self.engine = Engine(options.command, lambda process, code: self.inbox.put({"ended": (process, code)}))
+
+    def run(self) -> int:
+        while True:
+            link = self._connect()
+            threading.Thread(target=self._listen, args=(link,), daemon=True).start()
+            link.send(rank=self.options.rank, server=mark())
+            final = self._obey(link)
+            self.engine.stop()
+            link.close()
+            if final is not None:
+                say(final)
+                return 0
+            self._pause(2)
+
+    def tell(self) -> None:
+        """Docker wants this container to end."""
+        self.inbox.put({"told": True})
+
+    def _connect(self) -> Link:
+        said = 0.0
+        while True:
+            try:
+                return Link(socket.create_connection(self.options.address, timeout=5))
+            except OSError as error:
+                if time.monotonic() - said > AGAIN:
+                    say(f"waiting for rank 0 ({self.options.names[0]}): {error}")
+                    said = time.monotonic()
+            self._pause(2)
+
+    def _listen(self, link: Link) -> None:
+        for message in link.messages():
+            self.inbox.put({**message, "link": link})
+        self.inbox.put({"lost": True, "link": link})
+
+    def _obey(self, link: Link) -> str | None:
+        """Until the link is lost (None) or rank 0 gives up (its reason)."""
+        while True:
+            order = self.inbox.get()
+            if "told" in order:
+                self.engine.stop()
+                raise Told
+            if "ended" in order:
+                process, code = order["ended"]
+                if process is self.engine.process:
+                    link.send(ended=code)
+            elif order["link"] is not link:
+                continue
+            elif "start" in order:
+                self.engine.start()
+                link.send(started=True)
+            elif "stop" in order:
+                self.engine.stop()
+                link.send(stopped=True)
+            elif "give_up" in order:
+                return str(order["give_up"])
+            else:
+                if "refused" in order:
+                    say(f"rank 0 ({self.options.names[0]}) says: {order['refused']}")
+                elif self.engine.process:
+                    say(f"rank 0 ({self.options.names[0]}) is lost: stopping")
+                return None
+
+    def _pause(self, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while (left := deadline - time.monotonic()) > 0:
+            try:
+                if "told" in self.inbox.get(timeout=left):
+                    raise Told
+            except queue.Empty:
+                return
+
+
+def mark() -> str:
+    return os.environ.get("DGX_SPARK_SERVER", "")
+
+
+def host_and_port(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    return host, int(port)
+
+
+def main() -> int:
+    words = argparse.ArgumentParser(allow_abbrev=False)
+    words.add_argument("--rank", type=int, required=True)
+    words.add_argument("--names", type=lambda text: text.split(","), required=True)
+    words.add_argument("--address", type=host_and_port)
+    words.add_argument("--restarts", type=int, default=3)
+    words.add_argument("--pause", type=int, default=5)
+    words.add_argument("--health")
+    words.add_argument("--needs")
+    words.add_argument("command", nargs="+")
+    options = words.parse_args()
+    adopt_orphans()
+    role = Follow(options) if options.rank else Lead(options)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        # Not from the handler itself: it may have interrupted the queue while it holds its lock.
+        signal.signal(number, lambda *_: threading.Thread(target=role.tell).start())
+    try:
+        return role.run()
+    except Told:
+        return 143
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,177 @@
+"""The ranks of one server, as real processes on this machine: they start, stop and fail together."""
+
+import os
+import queue
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+import components.inside.together as together
+
+PROGRAM = Path(together.__file__)
+WAIT = 30
+
+
+class Rank:
+    """One container's main process, and what it prints."""
+
+    def __init__(self, rank, names, port, command, *, server="one", **options):
+        words = [f"--{key}={value}" for key, value in {"pause": 1, **options}.items()]
+        self.process = subprocess.Popen(
+            [
+                sys.executable, PROGRAM, f"--rank={rank}", f"--names={names}", f"--address=127.0.0.1:{port}",
+                *words, "--", *command,
+            ],
+            env={**os.environ, "DGX_SPARK_SERVER": server},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )  # fmt: skip
+        self.lines = queue.Queue()
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self):
+        for line in self.process.stdout:
+            self.lines.put(line.rstrip())
+        self.lines.put(None)
+
+    def says(self, words):
+        """Wait for a line that holds `words`; returns it."""
+        seen = []
+        while True:
+            try:
+                line = self.lines.get(timeout=WAIT)
+            except queue.Empty:
+                line = None
+            assert line is not None, f"{words!r} was not said, but {seen}"
+            seen.append(line)
+            if words in line:
+                return line
+
+    def ends(self):
+        return self.process.wait(WAIT)
+
+
+@pytest.fixture
+def start():
+    """Ranks that are ended with the test."""
+    ranks = []
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+
+    def make(rank, command, names="a,b", **options):
+        made = Rank(rank, names, port, command, **options)
+        ranks.append(made)
+        return made
+
+    yield make
+    for rank in ranks:
+        rank.process.terminate()
+        rank.process.wait(WAIT)
+
+
+def engine(tmp_path, name, then="exec sleep 1000"):
+    return ["sh", "-c", f"echo {name} started; echo $$ > {tmp_path}/{name}; {then}"]
+
+
+def pid(tmp_path, name):
+    return int((tmp_path / name).read_text())
+
+
+def alive(number):
+    return Path(f"/proc/{number}").exists()
+
+
+def test_no_rank_starts_before_all_are_there(start, tmp_path):
+    first = start(0, engine(tmp_path, "a"))
+    first.says("waiting for rank 1 (b)")
+    assert not (tmp_path / "a").exists()
+    second = start(1, engine(tmp_path, "b"))
+    second.says("b started")
+    first.says("a started")
+
+
+def test_all_stop_and_start_again_when_one_ends(start, tmp_path):
+    first = start(0, engine(tmp_path, "a"))
+    second = start(1, engine(tmp_path, "b"))
+    first.says("a started")
+    second.says("b started")
+    former = pid(tmp_path, "a")
+    os.kill(pid(tmp_path, "b"), signal.SIGKILL)
+    first.says("FAILED: rank 1 (b) ended with exit code -9; all ranks start again in 1 s (1 of 3)")
+    assert not alive(former)
+    first.says("a started")
+    second.says("b started")
+
+
+def test_after_its_restarts_a_server_gives_up_and_every_rank_says_why(start, tmp_path):
+    first = start(0, engine(tmp_path, "a", "exit 3"), restarts=1)
+    second = start(1, engine(tmp_path, "b"), restarts=1)
+    reason = "FAILED: rank 0 (a) ended with exit code 3; gave up after 2 starts"
+    first.says(reason)
+    second.says(reason)
+    assert (first.ends(), second.ends()) == (0, 0)
+    assert not alive(pid(tmp_path, "b"))
+
+
+def test_a_rank_that_was_killed_joins_again(start, tmp_path):
+    first = start(0, engine(tmp_path, "a"))
+    second = start(1, engine(tmp_path, "b"))
+    first.says("a started")
+    second.process.kill()
+    first.says("FAILED: rank 1 (b) is lost")
+    os.kill(pid(tmp_path, "b"), signal.SIGKILL)  # Docker ends the whole container
+    third = start(1, engine(tmp_path, "b"))
+    first.says("rank 1 (b) has joined")
+    third.says("b started")
+
+
+def test_the_other_ranks_stop_without_rank_0_and_wait_for_it(start, tmp_path):
+    first = start(0, engine(tmp_path, "a"))
+    second = start(1, engine(tmp_path, "b"))
+    second.says("b started")
+    first.says("a started")
+    former = pid(tmp_path, "b")
+    first.process.kill()
+    os.kill(pid(tmp_path, "a"), signal.SIGKILL)
+    second.says("rank 0 (a) is lost: stopping")
+    start(0, engine(tmp_path, "a"))
+    second.says("b started")
+    assert not alive(former)
+
+
+def test_ranks_of_two_servers_never_meet(start, tmp_path):
+    first = start(0, engine(tmp_path, "a"))
+    first.says("waiting for rank 1")
+    stranger = start(1, engine(tmp_path, "b"), server="two")
+    stranger.says("this is another server")
+    assert not (tmp_path / "b").exists()
+
+
+def test_what_the_engine_leaves_behind_is_ended(start, tmp_path):
+    child = f"setsid sh -c 'echo $$ > {tmp_path}/child; exec sleep 1000' &"
+    leaving = f"{child} while [ ! -s {tmp_path}/child ]; do :; done; exit 1"
+    alone = start(0, engine(tmp_path, "a", leaving), names="a", restarts=0)
+    alone.says("gave up after 1 starts")
+    assert alone.ends() == 0
+    assert not alive(pid(tmp_path, "child"))
+
+
+def test_an_engine_is_not_started_while_what_it_needs_is_missing(start, tmp_path):
+    needs = "sh -c 'echo Ray has one Spark >&2; exit 1'"
+    alone = start(0, engine(tmp_path, "a"), names="a", restarts=0, needs=needs)
+    alone.says("FAILED: Ray has one Spark")
+    assert not (tmp_path / "a").exists()
+
+
+def test_docker_stop_ends_the_engine_first(start, tmp_path):
+    alone = start(0, engine(tmp_path, "a", "trap 'echo bye; exit 0' TERM; while :; do sleep 0.1; done"), names="a")
+    alone.says("a started")
+    alone.process.terminate()
+    alone.says("bye")
+    assert alone.ends() == 143
