@@ -38,14 +38,20 @@ class SparkAccess:
         more: Mapping[str, Any] | None = None,
         triggers: tuple[Any, ...] = (),
         remove: bool = True,
+        secret: bool = False,
     ) -> remote.Command:
-        """A step of the plan as a resource. `more` joins its input and may hold secrets."""
+        """A step of the plan as a resource.
+
+        more    joins its input and may hold secrets
+        remove  whether the script also takes the thing away again
+        secret  what it prints is a secret
+        """
         given = {**step.given, **(more or {})}
         return remote.Command(
             name,
             connection=self.connection,
-            create=spark_scripts.command(step.script, "apply", limit=step.limit),
-            delete=spark_scripts.command(step.script, "remove", limit=300) if remove else None,
+            create=spark_scripts.command(step.script, "apply", limit=step.limit, root=step.root),
+            delete=spark_scripts.command(step.script, "remove", limit=300, root=step.root) if remove else None,
             stdin=pulumi.Output.json_dumps(spark_scripts.parcel(step.script, given)),
             triggers=[*step.triggers, *triggers],
             logging=remote.Logging.STDERR,
@@ -53,7 +59,9 @@ class SparkAccess:
             add_previous_output_in_env=False,
             opts=pulumi.ResourceOptions.merge(
                 # The old record must go first, or its removal would take the new one's place.
-                pulumi.ResourceOptions(delete_before_replace=True),
+                pulumi.ResourceOptions(
+                    delete_before_replace=True, additional_secret_outputs=["stdout"] if secret else None
+                ),
                 opts,
             ),
         )

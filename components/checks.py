@@ -94,7 +94,55 @@ def used_ports(settings: Settings) -> Iterator[tuple[str, int]]:
         yield "ray.dashboardPort", settings.ray.dashboard_port
     elif several:
         yield "", table.RANKS
-        yield "", table.SGLANG_RENDEZVOUS if settings.engine == "sglang" else table.VLLM_RENDEZVOUS
+        if settings.engine != "trtllm":
+            yield "", table.SGLANG_RENDEZVOUS if settings.engine == "sglang" else table.VLLM_RENDEZVOUS
+
+
+def on_swarm(settings: Settings) -> bool:
+    return settings.engine == "trtllm" and len(settings.nodes) > 1 and settings.serving.launcher == "swarm"
+
+
+def engine(settings: Settings, facts: Mapping[str, NodeFacts]) -> Iterator[Problem]:
+    """What this engine can't do, or lacks on a Spark."""
+    if settings.engine == "trtllm":
+        yield from _trtllm(settings)
+    if settings.image.source == "build" and settings.engine != "vllm" and not settings.image.dockerfile:
+        yield Problem("image.source", "there is a Dockerfile for vllm alone", "name your own with image.dockerfile")
+    for name, node in facts.items():
+        if on_swarm(settings) and not node.sudo:
+            yield Problem(
+                name,
+                f"Swarm needs Docker's settings changed, and {settings.ssh.user} may not use sudo without a password",
+                f"on it: echo '{settings.ssh.user} ALL=(ALL) NOPASSWD:ALL' | sudo tee /etc/sudoers.d/dgx-spark, or do "
+                "without Swarm: pulumi config set --path serving.launcher mpi",
+            )
+
+
+def _trtllm(settings: Settings) -> Iterator[Problem]:
+    """Of trtllm-serve 1.2, by its own list of options."""
+    if settings.api_key.get_secret_value():
+        yield Problem(
+            "apiKey", "trtllm-serve can't ask for a key", "remove it, or put a gateway in front and bind serving.host"
+        )
+    if settings.serving.served_model_name:
+        yield Problem(
+            "serving.servedModelName", "trtllm-serve has no such option", "remove it: the name is the model's"
+        )
+    if len(settings.nodes) > 1 and any(" " in word for word in settings.serving.extra_args):
+        yield Problem(
+            "serving.extraArgs", "trtllm-llmapi-launch takes words with blanks apart", "write words without blanks"
+        )
+
+
+def docker_restarts(settings: Settings, facts: Mapping[str, NodeFacts], identity: Identity) -> Iterator[str]:
+    """A warning per Spark whose other containers a restart of Docker would stop for a moment."""
+    for name, node in facts.items():
+        record = node.records.get("swarm-host")
+        others = [
+            c.name for c in node.docker.containers if c.running and c.labels.get("dgx-spark.stack") != identity.full
+        ]
+        if on_swarm(settings) and others and not (record and record.intact):
+            yield f"{name}: Docker will be restarted for Swarm, which interrupts {', '.join(sorted(others))}"
 
 
 def ports(settings: Settings, identity: Identity, head: NodeFacts) -> Iterator[Problem]:

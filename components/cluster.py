@@ -19,6 +19,7 @@ from components.plan import Identity, Plan
 from components.ray_cluster import RayCluster, RayClusterArgs
 from components.settings import Settings
 from components.spark_node import SparkNode, SparkNodeArgs
+from components.swarm_cluster import SwarmCluster, SwarmClusterArgs
 
 
 def planned(settings: Settings, identity: Identity) -> Plan:
@@ -26,7 +27,8 @@ def planned(settings: Settings, identity: Identity) -> Plan:
     facts = gather.facts(settings, identity)
     decide.before_model(settings, facts, identity)
     model = gather.model(settings, facts[settings.head.name])
-    return decide.decide(settings, facts, model, identity, fresh=uuid4().hex[:12])
+    dockerfile = gather.dockerfile(settings)
+    return decide.decide(settings, facts, model, identity, fresh=uuid4().hex[:12], dockerfile=dockerfile)
 
 
 class Cluster(ComponentResource):
@@ -47,20 +49,27 @@ class Cluster(ComponentResource):
         self._child = ResourceOptions(parent=self)
         sparks, nodes = self._nodes()
         fabric = Fabric(f"{name}-fabric", FabricArgs(plan.fabric, sparks), self._after(nodes)) if plan.fabric else None
-        image = EngineImage(f"{name}-image", EngineImageArgs(plan.image, sparks, plan.ray_images), self._after(nodes))
+        image = EngineImage(
+            f"{name}-image", EngineImageArgs(plan.image, sparks), self._after([*nodes, *([fabric] if fabric else [])])
+        )
         weights = ModelWeights(
             f"{name}-weights", self._weights(sparks, [image, *([fabric] if fabric else [])]), self._after(nodes)
         )
         ray = self._ray(sparks, image, fabric)
+        swarm = self._swarm(sparks, [weights, *([fabric] if fabric else [])])
         server = InferenceServer(
             f"{name}-server",
             InferenceServerArgs(
+                identity=plan.identity,
                 ranks=plan.ranks,
                 images=image.ids,
                 sparks=sparks,
                 ray=ray.containers if ray else {},
+                swarm=swarm.nodes if swarm else {},
+                mpi_key=plan.mpi_key,
+                room=plan.room,
                 api_key_file=plan.api_key_file if settings.api_key.get_secret_value() else "",
-                needs=[weights, *([ray] if ray else [])],
+                needs=[weights, *(part for part in (fabric, ray, swarm) if part)],
             ),
             self._child,
         )
@@ -100,6 +109,11 @@ class Cluster(ComponentResource):
             token=self._settings.hf_token.get_secret_value(),
             needs=needs,
         )
+
+    def _swarm(self, sparks: dict[str, SparkAccess], needs: list[Resource]) -> SwarmCluster | None:
+        if self.plan.swarm is None:
+            return None
+        return SwarmCluster(f"{self._name}-swarm", SwarmClusterArgs(self.plan.swarm, sparks, needs), self._child)
 
     def _ray(self, sparks: dict[str, SparkAccess], image: EngineImage, fabric: Fabric | None) -> RayCluster | None:
         if self.plan.ray is None or fabric is None:

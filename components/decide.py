@@ -9,7 +9,7 @@ from components.engines import Context, EnginePlan
 from components.engines.registry import api_port, engine
 from components.facts import NodeFacts, unusable
 from components.hub import Model
-from components.plan import Identity, Plan, Readiness, Steps
+from components.plan import Identity, Plan, Readiness, Step, Steps
 from components.problems import Problem, Refused
 from components.settings import Settings
 
@@ -21,6 +21,7 @@ def before_model(settings: Settings, facts: Mapping[str, NodeFacts], identity: I
         problems += unusable(node, facts[node.name], settings)
     problems += checks.machines(settings, facts)
     problems += checks.leases(identity, facts)
+    problems += checks.engine(settings, facts)
     problems += checks.ports(settings, identity, facts[settings.head.name])
     if len(settings.nodes) > 1:
         problems += detection.detect(settings, facts)[1]
@@ -49,12 +50,25 @@ def endpoint_generation(
     return record.generation if record and whole else fresh
 
 
-def decide(settings: Settings, facts: Mapping[str, NodeFacts], model: Model, identity: Identity, *, fresh: str) -> Plan:
-    """`fresh`: the generation of whatever has to be made or repaired in this run."""
+def decide(
+    settings: Settings,
+    facts: Mapping[str, NodeFacts],
+    model: Model,
+    identity: Identity,
+    *,
+    fresh: str,
+    dockerfile: str = "",
+) -> Plan:
+    """The whole plan.
+
+    fresh        the generation of whatever has to be made or repaired in this run
+    dockerfile   text, where the image is built
+    """
     multi = len(settings.nodes) > 1
     links = detection.detect(settings, facts)[0] if multi else {}
     problems = [*checks.parallelism(settings, facts, model), *checks.context_length(settings, model)]
     warnings = list(detection.warnings(settings, facts, links)) if multi else []
+    warnings += checks.docker_restarts(settings, facts, identity)
     if settings.fabric.rdma == "require":
         problems += [
             Problem("fabric.rdma", warning, "mend it, or allow sockets: pulumi config set --path fabric.rdma warn")
@@ -66,7 +80,8 @@ def decide(settings: Settings, facts: Mapping[str, NodeFacts], model: Model, ide
     made = engine(settings).plan(context)
     containers = watched(made)
     steps = Steps(identity, facts, fresh)
-    weights = plan.place_weights(steps, settings, facts, links, model, made.image.name)
+    images = plan.images(steps, settings, links, made.image, dockerfile)
+    weights = plan.place_weights(steps, settings, facts, links, model, images.name)
     complete = {step.node: step.triggers[-1] != fresh for step in weights}
     problems += checks.disk(facts, model, complete)
     if problems:
@@ -77,12 +92,14 @@ def decide(settings: Settings, facts: Mapping[str, NodeFacts], model: Model, ide
         links=links,
         preparation=plan.prepare(steps, settings, identity, facts),
         fabric=plan.confirm_fabric(steps, links),
-        image=made.image,
-        ray_images=plan.ray_images(steps, settings, made.image),
-        copy_keys=plan.copy_keys(steps, settings),
+        image=images,
+        copy_keys=plan.copy_keys(steps, settings, "copy-key"),
         authorization=plan.authorize(steps, settings, facts, links),
         weights=weights,
         ray=made.ray,
+        swarm=plan.swarm(steps, settings, facts) if made.swarm else None,
+        mpi_key=Step(settings.head.name, "mpi-key", "mpi_key.py", {}, (), 60) if made.mpi else None,
+        room=plan.make_room(steps, settings, identity, containers, made.swarm),
         ranks=made.ranks,
         readiness=Readiness(port, context.served_name, settings.serving.startup_timeout, containers),
         model=model,

@@ -134,6 +134,9 @@ class NodeFacts(Fact):
     host_key: str
     """The Spark's public ed25519 host key; '' where it has none."""
 
+    sudo: bool = False
+    """Without a password."""
+
     lease: Lease | None
     records: dict[str, Record]
     model_config_: dict[str, Any] | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+from pathlib import Path
 
 from pulumi_command import local
 
@@ -12,8 +13,10 @@ from components import hub, plan, spark_scripts, ssh
 from components.engines.registry import image_name
 from components.facts import NodeFacts, parse
 from components.plan import Identity
-from components.problems import Refused
+from components.problems import Problem, Refused
 from components.settings import Settings
+
+OUR_DOCKERFILE = Path(__file__).parent / "images" / "vllm.Dockerfile"
 
 PROBE_LIMIT = 50
 """Seconds after which a Spark's probe ends itself."""
@@ -58,3 +61,16 @@ def model(settings: Settings, head: NodeFacts) -> hub.Model:
     revision = plan.pinned_revision(settings, head)
     token = settings.hf_token.get_secret_value()
     return hub.look_up(settings.weights.endpoint, plan.repository(settings), revision, token)
+
+
+def dockerfile(settings: Settings) -> str:
+    """Text of the Dockerfile that the image is built from; '' where none is."""
+    if settings.image.source != "build":
+        return ""
+    path = Path(settings.image.dockerfile).expanduser() if settings.image.dockerfile else OUR_DOCKERFILE
+    try:
+        return path.read_text()
+    except OSError as error:
+        raise Refused(
+            [Problem("image.dockerfile", f"{path}: {error.strerror}", "a file on the machine that runs Pulumi")]
+        ) from None

@@ -68,5 +68,8 @@ def example(plan: Plan, settings: Settings) -> str:
 def logs(plan: Plan, settings: Settings) -> dict[str, str]:
     """Container → the command that follows its log."""
     where = {node.name: f"ssh -p {settings.ssh.port} {settings.ssh.user}@{node.host}" for node in settings.nodes}
+    if plan.swarm:
+        manager = where[settings.head.name]
+        return {f"{c.node}/{c.name}": f"{manager} docker service logs --raw -f {c.name}-{c.node}" for c in plan.ranks}
     every = [*plan.ranks, *((plan.ray.head, *plan.ray.workers) if plan.ray else ())]
     return {f"{c.node}/{c.name}": f"{where[c.node]} docker logs -f {c.name}" for c in every}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -15,9 +15,16 @@ from components import catalog
 from components.detection import NodeLink
 from components.facts import NodeFacts
 from components.hub import File, Model
-from components.settings import Settings
+from components.settings import Node, Settings
 
 HOUR = 3600
+
+GPU_KIND = "GPU"
+"""The GPU's name as Swarm's generic resource. Docker calls a task's variable DOCKER_RESOURCE_GPU then, which is what
+the NVIDIA runtime's config.toml has in its comment."""
+
+SWARM_LIMIT = 90
+"""Seconds for all Sparks to be in the Swarm, with their GPU."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +58,8 @@ class Step:
 
     limit: int
     """Seconds after which the script is ended."""
+
+    root: bool = False
 
 
 @dataclass(frozen=True)
@@ -107,8 +116,33 @@ class Container:
 @dataclass(frozen=True)
 class Image:
     name: str
-    ray: str | None
+    ray: str | None = None
     """Version to add where the image has no Ray; None: the engine needs no Ray."""
+
+    sshd: bool = False
+    """The engine needs sshd in its image."""
+
+    @property
+    def additions(self) -> dict[str, str]:
+        """What is added to the image where it lacks it."""
+        return {**({"ray": self.ray} if self.ray else {}), **({"sshd": "openssh-server"} if self.sshd else {})}
+
+
+@dataclass(frozen=True)
+class Images:
+    """How the same image gets onto every Spark."""
+
+    name: str
+    source: str
+    """`pull` on every Spark, or `copy` from the head to the others, or `build` on the head and copy."""
+
+    build: Step | None
+    additions: Mapping[str, Step]
+    """Node → step that makes sure of what the engine needs beside itself. With `copy` and `build` the head alone."""
+
+    keys: tuple[Step, ...]
+    access: Step | None
+    copies: tuple[Step, ...]
 
 
 @dataclass(frozen=True)
@@ -122,6 +156,16 @@ class Ray:
     port: int
     dashboard: str
     """URL, as reached from the head."""
+
+
+@dataclass(frozen=True)
+class Swarm:
+    hosts: tuple[Step, ...]
+    """Docker's settings on every Spark; they need root."""
+
+    manager: Step
+    workers: tuple[Step, ...]
+    members: Step
 
 
 @dataclass(frozen=True)
@@ -150,10 +194,7 @@ class Plan:
 
     preparation: tuple[Step, ...]
     fabric: tuple[Step, ...]
-    image: Image
-    ray_images: Mapping[str, Step]
-    """Node → step that makes sure of Ray in the image; empty with one Spark."""
-
+    image: Images
     copy_keys: tuple[Step, ...]
     """On each Spark but the head."""
 
@@ -162,6 +203,13 @@ class Plan:
 
     weights: tuple[Step, ...]
     ray: Ray | None
+    swarm: Swarm | None
+    mpi_key: Step | None
+    """Makes the key with which the ranks log in to each other."""
+
+    room: tuple[Step, ...]
+    """On every Spark: stops what the stack no longer wants there before the server starts."""
+
     ranks: tuple[Container, ...]
     """The server's containers, the one that serves HTTP first."""
 
@@ -201,6 +249,7 @@ class Steps:
         *,
         means: Mapping[str, Any] | None = None,
         limit: int = 120,
+        root: bool = False,
     ) -> Step:
         """`given` is what the thing is; `means` is how it gets there, and alone never makes it anew."""
         facts = self._facts[node]
@@ -215,6 +264,7 @@ class Steps:
             {**given, **(means or {}), "record": wanted},
             (facts.machine_id, spec, generation),
             limit,
+            root,
         )
 
 
@@ -302,28 +352,79 @@ def place_weights(
     ]
     for node in others:
         cache = facts[node.name].cache.path
-        source = {
-            "address": links[head.name].address,
-            "user": settings.ssh.user,
-            "port": settings.ssh.port,
-            "host_key": settings.ssh.host_keys[head.name],
-        }
         given = {**about, "cache": cache, "path": snapshot_directory(cache, model)}
-        means = {"source": source, "keep": settings.weights.keep}
+        means = {"source": _head_source(settings, links), "keep": settings.weights.keep}
         placed.append(steps.make(node.name, "weights", "weights.py", given, means=means, limit=24 * HOUR))
     return tuple(placed)
 
 
-def ray_images(steps: Steps, settings: Settings, image: Image) -> dict[str, Step]:
-    """The base's id joins the step's input when it is known (engine_image.py)."""
-    if image.ray is None:
-        return {}
-    given = {"name": image.name, "ray": image.ray}
-    return {node.name: steps.make(node.name, "image", "image.py", given, limit=HOUR) for node in settings.nodes}
+def images(steps: Steps, settings: Settings, links: Mapping[str, NodeLink], image: Image, dockerfile: str) -> Images:
+    """The images' ids join the steps' input when they are known (engine_image.py).
+
+    dockerfile   text; read only where the image is built
+    """
+    head, *others = settings.nodes
+    chosen = settings.image
+    copied = chosen.source != "pull" and bool(others)
+    on = settings.nodes if chosen.source == "pull" else (head,)
+    name = built_tag(settings, dockerfile) if chosen.source == "build" else image.name
+    given = {"name": name, "add": image.additions}
+    return Images(
+        name=name,
+        source=chosen.source,
+        build=_build(steps, settings, dockerfile) if chosen.source == "build" else None,
+        additions={node.name: steps.make(node.name, "image", "image.py", given, limit=HOUR) for node in on}
+        if image.additions
+        else {},
+        keys=copy_keys(steps, settings, "image-key") if copied else (),
+        access=steps.make(head.name, "image-access", "copy_access.py", _access("image-key", others, links))
+        if copied
+        else None,
+        copies=tuple(
+            steps.make(
+                node.name,
+                "image-copy",
+                "image_copy.py",
+                {"name": name},
+                means={"source": _head_source(settings, links)},
+                limit=6 * HOUR,
+            )
+            for node in others
+        )
+        if copied
+        else (),
+    )
 
 
-def copy_keys(steps: Steps, settings: Settings) -> tuple[Step, ...]:
-    return tuple(steps.make(node.name, "copy-key", "copy_key.py", {}) for node in settings.nodes[1:])
+def built_tag(settings: Settings, dockerfile: str) -> str:
+    return f"dgx-spark/{settings.engine}:{digest([dockerfile, settings.image.build_args])[:12]}"
+
+
+def _build(steps: Steps, settings: Settings, dockerfile: str) -> Step:
+    arguments = dict(settings.image.build_args)
+    given = {"dockerfile": dockerfile, "args": arguments, "tag": built_tag(settings, dockerfile)}
+    limit = 12 * HOUR
+    return steps.make(
+        settings.head.name, "image-build", "image_build.py", given, means={"limit": limit - 60}, limit=limit
+    )
+
+
+def copy_keys(steps: Steps, settings: Settings, kind: str) -> tuple[Step, ...]:
+    return tuple(steps.make(node.name, kind, "copy_key.py", {}) for node in settings.nodes[1:])
+
+
+def _access(key: str, others: Sequence[Node], links: Mapping[str, NodeLink]) -> dict[str, Any]:
+    return {"key": key, "sources": sorted(links[node.name].address for node in others)}
+
+
+def _head_source(settings: Settings, links: Mapping[str, NodeLink]) -> dict[str, Any]:
+    """Where the other Sparks copy from (common.from_head)."""
+    return {
+        "address": links[settings.head.name].address,
+        "user": settings.ssh.user,
+        "port": settings.ssh.port,
+        "host_key": settings.ssh.host_keys[settings.head.name],
+    }
 
 
 def authorize(
@@ -333,11 +434,47 @@ def authorize(
     if len(settings.nodes) == 1:
         return None
     head, *others = settings.nodes
-    given = {
-        "directory": f"{facts[head.name].cache.path}/hub",
-        "sources": sorted(links[node.name].address for node in others),
-    }
+    given = {"directory": f"{facts[head.name].cache.path}/hub", **_access("copy-key", others, links)}
     return steps.make(head.name, "copy-access", "copy_access.py", given)
+
+
+def swarm(steps: Steps, settings: Settings, facts: Mapping[str, NodeFacts]) -> Swarm:
+    """Addresses, tokens and node ids join the steps' input when they are known (swarm_cluster.py)."""
+    keep = {"keep": settings.swarm.keep}
+
+    def host(name: str) -> Step:
+        given = {
+            "uuid": facts[name].gpus[0].uuid,
+            "kind": GPU_KIND,
+            "shm_size": settings.containers.shm_size,
+            "daemon": "/etc/docker/daemon.json",
+            "toolkit": "/etc/nvidia-container-runtime/config.toml",
+        }
+        return steps.make(name, "swarm-host", "swarm_host.py", given, means=keep, limit=300, root=True)
+
+    head, *others = [node.name for node in settings.nodes]
+    wanted = {"kind": GPU_KIND, "wait": SWARM_LIMIT}
+    return Swarm(
+        hosts=tuple(host(node.name) for node in settings.nodes),
+        manager=steps.make(head, "swarm-manager", "swarm_manager.py", {}, means=keep),
+        workers=tuple(steps.make(name, "swarm-worker", "swarm_worker.py", {}, means=keep) for name in others),
+        members=Step(head, "swarm-members", "swarm_members.py", wanted, (), SWARM_LIMIT + 60),
+    )
+
+
+def make_room(
+    steps: Steps, settings: Settings, identity: Identity, containers: Mapping[str, Sequence[str]], services: bool
+) -> tuple[Step, ...]:
+    """`containers`: node → components that stay there."""
+    return tuple(
+        steps.make(
+            node.name,
+            "room",
+            "room.py",
+            {"stack": identity.full, "components": sorted(containers.get(node.name, ())), "services": services},
+        )
+        for node in settings.nodes
+    )
 
 
 def api_base(settings: Settings, port: int) -> str:

@@ -12,6 +12,15 @@ SGLANG = 30000
 SGLANG_RENDEZVOUS = 50000
 """torch's rendezvous, on the head's fabric address. Source: NVIDIA's and the community's Spark recipes."""
 
+TRTLLM = 8355
+"""Source: NVIDIA's TensorRT-LLM recipes for DGX Spark."""
+
+MPI_SSH = 2233
+"""sshd of the MPI ranks, on each Spark's fabric address. Source: NVIDIA's TensorRT-LLM recipe for two Sparks."""
+
+SWARM = 2377
+"""Swarm's manager. Source: Docker's documentation, Swarm mode."""
+
 RAY = 6379
 """Ray's control store (GCS) on the head. Source: `ray start --help`, --port."""
 

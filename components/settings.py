@@ -101,10 +101,13 @@ class Serving(Frozen):
     """Address the API binds to on the head."""
 
     port: Port | None = None
-    """Of the API. None: the engine's usual one, 8000 for vLLM and 30000 for SGLang."""
+    """Of the API. None: the engine's usual one, 8000 for vLLM, 30000 for SGLang and 8355 for TensorRT-LLM."""
 
     executor: Literal["ray", "mp"] = "ray"
     """How vLLM reaches the other Sparks: by Ray, or by torch's own rendezvous without it."""
+
+    launcher: Literal["swarm", "mpi"] = "swarm"
+    """How TensorRT-LLM's ranks are run on several Sparks: as Docker Swarm services, or as plain containers."""
 
     tensor_parallel: Annotated[int, Field(ge=1)] | None = None
     """GPUs that share each layer. None: all Sparks, where the attention heads can be divided by them."""
@@ -116,7 +119,8 @@ class Serving(Frozen):
     """Tokens of prompt and answer together."""
 
     gpu_memory_utilization: Annotated[float, Field(gt=0, le=1)] | None = None
-    """Share of a Spark's memory that the engine may take; CPU and GPU share the same memory."""
+    """Share of a Spark's memory that the engine may take; CPU and GPU share the same memory. TensorRT-LLM: share
+    for its KV cache of what is free after the weights."""
 
     expert_parallel: bool | None = None
     """Divide the experts of a mixture-of-experts model over the GPUs instead of each expert."""
@@ -168,6 +172,18 @@ class ImageSettings(Frozen):
     name: str | None = None
     """Container image. None: the engine's default, see components/engines/."""
 
+    source: Literal["pull", "copy", "build"] = "pull"
+    """pull: on every Spark. copy: on the head alone, which streams it to the others over the fabric. build: made
+    on the head from a Dockerfile, then streamed."""
+
+    dockerfile: str | None = None
+    """With `build`: a file on this machine, which must need no files beside it. None: vLLM from source,
+    components/images/vllm.Dockerfile."""
+
+    build_args: dict[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")], str] = {}
+    """With `build`: the Dockerfile's arguments, e.g. VLLM_REF. A new CACHEBUST_VLLM or CACHEBUST_DEPS fetches
+    vLLM's source, or every dependency, again."""
+
 
 class Containers(Frozen):
     """How containers are run."""
@@ -188,6 +204,26 @@ class FabricSettings(Frozen):
 
     rdma: Literal["require", "warn"] = "warn"
     """What to do where traffic would not be on RDMA and so be 10-20 times slower."""
+
+
+class TrtllmSettings(Frozen):
+    """TensorRT-LLM's own. None: from the catalog, else as written here."""
+
+    max_num_tokens: Annotated[int, Field(ge=1)] | None = None
+    """Tokens of all requests in one step, 8192: a budget of the scheduler, not the context's length."""
+
+    max_batch_size: Annotated[int, Field(ge=1)] | None = None
+    """Requests in one step, 4."""
+
+    backend: Literal["pytorch", "tensorrt", "_autodeploy"] | None = None
+    """pytorch, unless a model needs another."""
+
+
+class SwarmSettings(Frozen):
+    """Docker Swarm, on which TensorRT-LLM's ranks run."""
+
+    keep: bool = False
+    """When the stack is destroyed, leave the Swarm and Docker's settings for it as they are."""
 
 
 class RaySettings(Frozen):
@@ -212,7 +248,7 @@ class Settings(Frozen):
     nodes: tuple[Node, ...]
     """The Sparks, head first."""
 
-    engine: Literal["vllm", "sglang"]
+    engine: Literal["vllm", "sglang", "trtllm"]
     """Inference engine."""
 
     model: Annotated[str, Field(min_length=1)]
@@ -225,6 +261,8 @@ class Settings(Frozen):
     containers: Containers = Containers()
     fabric: FabricSettings = FabricSettings()
     ray: RaySettings = RaySettings()
+    trtllm: TrtllmSettings = TrtllmSettings()
+    swarm: SwarmSettings = SwarmSettings()
     hf_token: SecretStr = SecretStr("")
     """Hugging Face token for gated models. Goes to the Sparks by stdin and is kept nowhere there."""
 

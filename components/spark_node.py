@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pulumi
 from pulumi import ComponentResource, ResourceOptions
 
-from components import access
+from components import access, spark_scripts
 from components.plan import Step
 from components.settings import Node, Settings
 
@@ -34,5 +34,10 @@ class SparkNode(ComponentResource):
             connection=access.connection(args.node, args.settings, args.private_key),
             provider=access.provider(f"{name}-docker", args.node, args.settings, child),
         )
-        self.lease = self.access.run(f"{name}-lease", args.preparation, child)
+        stack = args.preparation.given["stack"]
+        undo = {
+            "command": spark_scripts.command("swarm_host.py", "remove", limit=300, root=True),
+            "stdin": spark_scripts.text("swarm_host.py", {"record": {"stack": stack, "kind": "swarm-host"}}),
+        }
+        self.lease = self.access.run(f"{name}-lease", args.preparation, child, more={"host": undo})
         self.register_outputs({})

@@ -27,9 +27,9 @@ exec(compile(job["script"], sys.argv[2], "exec"))
 """Runs `script` with the module `common` importable and `input` on its standard input."""
 
 
-def command(name: str, verb: str, *, limit: int) -> str:
+def command(name: str, verb: str, *, limit: int, root: bool = False) -> str:
     """Shell command for the Spark. `limit`: seconds after which it is ended, whatever it does."""
-    return f'timeout {limit} python3 -c "{FIRST}" {verb} {name}'
+    return f'{"sudo -n " if root else ""}timeout {limit} python3 -c "{FIRST}" {verb} {name}'
 
 
 def parcel(name: str, given: Mapping[str, Any]) -> dict[str, Any]:

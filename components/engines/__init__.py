@@ -35,6 +35,10 @@ class Context:
 
     @property
     def served_name(self) -> str:
+        """The model's name in the API."""
+        if self.settings.engine == "trtllm":
+            # trtllm-serve has no option for it: it takes the directory's last name (engines/trtllm.py).
+            return self.model.repo.rsplit("/", 1)[-1]
         return self.settings.serving.served_model_name or self.model.repo
 
 
@@ -47,3 +51,9 @@ class EnginePlan:
 
     environment: Mapping[str, Mapping[str, str]]
     """Node → communication environment of its rank."""
+
+    swarm: bool = False
+    """The ranks are Swarm services."""
+
+    mpi: bool = False
+    """The ranks log in to each other and need a common key."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from types import ModuleType
 
-from components.engines import sglang, vllm
+from components.engines import sglang, trtllm, vllm
 from components.settings import Settings
 
-ENGINES: dict[str, ModuleType] = {"vllm": vllm, "sglang": sglang}
+ENGINES: dict[str, ModuleType] = {"vllm": vllm, "sglang": sglang, "trtllm": trtllm}
 """Each has PORT, IMAGE, `plan(context)` and `api_key_file(key)`."""
 
 

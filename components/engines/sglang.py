@@ -22,7 +22,7 @@ def plan(context: Context) -> EnginePlan:
     environments = rank_environments(context)
     make = ContainerMaker(context, environments, IMAGE)
     ranks = together(tuple(_rank(context, make, rank) for rank in range(len(context.settings.nodes))))
-    return EnginePlan(image=Image(make.image, None), ray=None, ranks=ranks, environment=environments)
+    return EnginePlan(image=Image(make.image), ray=None, ranks=ranks, environment=environments)
 
 
 def _rank(context: Context, make: ContainerMaker, rank: int) -> Container:

@@ -1,15 +1,18 @@
 """Shared by the scripts that run on a Spark: records, directories and Docker's API. Python 3.10+, no packages."""
 
 import glob
+import hashlib
 import http.client
 import json
 import os
 import socket
+import subprocess
 import sys
 from collections.abc import Callable
 
-STATE = os.path.expanduser("~/.local/state/dgx-spark")
-"""Holds the lease and one directory of records per stack. Source: XDG base directories, state that may be lost."""
+STATE = os.path.expanduser(f"~{os.environ.get('SUDO_USER', '')}/.local/state/dgx-spark")
+"""Holds the lease and one directory of records per stack; of the login user, also in a script that runs as root.
+Source: XDG base directories, state that may be lost."""
 
 LEASE = os.path.join(STATE, "lease.json")
 
@@ -48,6 +51,29 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
+def key_file(stack: str, kind: str) -> str:
+    """Private key with which this Spark copies from the head (copy_key.py); `kind` is that of its record."""
+    return os.path.join(stack_directory(stack), kind.replace("-", "_"))
+
+
+def from_head(source: dict, key: str) -> list:
+    """`ssh` to the head over the fabric with a key of the stack; source: address, user, port, host_key."""
+    options = (
+        "BatchMode=yes",
+        "IdentitiesOnly=yes",
+        "IdentityAgent=none",
+        "StrictHostKeyChecking=yes",
+        "ConnectTimeout=5",
+        "HostKeyAlias=head",
+        f"KnownHostsCommand=/bin/echo head {source['host_key']}",
+        "UserKnownHostsFile=none",
+        # Hardware AES on both Arm and x86: the fastest that OpenSSH has.
+        "Ciphers=aes128-gcm@openssh.com,chacha20-poly1305@openssh.com",
+    )
+    words = [word for option in options for word in ("-o", option)]
+    return ["ssh", "-F", "none", "-i", key, "-p", str(source["port"]), *words]
+
+
 def stack_directory(stack: str) -> str:
     return os.path.join(STATE, stack.replace("/", "."))
 
@@ -60,7 +86,8 @@ def write_record(wanted: dict, checks: dict, **more: object) -> None:
     """Say that `wanted` (stack, kind, spec, generation) is in place; written last, and whole or not at all.
 
     checks   what the probe must find for the record to count as intact:
-             files {path: size}, lines {path: [line]}, images [id], directories [path]
+             files {path: size}, digests {path: sha256}, lines {path: [line]}, images [id], directories [path],
+             swarm (id of this node in its Swarm)
     """
     path = record_path(wanted["stack"], wanted["kind"])
     os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
@@ -72,29 +99,47 @@ def write_file(path: str, text: str, mode: int = 0o600) -> None:
     partial = f"{path}.partial"
     with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "w") as stream:
         stream.write(text)
+    if "SUDO_UID" in os.environ and path.startswith(STATE):
+        os.chown(partial, int(os.environ["SUDO_UID"]), int(os.environ["SUDO_GID"]))
     os.replace(partial, path)
+
+
+def read_record(wanted: dict) -> dict:
+    """The record of this kind as it stands, whatever its generation; {} for none."""
+    return json.loads(read(record_path(wanted["stack"], wanted["kind"])) or "{}")
+
+
+def digest_of(path: str) -> str:
+    """sha256 of a file's content; '' where it can't be read."""
+    try:
+        with open(path, "rb") as stream:
+            return hashlib.sha256(stream.read()).hexdigest()
+    except OSError:
+        return ""
+
+
+def docker(*argv: str) -> str:
+    """Output of a docker command; ends the script with its words where it fails."""
+    done = subprocess.run(["docker", *argv], capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"docker {argv[0]} {argv[1]}: {done.stderr.strip()}")
+    return done.stdout.strip()
 
 
 def has_record(wanted: dict) -> bool:
     """Does a record of exactly this thing, in this generation, stand?"""
-    try:
-        with open(record_path(wanted["stack"], wanted["kind"])) as stream:
-            record = json.load(stream)
-    except FileNotFoundError:
-        return False
-    return all(record[key] == wanted[key] for key in ("spec", "generation")) and holds(record["checks"], set())
+    record = read_record(wanted)
+    return (
+        bool(record)
+        and all(record[key] == wanted[key] for key in ("spec", "generation"))
+        and holds(record["checks"], set())
+    )
 
 
 def remove_record(wanted: dict) -> None:
     """Forget a record, unless a newer one has taken its place."""
-    path = record_path(wanted["stack"], wanted["kind"])
-    try:
-        with open(path) as stream:
-            mine = json.load(stream)["generation"] == wanted["generation"]
-    except FileNotFoundError:
-        return
-    if mine:
-        os.unlink(path)
+    if read_record(wanted).get("generation") == wanted["generation"]:
+        os.unlink(record_path(wanted["stack"], wanted["kind"]))
 
 
 class Docker(http.client.HTTPConnection):
@@ -110,18 +155,24 @@ class Docker(http.client.HTTPConnection):
 
     def get(self, path: str) -> object:
         """Decoded answer; None where Docker says 404."""
-        self.request("GET", path)
+        return self._ask("GET", path)
+
+    def post(self, path: str, body: dict) -> object:
+        return self._ask("POST", path, json.dumps(body), {"Content-Type": "application/json"})
+
+    def _ask(self, *request: object) -> object:
+        self.request(*request)
         answer = self.getresponse()
         body = answer.read()
         if answer.status == 404:
             return None
         if answer.status >= 400:
             raise OSError(f"Docker answers {answer.status}: {body.decode()}")
-        return json.loads(body)
+        return json.loads(body or "null")
 
 
-def holds(checks: dict, images: set) -> bool:
-    """Is everything that a record speaks of still there?"""
+def holds(checks: dict, images: set, swarm: str = "") -> bool:
+    """Is everything that a record speaks of still there? `swarm`: this node's id in its Swarm."""
 
     def lines(path: str) -> set:
         try:
@@ -141,4 +192,6 @@ def holds(checks: dict, images: set) -> bool:
         and all(set(wanted) <= lines(path) for path, wanted in checks.get("lines", {}).items())
         and all(image in images for image in checks.get("images", []))
         and all(os.path.isdir(path) for path in checks.get("directories", []))
+        and all(digest_of(path) == wanted for path, wanted in checks.get("digests", {}).items())
+        and checks.get("swarm", swarm) == swarm
     )

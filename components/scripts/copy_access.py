@@ -1,6 +1,7 @@
-"""Let the other Sparks' keys read the weights on this one, over the fabric, and do nothing else.
+"""Let the other Sparks' keys copy weights or an image from this one, over the fabric, and do nothing else.
 
-stdin   JSON: keys [public key], directory (the only one they may read), sources [address], record
+stdin   JSON: keys [public key], key (the kind of their record), sources [address], record, and either
+        directory (the only one they may read) or image (id of the only one they may save)
 apply   one line per key in ~/.ssh/authorized_keys; all else in that file stays as it is
 remove  takes exactly those lines away
 """
@@ -9,23 +10,30 @@ import os
 import shutil
 import sys
 
-from common import record_path, remove_record, run, write_file, write_record
+from common import read_record, remove_record, run, write_file, write_record
 
 FILE = os.path.expanduser("~/.ssh/authorized_keys")
 
 
 def marker(given: dict) -> str:
-    return f" dgx-spark:{given['record']['stack']}"
+    return f" dgx-spark:{given['record']['stack']}:{given['key']}"
 
 
 def lines(given: dict) -> list:
+    limits = f'restrict,from="{",".join(given["sources"])}",command="{allowed(given)}"'
+    return [f"{limits} {key}" for key in given["keys"]]
+
+
+def allowed(given: dict) -> str:
+    """The one command that sshd runs for these keys."""
+    if "image" in given:
+        return f"docker save {given['image']}"
     tool = shutil.which("rrsync") or "/usr/share/rsync/scripts/rrsync"
     if not os.access(tool, os.X_OK):
         sys.exit(
             "no program `rrsync`, which limits a key to reading one directory: sudo apt install rsync (3.2.4 or later)"
         )
-    limits = f'restrict,from="{",".join(given["sources"])}",command="{tool} -ro {given["directory"]}"'
-    return [f"{limits} {key}" for key in given["keys"]]
+    return f"{tool} -ro {given['directory']}"
 
 
 def current() -> str:
@@ -41,7 +49,8 @@ def without_ours(text: str, given: dict) -> str:
 
 
 def apply(given: dict) -> None:
-    os.makedirs(given["directory"], exist_ok=True)
+    if "directory" in given:
+        os.makedirs(given["directory"], exist_ok=True)
     os.makedirs(os.path.dirname(FILE), mode=0o700, exist_ok=True)
     rest = without_ours(current(), given)
     unended = bool(rest) and not rest.endswith("\n")
@@ -52,19 +61,11 @@ def apply(given: dict) -> None:
 
 def remove(given: dict) -> None:
     rest = without_ours(current(), given)
-    if was_unended(given):
+    if read_record(given["record"]).get("unended"):
         rest = rest.removesuffix("\n")
     if rest != current():
         write_file(FILE, rest)
     remove_record(given["record"])
-
-
-def was_unended(given: dict) -> bool:
-    try:
-        with open(record_path(given["record"]["stack"], given["record"]["kind"])) as stream:
-            return '"unended": true' in stream.read()
-    except FileNotFoundError:
-        return False
 
 
 run(apply, remove)

@@ -7,18 +7,18 @@ apply   stdout: the public key
 import os
 import subprocess
 
-from common import remove_record, run, stack_directory, write_record
+from common import key_file, remove_record, run, write_record
 
 
 def path(given: dict) -> str:
-    return os.path.join(stack_directory(given["record"]["stack"]), "copy_key")
+    return key_file(given["record"]["stack"], given["record"]["kind"])
 
 
 def apply(given: dict) -> None:
     key = path(given)
     if not os.path.exists(key):
         os.makedirs(os.path.dirname(key), mode=0o700, exist_ok=True)
-        comment = f"dgx-spark:{given['record']['stack']}"
+        comment = f"dgx-spark:{given['record']['stack']}:{given['record']['kind']}"
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", comment, "-f", key], check=True)
     write_record(given["record"], {"files": {p: os.path.getsize(p) for p in (key, f"{key}.pub")}})
     with open(f"{key}.pub") as stream:

@@ -1,15 +1,16 @@
 """Take a Spark for a stack, and give it back.
 
-stdin   JSON: stack, cache, record
+stdin   JSON: stack, cache, record, and to remove also host (the parcel that undoes swarm_host.py, as root)
 apply   refuses when another stack holds the Spark; makes the cache directory as the login user, before
         Docker would make it as root; writes the lease
-remove  takes away the lease and the directories that `apply` made
+remove  takes away the lease and the directories that `apply` made, and Docker's settings for Swarm
 """
 
 import contextlib
 import json
 import os
 import shutil
+import subprocess
 import sys
 
 from common import LEASE, STATE, record_path, run, stack_directory, write_file, write_record
@@ -54,6 +55,10 @@ def remove(given: dict) -> None:
                 return
     except FileNotFoundError:
         pass
+    if os.path.exists(record_path(given["stack"], "swarm-host")):
+        done = subprocess.run(["sh", "-c", given["host"]["command"]], input=given["host"]["stdin"], text=True)
+        if done.returncode:
+            sys.exit("Docker's settings for Swarm could not be undone")
     shutil.rmtree(stack_directory(given["stack"]), ignore_errors=True)
     os.unlink(LEASE)
     for folder in sorted(held["made"], key=len, reverse=True):

@@ -22,6 +22,13 @@ def output(*argv: str) -> str:
         return ""
 
 
+def succeeds(*argv: str) -> bool:
+    try:
+        return subprocess.run(argv, capture_output=True, timeout=20).returncode == 0
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+
+
 def rdma_devices() -> list:
     """Every RDMA device in sysfs: what ibdev2netdev prints, and the GIDs that it does not."""
     devices = []
@@ -68,6 +75,7 @@ def docker(stack: str, names: list) -> dict:
     return {
         "version": info["ServerVersion"],
         "runtimes": sorted(info.get("Runtimes") or {}),
+        "swarm": info.get("Swarm", {}).get("NodeID", ""),
         "root": info.get("DockerRootDir", ""),
         "image_ids": [image["Id"] for image in images],
         "images": {name: image["Id"] for image in images for name in image.get("RepoTags") or [] if name in names},
@@ -100,12 +108,12 @@ def space(path: str) -> dict:
     return {"free": shutil.disk_usage(path).free, "writable": os.access(path, os.W_OK)}
 
 
-def records(stack: str, image_ids: set) -> dict:
+def records(stack: str, image_ids: set, swarm: str) -> dict:
     found = {}
     for path in glob.glob(f"{stack_directory(stack)}/*.json"):
         record = json.loads(read(path) or "{}")
         if "checks" in record:
-            record["intact"] = holds(record.pop("checks"), image_ids)
+            record["intact"] = holds(record.pop("checks"), image_ids, swarm)
             found[os.path.basename(path)[: -len(".json")]] = record
     return found
 
@@ -136,8 +144,9 @@ def main() -> None:
         "infiniband_device": os.path.isdir("/dev/infiniband"),
         "listening": listening(),
         "host_key": read("/etc/ssh/ssh_host_ed25519_key.pub"),
+        "sudo": succeeds("sudo", "-n", "true"),
         "lease": json.loads(read(LEASE) or "null"),
-        "records": records(stack, set(engine.get("image_ids", []))),
+        "records": records(stack, set(engine.get("image_ids", [])), engine.get("swarm", "")),
         "model_config": json.loads(read(os.path.join(weights.get("path", "/nowhere"), "config.json")) or "null"),
     }
     facts["docker"].pop("image_ids", None)

@@ -20,7 +20,7 @@ import subprocess
 import sys
 import threading
 
-from common import has_record, held, model_folder, remove_record, run, say, stack_directory, write_record
+from common import from_head, has_record, held, key_file, model_folder, remove_record, run, say, write_record
 
 CLIENT = """
 import json, os, sys
@@ -50,21 +50,7 @@ def download(given: dict) -> None:
 
 def copy(given: dict) -> None:
     source = given["source"]
-    key = os.path.join(stack_directory(given["record"]["stack"]), "copy_key")
-    options = (
-        "BatchMode=yes",
-        "IdentitiesOnly=yes",
-        "IdentityAgent=none",
-        "StrictHostKeyChecking=yes",
-        "ConnectTimeout=5",
-        "HostKeyAlias=head",
-        f"KnownHostsCommand=/bin/echo head {source['host_key']}",
-        "UserKnownHostsFile=none",
-        # Hardware AES on both Arm and x86: the fastest that OpenSSH has.
-        "Ciphers=aes128-gcm@openssh.com,chacha20-poly1305@openssh.com",
-    )
-    ssh = ["ssh", "-F", "none", "-i", key, "-p", str(source["port"])]
-    ssh += [word for option in options for word in ("-o", option)]
+    ssh = from_head(source, key_file(given["record"]["stack"], "copy-key"))
     argv = ["rsync", "--archive", "--no-owner", "--no-group", "--partial", "--mkpath", "--exclude=*.incomplete"]
     # The path is relative to the one directory that the key may read.
     there = f"{source['user']}@{source['address']}:{os.path.basename(folder(given))}/"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from simulator.engine.providers import ResourceType
 from simulator.engine.providers.command import LocalCommand, RemoteCommand
 from simulator.engine.providers.docker_types import Container, RemoteImage, Volume
+from simulator.engine.providers.swarm_types import Immutable, Service
 
 TYPES: dict[str, ResourceType] = {
     "command:local:Command": LocalCommand(),
@@ -12,6 +13,9 @@ TYPES: dict[str, ResourceType] = {
     "docker:index/remoteImage:RemoteImage": RemoteImage(),
     "docker:index/container:Container": Container(),
     "docker:index/volume:Volume": Volume(),
+    "docker:index/service:Service": Service(),
+    "docker:index/secret:Secret": Immutable("secrets"),
+    "docker:index/serviceConfig:ServiceConfig": Immutable("configs"),
 }
 
 

@@ -32,7 +32,7 @@ class Answers(Mocks):
             outputs["imageId"] = IMAGE_ID
         if args.typ == "command:remote:Command":
             ray = json.dumps({"image": "sha256:with-ray", "base": IMAGE_ID, "ray": "2.55.1"})
-            outputs["stdout"] = ray if "image-ray" in args.name else "ssh-ed25519 AAAA dgx-spark:key"
+            outputs["stdout"] = ray if "image-with" in args.name else "ssh-ed25519 AAAA dgx-spark:key"
         return f"{args.name}-id", outputs
 
     def call(self, args: MockCallArgs) -> dict[str, Any]:

@@ -20,8 +20,8 @@ def test_the_graph_of_a_pair(pair):
     assert pair.of_type(COMMANDS) == [
         "cluster-fabric-spark-1",
         "cluster-fabric-spark-2",
-        "cluster-image-ray-spark-1",
-        "cluster-image-ray-spark-2",
+        "cluster-image-with-spark-1",
+        "cluster-image-with-spark-2",
         "cluster-ray-formed",
         "cluster-weights-access",
         "cluster-weights-key-spark-2",

@@ -1,0 +1,46 @@
+"""The head as Swarm manager.
+
+stdin   JSON: record
+apply   makes a Swarm where there is none, on the address by which this Spark is reached (Ethernet; the fabric is
+        for the ranks); stdout: JSON {"node", "cluster", "address", "token"}, of which the token is a secret
+remove  leaves the Swarm if it was made here
+"""
+
+import json
+import os
+import subprocess
+import sys
+
+from common import Docker, docker, read_record, remove_record, run, write_record
+
+PORT = 2377
+"""Source: Docker's documentation, Swarm mode."""
+
+
+def here() -> str:
+    """The address on which sshd was reached. Source: sshd(8), SSH_CONNECTION."""
+    return os.environ["SSH_CONNECTION"].split()[2]
+
+
+def apply(given: dict) -> None:
+    swarm = Docker().get("/info")["Swarm"]
+    made = bool(read_record(given["record"]).get("made"))
+    if swarm["LocalNodeState"] == "inactive":
+        docker("swarm", "init", "--advertise-addr", here())
+        made, swarm = True, Docker().get("/info")["Swarm"]
+    if not swarm["ControlAvailable"]:
+        sys.exit("this Spark is a worker in a Swarm of others: `docker swarm leave` on it, or serving.launcher mpi")
+    token = docker("swarm", "join-token", "--quiet", "worker")
+    write_record(given["record"], {"swarm": swarm["NodeID"]}, made=made)
+    address = f"{swarm['NodeAddr']}:{PORT}"
+    print(json.dumps({"node": swarm["NodeID"], "cluster": swarm["Cluster"]["ID"], "address": address, "token": token}))
+
+
+def remove(given: dict) -> None:
+    if read_record(given["record"]).get("made") and not given["keep"]:
+        # Fails where somebody has left it already.
+        subprocess.run(["docker", "swarm", "leave", "--force"], capture_output=True)
+    remove_record(given["record"])
+
+
+run(apply, remove)

@@ -1,0 +1,51 @@
+"""Another Spark as Swarm worker.
+
+stdin   JSON: manager (text: JSON of swarm_manager.py), record
+apply   joins the head's Swarm; stdout: this node's id
+remove  leaves the Swarm if it was joined here
+"""
+
+import json
+import os
+import subprocess
+import sys
+
+from common import Docker, docker, read_record, remove_record, run, write_record
+
+
+def apply(given: dict) -> None:
+    manager = json.loads(given["manager"])
+    swarm = Docker().get("/info")["Swarm"]
+    former = read_record(given["record"])
+    if former.get("made") and swarm["LocalNodeState"] != "inactive" and former.get("cluster") != manager["cluster"]:
+        # Of a Swarm of ours that is gone.
+        docker("swarm", "leave", "--force")
+        swarm = Docker().get("/info")["Swarm"]
+    made = bool(former.get("made"))
+    if swarm["LocalNodeState"] == "inactive":
+        own_address = os.environ["SSH_CONNECTION"].split()[2]
+        join(manager, own_address)
+        made, swarm = True, Docker().get("/info")["Swarm"]
+    elif not made and (swarm.get("Cluster") or {}).get("ID") not in (None, manager["cluster"]):
+        sys.exit("this Spark is in a Swarm of others: `docker swarm leave` on it, or serving.launcher mpi")
+    write_record(given["record"], {"swarm": swarm["NodeID"]}, made=made, cluster=manager["cluster"])
+    print(swarm["NodeID"])
+
+
+def join(manager: dict, address: str) -> None:
+    """By Docker's API: argv, which everybody on this Spark may read, is no place for the token."""
+    order = {"RemoteAddrs": [manager["address"]], "JoinToken": manager["token"]}
+    order |= {"ListenAddr": "0.0.0.0:2377", "AdvertiseAddr": address}
+    try:
+        Docker().post("/swarm/join", order)
+    except OSError as error:
+        sys.exit(f"can't join the Swarm at {manager['address']}: {error}")
+
+
+def remove(given: dict) -> None:
+    if read_record(given["record"]).get("made") and not given["keep"]:
+        subprocess.run(["docker", "swarm", "leave"], capture_output=True)
+    remove_record(given["record"])
+
+
+run(apply, remove)

@@ -1,0 +1,81 @@
+"""`trtllm-serve`, alone or as rank 0 of `trtllm-llmapi-launch`."""
+
+import json
+import os
+import signal
+import sys
+import time
+
+import yaml
+
+from standin import server, worker
+from standin.knobs import knobs
+from trtllm import __version__
+from trtllm.arguments import parser
+
+
+def log(text: str) -> None:
+    print(f"[{time.strftime('%m/%d/%Y-%H:%M:%S')}] [TRT-LLM] [I] {text}", flush=True)
+
+
+def find(arguments) -> str:
+    """The model's directory: a path, or a snapshot in the Hugging Face cache (or the hub, where allowed)."""
+    if os.path.isdir(arguments.model):
+        return arguments.model
+    from huggingface_hub import snapshot_download
+
+    return snapshot_download(arguments.model, revision=arguments.revision)
+
+
+def options(arguments) -> dict:
+    """The YAML of options, which wins over the command line."""
+    if not arguments.config:
+        return {}
+    with open(arguments.config) as stream:
+        return yaml.safe_load(stream)
+
+
+def share(arguments) -> float:
+    known = options(arguments).get("kv_cache_config", {})
+    return known.get("free_gpu_memory_fraction", arguments.free_gpu_memory_fraction)
+
+
+def check(arguments, config: dict, world: int) -> int:
+    """The refusals of LlmArgs; returns the longest sequence."""
+    wanted = arguments.tensor_parallel_size * arguments.pipeline_parallel_size * arguments.context_parallel_size
+    if wanted != world:
+        raise ValueError(f"world_size {wanted} must equal the number of MPI ranks, which is {world}")
+    if config["num_attention_heads"] % arguments.tensor_parallel_size:
+        raise ValueError("num_attention_heads must be divisible by tp_size")
+    return arguments.max_seq_len or config["max_position_embeddings"]
+
+
+def words(command: list) -> list:
+    """`serve` is the default sub-command."""
+    return command[1:] if command[:1] == ["serve"] else command
+
+
+def serve(arguments, world: int, step) -> None:
+    path = find(arguments)
+    with open(os.path.join(path, "config.json")) as stream:
+        length = check(arguments, json.load(stream), world)
+    # A directory is served under its last name. Source: OpenAIServer, tensorrt_llm/serve/openai_server.py.
+    name = os.path.basename(arguments.model.rstrip("/")) if os.path.isdir(arguments.model) else arguments.model
+    state = server.State(names=[name], keys=[], max_model_len=length, step=step, family="trtllm")
+    log(f"trtllm-serve {__version__} (simulated) on {arguments.host}:{arguments.port}")
+    server.serve(arguments.host, arguments.port, state)
+
+
+def load(arguments, rank: int, world: int) -> None:
+    worker.load(rank, world, find(arguments), knobs(), share(arguments), log)
+
+
+def main() -> None:
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+    arguments = parser().parse_args(words(sys.argv[1:]))
+    load(arguments, 0, 1)
+    serve(arguments, 1, lambda: None)
+
+
+if __name__ == "__main__":
+    main()
