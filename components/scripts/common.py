@@ -17,6 +17,10 @@ Source: XDG base directories, state that may be lost."""
 LEASE = os.path.join(STATE, "lease.json")
 
 
+SWARM_BRIDGE = "docker_gwbridge"
+"""Network that Docker makes when a node enters a Swarm, and keeps when it leaves."""
+
+
 def job() -> tuple:
     """(verb, input): `apply` or `remove`, and the JSON on stdin."""
     return sys.argv[1], json.load(sys.stdin)
@@ -140,6 +144,21 @@ def remove_record(wanted: dict) -> None:
     """Forget a record, unless a newer one has taken its place."""
     if read_record(wanted).get("generation") == wanted["generation"]:
         os.unlink(record_path(wanted["stack"], wanted["kind"]))
+
+
+def leave_swarm(wanted: dict, *words: str) -> None:
+    """Leave the Swarm if this stack joined it, and take away the bridge that Docker made for it."""
+    record = read_record(wanted)
+    if not record.get("made"):
+        return
+    # Fails where somebody has left it already.
+    subprocess.run(["docker", "swarm", "leave", *words], capture_output=True)
+    if not record["bridge"]:
+        subprocess.run(["docker", "network", "rm", SWARM_BRIDGE], capture_output=True)
+
+
+def has_swarm_bridge() -> bool:
+    return Docker().get(f"/networks/{SWARM_BRIDGE}") is not None
 
 
 class Docker(http.client.HTTPConnection):

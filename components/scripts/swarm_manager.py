@@ -8,10 +8,9 @@ remove  leaves the Swarm if it was made here
 
 import json
 import os
-import subprocess
 import sys
 
-from common import Docker, docker, read_record, remove_record, run, write_record
+from common import Docker, docker, has_swarm_bridge, leave_swarm, read_record, remove_record, run, write_record
 
 PORT = 2377
 """Source: Docker's documentation, Swarm mode."""
@@ -24,22 +23,23 @@ def here() -> str:
 
 def apply(given: dict) -> None:
     swarm = Docker().get("/info")["Swarm"]
-    made = bool(read_record(given["record"]).get("made"))
+    former = read_record(given["record"])
+    made, bridge = former.get("made", False), former.get("bridge", False)
     if swarm["LocalNodeState"] == "inactive":
+        bridge = bridge or (not made and has_swarm_bridge())
         docker("swarm", "init", "--advertise-addr", here())
         made, swarm = True, Docker().get("/info")["Swarm"]
     if not swarm["ControlAvailable"]:
         sys.exit("this Spark is a worker in a Swarm of others: `docker swarm leave` on it, or serving.launcher mpi")
     token = docker("swarm", "join-token", "--quiet", "worker")
-    write_record(given["record"], {"swarm": swarm["NodeID"]}, made=made)
+    write_record(given["record"], {"swarm": swarm["NodeID"]}, made=made, bridge=bridge)
     address = f"{swarm['NodeAddr']}:{PORT}"
     print(json.dumps({"node": swarm["NodeID"], "cluster": swarm["Cluster"]["ID"], "address": address, "token": token}))
 
 
 def remove(given: dict) -> None:
-    if read_record(given["record"]).get("made") and not given["keep"]:
-        # Fails where somebody has left it already.
-        subprocess.run(["docker", "swarm", "leave", "--force"], capture_output=True)
+    if not given["keep"]:
+        leave_swarm(given["record"], "--force")
     remove_record(given["record"])
 
 

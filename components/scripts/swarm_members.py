@@ -12,6 +12,10 @@ import time
 from common import docker, run, say
 
 
+LEAVING = 30
+"""Seconds within which the manager notices that a node has left; a stranger of the same name stays."""
+
+
 def nodes() -> list:
     ids = docker("node", "ls", "--quiet").split()
     return json.loads(docker("node", "inspect", *ids)) if ids else []
@@ -27,7 +31,8 @@ def lacks(node: dict, kind: str) -> str:
 
 
 def apply(given: dict) -> None:
-    deadline = time.monotonic() + given["wait"]
+    began = time.monotonic()
+    deadline = began + given["wait"]
     while True:
         found = {node["ID"]: node for node in nodes()}
         wrong = {
@@ -35,17 +40,23 @@ def apply(given: dict) -> None:
             for name, id_ in given["nodes"].items()
         }
         missing = [f"{name} {what}" for name, what in wrong.items() if what]
-        if not missing:
+        leaving = former(found, given)
+        if not missing and (not leaving or time.monotonic() - began > LEAVING):
             break
         if time.monotonic() > deadline:
             sys.exit(f"the Swarm is not whole: {'; '.join(missing)}")
+        for id_ in leaving:
+            if found[id_]["Status"]["State"] == "down":
+                say(f"removing the stale node {id_} of {found[id_]['Description']['Hostname']}")
+                docker("node", "rm", "--force", id_)
         time.sleep(1)
-    ours = {found[id_]["Description"]["Hostname"] for id_ in given["nodes"].values()}
-    for id_, node in found.items():
-        stale = node["Status"]["State"] == "down" and node["Description"]["Hostname"] in ours
-        if stale and id_ not in given["nodes"].values():
-            say(f"removing the stale node {id_} of {node['Description']['Hostname']}")
-            docker("node", "rm", "--force", id_)
+
+
+def former(found: dict, given: dict) -> list:
+    """Nodes that our Sparks were before they joined again: same host name, another id."""
+    ids = set(given["nodes"].values())
+    ours = {found[id_]["Description"]["Hostname"] for id_ in ids & set(found)}
+    return [id_ for id_, node in found.items() if id_ not in ids and node["Description"]["Hostname"] in ours]
 
 
 def remove(given: dict) -> None:

@@ -7,10 +7,9 @@ remove  leaves the Swarm if it was joined here
 
 import json
 import os
-import subprocess
 import sys
 
-from common import Docker, docker, read_record, remove_record, run, write_record
+from common import Docker, docker, has_swarm_bridge, leave_swarm, read_record, remove_record, run, write_record
 
 
 def apply(given: dict) -> None:
@@ -21,14 +20,15 @@ def apply(given: dict) -> None:
         # Of a Swarm of ours that is gone.
         docker("swarm", "leave", "--force")
         swarm = Docker().get("/info")["Swarm"]
-    made = bool(former.get("made"))
+    made, bridge = former.get("made", False), former.get("bridge", False)
     if swarm["LocalNodeState"] == "inactive":
-        own_address = os.environ["SSH_CONNECTION"].split()[2]
-        join(manager, own_address)
+        bridge = bridge or (not made and has_swarm_bridge())
+        # The address on which sshd was reached. Source: sshd(8), SSH_CONNECTION.
+        join(manager, os.environ["SSH_CONNECTION"].split()[2])
         made, swarm = True, Docker().get("/info")["Swarm"]
     elif not made and (swarm.get("Cluster") or {}).get("ID") not in (None, manager["cluster"]):
         sys.exit("this Spark is in a Swarm of others: `docker swarm leave` on it, or serving.launcher mpi")
-    write_record(given["record"], {"swarm": swarm["NodeID"]}, made=made, cluster=manager["cluster"])
+    write_record(given["record"], {"swarm": swarm["NodeID"]}, made=made, bridge=bridge, cluster=manager["cluster"])
     print(swarm["NodeID"])
 
 
@@ -43,8 +43,8 @@ def join(manager: dict, address: str) -> None:
 
 
 def remove(given: dict) -> None:
-    if read_record(given["record"]).get("made") and not given["keep"]:
-        subprocess.run(["docker", "swarm", "leave"], capture_output=True)
+    if not given["keep"]:
+        leave_swarm(given["record"])
     remove_record(given["record"])
 
 

@@ -11,7 +11,7 @@ import json
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -173,10 +173,8 @@ class Deployment:
             goal = replace(goal, provider=self._default_provider(goal.type))
         goal = replace(goal, inputs=self._checked(goal))
         if old is not None:
-            for name in goal.ignore_changes:
-                goal.inputs.pop(name.split(".")[0], None)
-                if name.split(".")[0] in old.inputs:
-                    goal.inputs[name.split(".")[0]] = old.inputs[name.split(".")[0]]
+            for path in goal.ignore_changes:
+                goal.inputs = as_before(goal.inputs, old.inputs, path.split("."))
         if old is None:
             return self._create(urn, goal, impl, "create")
         if old.pending_replacement:
@@ -522,3 +520,12 @@ def antichains(doomed: list[Resource]) -> list[list[Resource]]:
         batches.append(batch)
         rest = [resource for resource in rest if resource not in batch]
     return batches
+
+
+def as_before(new: Properties, old: Properties, path: Sequence[str]) -> Properties:
+    """`new` with what is at `path` (names of properties) as `old` has it."""
+    name, *rest = path
+    if rest and isinstance(new.get(name), dict) and isinstance(old.get(name), dict):
+        return {**new, name: as_before(new[name], old[name], rest)}
+    others = {key: value for key, value in new.items() if key != name}
+    return {**others, name: old[name]} if name in old else others

@@ -171,6 +171,8 @@ def left_behind(spark: Spark) -> dict[str, str]:
         "files": sparks.on(spark, "find ~ -path ~/.cache -prune -o -print | sort"),
         "keys": sparks.on(spark, "cat ~/.ssh/authorized_keys"),
         "mounts": sparks.on(spark, "ls /tmp"),
+        "docker": sparks.on(spark, "cat /etc/docker/daemon.json /etc/nvidia-container-runtime/config.toml"),
+        "swarm": sparks.on(spark, "docker info --format '{{.Swarm.LocalNodeState}} {{.DefaultRuntime}}'"),
     }
 
 

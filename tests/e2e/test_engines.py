@@ -9,7 +9,11 @@ from tests.e2e.conftest import Stack, container_id, end_container, end_engine, l
 
 pytestmark = pytest.mark.e2e
 
-VARIANTS = {"sglang": {"engine": "sglang"}, "vllm-mp": {"serving": {"executor": "mp"}}}
+VARIANTS = {
+    "sglang": {"engine": "sglang"},
+    "vllm-mp": {"serving": {"executor": "mp"}},
+    "trtllm-mpi": {"engine": "trtllm", "serving": {"launcher": "mpi"}},
+}
 RANKS = ("cluster-server-spark-1", "cluster-server-spark-2")
 READY = "cluster-endpoint-ready"
 
@@ -23,15 +27,15 @@ def test_a_pair_through_its_life(name, simulated, tmp_path):
     try:
         stack.up()
         assert stack.complete()["choices"]
-        logs = [sparks.on(spark, f"docker logs {server} 2>&1") for spark in pair]
-        assert all(f"rank {rank} NCCL INFO NET/IB" in log for rank, log in enumerate(logs))
+        logs = "".join(sparks.on(spark, f"docker logs {server} 2>&1") for spark in pair)
+        assert all(f"rank {rank} NCCL INFO NET/IB" in logs for rank in (0, 1))
         assert stack.is_clean()
 
         stack.configure(**{**VARIANTS[name], "model": "gpt-oss-20b"})
         weights = {"cluster-weights-spark-1", "cluster-weights-spark-2"}
         assert set(stack.preview()) == {*weights, *RANKS, READY}
         stack.up()
-        assert stack.outputs()["model"] == "openai/gpt-oss-20b"
+        assert stack.outputs()["model"].endswith("gpt-oss-20b")
         assert stack.complete()["choices"]
 
         ids = [container_id(spark, server) for spark in pair]
@@ -124,3 +128,81 @@ def test_a_rank_that_never_joins_is_named(simulated, tmp_path):
     finally:
         sparks.inside(simulated[0], "iptables", "-D", "INPUT", "-p", "tcp", "--dport", "50000", "-j", "DROP")
         stack.destroy()
+
+
+def container_of(spark, stack):
+    """Name of the Swarm task's container that runs on this Spark."""
+    ours = f"label=dgx-spark.stack=organization/dgx-spark/{stack.name}"
+    return sparks.on(spark, f"docker ps --filter {ours} --format '{{{{.Names}}}}'").strip()
+
+
+def test_a_pair_on_docker_swarm_through_its_life(simulated, tmp_path):
+    pair = simulated[:2]
+    before = [left_behind(spark) for spark in pair]
+    config = {"engine": "trtllm"}
+    stack = Stack(tmp_path, "trtllm-swarm", pair, **config)
+    try:
+        sparks.on(pair[1], "docker run -d --name stranger lmsysorg/sglang:spark sleep 100000")
+        assert (
+            "spark-2: Docker will be restarted for Swarm, which interrupts stranger"
+            in stack("preview", "--stack", stack.name).text
+        )
+        stack.up()
+        assert sparks.on(pair[1], "docker inspect --format '{{.State.Running}}' stranger").strip() == "true"
+        assert stack.complete()["choices"]
+        assert stack.is_clean()
+        log = sparks.on(pair[0], f"docker logs {container_of(pair[0], stack)} 2>&1")
+        assert all(f"rank {rank} NCCL INFO NET/IB : Using" in log for rank in (0, 1))
+        tasks = sparks.on(
+            pair[0], "docker ps --format '{{.ID}}' | xargs docker inspect --format '{{json .Config.Env}}'"
+        )
+        assert f"DOCKER_RESOURCE_GPU={pair[0].gpu_uuid}" in tasks
+        shown = "docker inspect $(docker ps -q); docker service inspect $(docker service ls -q)"
+        assert "PRIVATE KEY" not in sparks.on(pair[0], f"{shown}; docker config inspect $(docker config ls -q)")
+
+        config["model"] = "gpt-oss-20b"
+        stack.configure(**config)
+        weights = dict.fromkeys(("cluster-weights-spark-1", "cluster-weights-spark-2"), "replace")
+        assert stack.preview() == weights | dict.fromkeys(RANKS, "update") | {READY: "replace"}
+        stack.up()
+        assert stack.outputs()["model"] == "gpt-oss-20b"
+        assert stack.complete()["choices"]
+        assert stack.is_clean()
+
+        end_container(pair[1], container_of(pair[1], stack))
+        says(pair[0], container_of(pair[0], stack), "FAILED: rank 1 (spark-2) is lost")
+        stack.comes_back()
+        assert stack.is_clean()
+
+        sparks.on(pair[1], "docker swarm leave")
+        changed = stack.preview()
+        assert changed["cluster-swarm-spark-2"] == "replace"
+        stack.up()
+        assert stack.complete()["choices"]
+        assert stack.is_clean()
+        nodes = sparks.on(pair[0], "docker node ls --format '{{.Hostname}} {{.Status}}'").split("\n")
+        assert sorted(filter(None, nodes)) == ["spark-1 Ready", "spark-2 Ready"]
+    finally:
+        stack.destroy()
+        sparks.on(pair[1], "docker rm -f stranger", check=False)
+    assert [left_behind(spark) for spark in pair] == before
+
+
+def test_engines_of_a_pair_are_switched_within_a_stack(simulated, tmp_path):
+    pair = simulated[:2]
+    before = [left_behind(spark) for spark in pair]
+    stack = Stack(tmp_path, "switched", pair, serving={"executor": "mp"})
+    try:
+        stack.up()
+        for engine in ("sglang", "trtllm", "vllm"):
+            stack.configure(engine=engine, serving={"executor": "mp"})
+            changed = stack.preview()
+            assert changed[READY] == "replace"
+            assert ("cluster-swarm-manager" in changed) == (engine != "sglang")
+            stack.up()
+            assert stack.outputs()["engine"] == engine
+            assert stack.complete()["choices"]
+            assert stack.is_clean()
+    finally:
+        stack.destroy()
+    assert [left_behind(spark) for spark in pair] == before
