@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from components import ports as table
+from components.engines import flags
 from components.engines.common import attention_heads, split
-from components.engines.registry import api_port
+from components.engines.registry import api_port, image_name
 from components.facts import NodeFacts
 from components.hub import Model
 from components.plan import Identity
@@ -40,11 +41,21 @@ def machines(settings: Settings, facts: Mapping[str, NodeFacts]) -> Iterator[Pro
 def parallelism(settings: Settings, facts: Mapping[str, NodeFacts], model: Model) -> Iterator[Problem]:
     tensor, pipeline = split(settings, model.config)
     gpus = sum(len(node.gpus) for node in facts.values())
-    if tensor * pipeline != gpus:
+    copies = settings.serving.data_parallel
+    if copies > 1 and settings.engine != "vllm":
+        yield Problem("serving.dataParallel", f"is for vllm, not {settings.engine}", "remove it")
+    elif copies > 1 and settings.serving.executor == "mp" and tensor * pipeline > 1:
+        yield Problem(
+            "serving.dataParallel",
+            "copies that span several Sparks need Ray",
+            "pulumi config set --path serving.executor ray, or as many copies as there are Sparks",
+        )
+    if tensor * pipeline * copies != gpus:
+        each = f" × data parallel {copies}" if copies > 1 else ""
         yield Problem(
             "serving.tensorParallel",
-            f"tensor parallel {tensor} × pipeline parallel {pipeline} needs {tensor * pipeline} GPUs, and "
-            f"{len(facts)} Spark{'s have' if len(facts) > 1 else ' has'} {gpus}",
+            f"tensor parallel {tensor} × pipeline parallel {pipeline}{each} needs {tensor * pipeline * copies} GPUs, "
+            f"and {len(facts)} Spark{'s have' if len(facts) > 1 else ' has'} {gpus}",
             "remove both keys and they are worked out, or change the list of nodes",
         )
         return
@@ -104,6 +115,7 @@ def on_swarm(settings: Settings) -> bool:
 
 def engine(settings: Settings, facts: Mapping[str, NodeFacts]) -> Iterator[Problem]:
     """What this engine can't do, or lacks on a Spark."""
+    yield from flags.refusals(settings.engine, image_name(settings), settings.serving.extra_args)
     if settings.engine == "trtllm":
         yield from _trtllm(settings)
     if settings.image.source == "build" and settings.engine != "vllm" and not settings.image.dockerfile:

@@ -323,6 +323,24 @@ def snapshot_directory(cache: str, model: Model) -> str:
     return f"{cache}/hub/models--{model.repo.replace('/', '--')}/snapshots/{model.commit}"
 
 
+ENCODINGS = "hub/tiktoken-encodings"
+"""Directory of tokenizer vocabularies, below HF_HOME; among the models, which is what the copy key may read."""
+
+
+def needs_encodings(model: Model) -> bool:
+    """gpt-oss's response format is read with OpenAI's vocabularies, which an offline container can't fetch."""
+    return "gpt-oss" in model.repo.lower()
+
+
+def _encodings(settings: Settings, model: Model, cache: str) -> list[dict[str, str]]:
+    if not needs_encodings(model):
+        return []
+    return [
+        {"path": f"{cache}/{ENCODINGS}/{name}.tiktoken", "url": encoding.url, "sha256": encoding.sha256}
+        for name, encoding in sorted(settings.weights.encodings.items())
+    ]
+
+
 def place_weights(
     steps: Steps,
     settings: Settings,
@@ -345,14 +363,19 @@ def place_weights(
             head.name,
             "weights",
             "weights.py",
-            {**about, **where},
+            {**about, **where, "encodings": _encodings(settings, model, where["cache"])},
             means={"endpoint": settings.weights.endpoint, "image": image, "keep": settings.weights.keep},
             limit=24 * HOUR,
         )
     ]
     for node in others:
         cache = facts[node.name].cache.path
-        given = {**about, "cache": cache, "path": snapshot_directory(cache, model)}
+        given = {
+            **about,
+            "cache": cache,
+            "path": snapshot_directory(cache, model),
+            "encodings": _encodings(settings, model, cache),
+        }
         means = {"source": _head_source(settings, links), "keep": settings.weights.keep}
         placed.append(steps.make(node.name, "weights", "weights.py", given, means=means, limit=24 * HOUR))
     return tuple(placed)

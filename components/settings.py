@@ -115,6 +115,10 @@ class Serving(Frozen):
     pipeline_parallel: Annotated[int, Field(ge=1)] | None = None
     """Groups of layers one behind the other. tensorParallel × pipelineParallel is the number of Sparks."""
 
+    data_parallel: Annotated[int, Field(ge=1)] = 1
+    """vLLM: whole copies of the model, among which requests are spread. tensorParallel × pipelineParallel ×
+    dataParallel is the number of Sparks."""
+
     max_model_len: Annotated[int, Field(ge=1)] | None = None
     """Tokens of prompt and answer together."""
 
@@ -150,6 +154,26 @@ class Serving(Frozen):
     """Seconds from the server's start to its first answer. 70B models need 15 minutes and more."""
 
 
+class Encoding(Frozen):
+    """A tokenizer vocabulary that some models need beside their weights."""
+
+    url: Annotated[str, Field(pattern=r"^https?://[^/]+.*$")]
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+TIKTOKEN = "https://openaipublic.blob.core.windows.net/encodings"
+ENCODINGS = {
+    "o200k_base": Encoding(
+        url=f"{TIKTOKEN}/o200k_base.tiktoken", sha256="446a9538cb6c348e3516120d7c08b09f57c36495e2acfffe59a5bf8b0cfb1a2d"
+    ),
+    "cl100k_base": Encoding(
+        url=f"{TIKTOKEN}/cl100k_base.tiktoken",
+        sha256="223921b76ee99bde995b7ff738513eef100fb51d18c93597a113bcffe865b2a7",
+    ),
+}
+"""Source of the checksums: openai/tiktoken, tiktoken_ext/openai_public.py."""
+
+
 class Weights(Frozen):
     """Where weights come from and live."""
 
@@ -161,6 +185,9 @@ class Weights(Frozen):
 
     endpoint: Annotated[str, Field(pattern=r"^https?://[^/]+.*$")] = "https://huggingface.co"
     """The model hub, or a mirror that speaks its API."""
+
+    encodings: dict[str, Encoding] = ENCODINGS
+    """Vocabularies that gpt-oss needs beside its weights (name → url, sha256): for a mirror."""
 
     keep: bool = True
     """Leave the weights on the Sparks when the stack is destroyed."""

@@ -37,9 +37,13 @@ def parcel(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "loader": LOADER,
         "script": (FOLDER / name).read_text(),
-        "common": (FOLDER / "common.py").read_text(),
+        "common": common_text(),
         "input": dict(given),
     }
+
+
+def common_text() -> str:
+    return (FOLDER / "common.py").read_text()
 
 
 def text(name: str, given: Mapping[str, Any]) -> str:

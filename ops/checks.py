@@ -21,13 +21,16 @@ SHELL_SCRIPTS = (
     "simulator/spark_init.sh",
     "simulator/bin/ibdev2netdev",
     "simulator/bin/nvidia-smi",
+    "simulator/bin/systemctl",
 )
+DOCKERFILES = ("components/images/vllm.Dockerfile", "tests/e2e/small.Dockerfile")
 
 GATES = (
     ("ruff check", [str(BIN / "ruff"), "check", "--quiet", "."]),
     ("ruff format", [str(BIN / "ruff"), "format", "--quiet", "--check", "."]),
     ("mypy --strict", [str(BIN / "mypy")]),
     ("shellcheck", ["shellcheck", *SHELL_SCRIPTS]),
+    ("hadolint", [str(BIN / "hadolint"), *DOCKERFILES]),
 )
 
 COVERAGE = ("--cov=components", "--cov=ops", "--cov=simulator", "--cov-report=")

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from ops import engine
 from ops.engine import DEMO_STATE, ROOT, CommandError
-from simulator import layout, sparks
+from simulator import hub, layout, sparks
 from simulator import up as simulation
 from simulator.shell import SimulatorError
 
@@ -33,7 +33,7 @@ def stack_config(nodes: list[layout.Spark]) -> dict[str, Any]:
             "privateKeyFile": str(layout.KEY),
             "hostKeys": {spark.name: sparks.host_key(spark) for spark in nodes},
         },
-        "dgx-spark:weights": {"endpoint": simulation.HUB},
+        "dgx-spark:weights": {"endpoint": simulation.HUB, "encodings": hub.encodings(simulation.HUB)},
     }
 
 

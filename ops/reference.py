@@ -71,7 +71,7 @@ def _default(field: FieldInfo) -> str:
     if field.default is PydanticUndefined:
         return "required"
     value = "" if isinstance(field.default, SecretStr) else field.default
-    return json.dumps(list(value) if isinstance(value, tuple) else value)
+    return json.dumps(list(value) if isinstance(value, tuple) else value, default=lambda _: "…", ensure_ascii=False)
 
 
 def _model(annotation: Any) -> type[BaseModel] | None:
@@ -96,4 +96,6 @@ def _type(annotation: Any) -> str:
         return "list" if _model(annotation) else f"list of {_type(arguments[0])}"
     if origin is dict:
         return f"{_type(arguments[0])} → {_type(arguments[1])}"
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return "(" + ", ".join(field.alias or name for name, field in annotation.model_fields.items()) + ")"
     return NAMES[annotation]

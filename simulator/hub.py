@@ -4,6 +4,7 @@
   /api/models/REPO[/revision/REV]   what the repository holds
   /api/models/REPO/tree/REV         its files
   /REPO/resolve/REV/FILE            one file, with Range (so downloads resume)
+  /encodings/FILE                   a tokenizer vocabulary
   /simple/PACKAGE/                  PEP 503 index of the wheels
 A repository is a folder DIRECTORY/ORG/NAME with its files and `.repository.json` (see Repository).
 """
@@ -24,6 +25,17 @@ TOKEN = "hf_simulated_licence_accepted"
 """Opens the gated repositories."""
 
 MEBIBYTE = 1 << 20
+
+ENCODINGS = {f"/encodings/{name}.tiktoken": f"simulated {name}\n".encode() for name in ("o200k_base", "cl100k_base")}
+"""Path → tokenizer vocabulary."""
+
+
+def encodings(hub: str) -> dict[str, dict[str, str]]:
+    """Where they are, as stack config has it."""
+    return {
+        Path(path).stem: {"url": f"{hub}{path}", "sha256": hashlib.sha256(content).hexdigest()}
+        for path, content in ENCODINGS.items()
+    }
 
 
 @dataclass(frozen=True)
@@ -136,6 +148,8 @@ class Handler(BaseHTTPRequestHandler):
                 self._file(*match.groups(), body=body)
             elif match := re.fullmatch(r"/simple/([^/]+)/?", path):
                 self._index(match[1], body=body)
+            elif path in ENCODINGS:
+                self._send(ENCODINGS[path], body=body)
             elif match := re.fullmatch(r"/wheels/([^/]+)", path):
                 self._bytes(self.wheels / match[1], {}, body=body)
             else:
@@ -148,6 +162,13 @@ class Handler(BaseHTTPRequestHandler):
             self.end_headers()
         except (BrokenPipeError, ConnectionResetError):
             self.close_connection = True
+
+    def _send(self, content: bytes, *, body: bool) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        if body:
+            self.wfile.write(content)
 
     def _repository(self, repo: str, revision: str | None) -> Repository:
         about = self.directory / repo / ".repository.json"

@@ -11,7 +11,7 @@ from typing import TypeVar
 from components.catalog import Parsers
 from components.engines import Context
 from components.environment import SINGLE_NODE, communication
-from components.plan import Container, Mount, digest
+from components.plan import ENCODINGS, Container, Mount, digest, needs_encodings
 from components.ports import RANKS
 from components.settings import Settings
 
@@ -75,11 +75,11 @@ def rank_environments(context: Context) -> Environments:
 
 
 def split(settings: Settings, config: Mapping[str, object]) -> tuple[int, int]:
-    """(tensor parallel, pipeline parallel) over all Sparks, one GPU each.
+    """(tensor parallel, pipeline parallel) of one copy of the model, one GPU per Spark.
 
     Unless set: tensor parallel over all, or pipeline parallel where the attention heads can't be divided.
     """
-    gpus = len(settings.nodes)
+    gpus = max(1, len(settings.nodes) // settings.serving.data_parallel)
     tensor, pipeline = settings.serving.tensor_parallel, settings.serving.pipeline_parallel
     if tensor is None and pipeline is None:
         heads = attention_heads(config)
@@ -212,6 +212,11 @@ class ContainerMaker:
                 "HF_HUB_OFFLINE": "1",
                 "TRANSFORMERS_OFFLINE": "1",
                 "PYTHONUNBUFFERED": "1",
+                **(
+                    {"TIKTOKEN_ENCODINGS_BASE": f"{HF_HOME}/{ENCODINGS}"}
+                    if needs_encodings(self._context.model)
+                    else {}
+                ),
                 **self._environments[node],
                 **(environment or {}),
                 **settings.serving.env,

@@ -113,10 +113,13 @@ def _driver(context: Context, make: ContainerMaker, environments: Environments) 
     """API server and driver on the head; the ranks themselves are Ray's."""
     head = context.settings.head.name
     address = f"{context.links[head].address}:{context.settings.ray.port}"
+    backend = ["--distributed-executor-backend=ray"]
+    if context.settings.serving.data_parallel > 1:
+        backend.append("--data-parallel-backend=ray")
     own = sorted({name for environment in environments.values() for name in environment})
     return make.rank(
         head,
-        with_api_key(context, ("vllm", "serve", *arguments(context), "--distributed-executor-backend=ray")),
+        with_api_key(context, ("vllm", "serve", *arguments(context), *backend)),
         ports=(context.port,),
         environment={"RAY_ADDRESS": address},
         mounts=(_session(context),),
@@ -145,11 +148,19 @@ def _rendezvous(context: Context, rank: int) -> tuple[str, ...]:
     count = len(context.settings.nodes)
     if count == 1:
         return ()
+    head = context.links[context.settings.head.name].address
+    if context.settings.serving.data_parallel > 1:
+        copies = (
+            "--data-parallel-size-local=1",
+            f"--data-parallel-address={head}",
+            f"--data-parallel-rpc-port={ports.VLLM_RENDEZVOUS}",
+        )
+        return copies if rank == 0 else (*copies, "--headless", f"--data-parallel-start-rank={rank}")
     words = (
         "--distributed-executor-backend=mp",
         f"--nnodes={count}",
         f"--node-rank={rank}",
-        f"--master-addr={context.links[context.settings.head.name].address}",
+        f"--master-addr={head}",
         f"--master-port={ports.VLLM_RENDEZVOUS}",
     )
     return words if rank == 0 else (*words, "--headless")
@@ -179,6 +190,7 @@ def arguments(context: Context) -> tuple[str, ...]:
         f"--port={context.port}",
         f"--tensor-parallel-size={tensor}",
         f"--pipeline-parallel-size={pipeline}",
+        *([f"--data-parallel-size={serving.data_parallel}"] if serving.data_parallel > 1 else []),
         *option("--max-model-len", want.length),
         *option("--gpu-memory-utilization", want.memory_share),
         *(["--enable-expert-parallel"] if serving.expert_parallel else []),

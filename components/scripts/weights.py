@@ -4,7 +4,8 @@ From the hub: its own client does it, out of the engine's image and as the login
 installed on the Spark and no file ends up owned by root. From another Spark: rsync over the fabric with
 the stack's own key (copy_key.py, copy_access.py). Both keep whole files and resume partial ones.
 
-stdin   JSON: repo, commit, revision, files [{path, size, sha256}], cache, path, keep, record, and
+stdin   JSON: repo, commit, revision, files [{path, size, sha256}], encodings [{path, url, sha256}] (vocabularies
+        that the engine would fetch), cache, path, keep, record, and
         from the hub: endpoint, image, token
         from another Spark: source (address, user, port, host_key)
 stderr  progress; on failure the reason, last
@@ -19,8 +20,9 @@ import shutil
 import subprocess
 import sys
 import threading
+import urllib.request
 
-from common import from_head, has_record, held, key_file, model_folder, remove_record, run, say, write_record
+from common import digest_of, from_head, has_record, held, key_file, model_folder, remove_record, run, say, write_record
 
 CLIENT = """
 import json, os, sys
@@ -48,15 +50,37 @@ def download(given: dict) -> None:
     execute(argv, f"{given['repo']}: the download failed", json.dumps(order))
 
 
-def copy(given: dict) -> None:
+def copy(given: dict, target: str) -> None:
+    """`target`: a directory that the head has beside its models too."""
     source = given["source"]
     ssh = from_head(source, key_file(given["record"]["stack"], "copy-key"))
     argv = ["rsync", "--archive", "--no-owner", "--no-group", "--partial", "--mkpath", "--exclude=*.incomplete"]
     # The path is relative to the one directory that the key may read.
-    there = f"{source['user']}@{source['address']}:{os.path.basename(folder(given))}/"
-    execute(
-        [*argv, "--rsh", shlex.join(ssh), there, f"{folder(given)}/"], f"{given['repo']}: the copy from the head failed"
-    )
+    there = f"{source['user']}@{source['address']}:{os.path.basename(target)}/"
+    execute([*argv, "--rsh", shlex.join(ssh), there, f"{target}/"], f"{given['repo']}: the copy from the head failed")
+
+
+def place_encodings(given: dict) -> None:
+    wrong = [encoding for encoding in given["encodings"] if digest_of(encoding["path"]) != encoding["sha256"]]
+    if wrong and "source" in given:
+        copy(given, os.path.dirname(wrong[0]["path"]))
+    elif wrong:
+        os.makedirs(os.path.dirname(wrong[0]["path"]), exist_ok=True)
+        for encoding in wrong:
+            fetch(encoding)
+    for encoding in given["encodings"]:
+        if digest_of(encoding["path"]) != encoding["sha256"]:
+            sys.exit(f"{encoding['url']} is not the vocabulary that was expected (sha256 {encoding['sha256'][:12]}…)")
+
+
+def fetch(encoding: dict) -> None:
+    partial = f"{encoding['path']}.partial"
+    try:
+        with urllib.request.urlopen(encoding["url"], timeout=60) as answer, open(partial, "wb") as stream:
+            shutil.copyfileobj(answer, stream)
+    except OSError as error:
+        sys.exit(f"{encoding['url']} can't be fetched: {error}; a mirror goes into weights.encodings")
+    os.replace(partial, encoding["path"])
 
 
 def execute(argv: list, failure: str, stdin: str = "") -> None:
@@ -110,7 +134,7 @@ def place(given: dict) -> None:
     reporter = threading.Thread(target=report, args=(given, stop), daemon=True)
     reporter.start()
     try:
-        copy(given) if "source" in given else download(given)
+        copy(given, folder(given)) if "source" in given else download(given)
     finally:
         stop.set()
         reporter.join()
@@ -129,7 +153,9 @@ def apply(given: dict) -> None:
     if wrong:
         forget(given, wrong)
         sys.exit(f"{given['repo']}: {', '.join(wrong)} arrived damaged and was removed; run `pulumi up` again")
+    place_encodings(given)
     sizes = {os.path.join(given["path"], file["path"]): file["size"] for file in given["files"]}
+    sizes |= {encoding["path"]: os.path.getsize(encoding["path"]) for encoding in given["encodings"]}
     model = {key: given[key] for key in ("repo", "revision", "commit", "files", "path")}
     write_record(given["record"], {"files": sizes}, model=model)
     say(f"{given['repo']}@{given['commit'][:12]}: {len(sizes)} files verified")

@@ -206,3 +206,21 @@ def test_engines_of_a_pair_are_switched_within_a_stack(simulated, tmp_path):
     finally:
         stack.destroy()
     assert [left_behind(spark) for spark in pair] == before
+
+
+def test_one_spark_with_tensorrt_llm_whose_image_lacks_what_it_needs_not(alone):
+    alone.configure(engine="trtllm", image={"name": "simulated/trtllm:without-sshd"})
+    alone.up()
+    assert alone.outputs()["model"] == "gpt-oss-120b"
+    assert alone.complete()["choices"]
+    assert alone.is_clean()
+
+
+def test_copies_of_a_model_on_two_sparks(simulated, tmp_path):
+    stack = Stack(tmp_path, "copies", simulated[:2], serving={"executor": "mp", "dataParallel": 2})
+    try:
+        stack.up()
+        assert stack.complete()["choices"]
+        assert stack.is_clean()
+    finally:
+        stack.destroy()

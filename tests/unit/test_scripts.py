@@ -97,7 +97,13 @@ def test_an_older_generation_does_not_take_away_the_newer_lease(home):
 def access(home: Home, verb: str, keys: list[str]) -> subprocess.CompletedProcess[str]:
     directory = str(home.path / "hub")
     return home.run(
-        "copy_access.py", verb, keys=keys, directory=directory, sources=["192.168.177.2"], record=record("copy-access")
+        "copy_access.py",
+        verb,
+        keys=keys,
+        key="copy-key",
+        directory=directory,
+        sources=["192.168.177.2"],
+        record=record("copy-access"),
     )
 
 
@@ -108,7 +114,7 @@ def test_authorized_keys_are_handed_back_byte_for_byte(home, mine):
     file = home.path / ".ssh/authorized_keys"
     file.parent.mkdir()
     file.write_text(mine)
-    assert access(home, "apply", [f"ssh-ed25519 KEY dgx-spark:{STACK}"]).returncode == 0
+    assert access(home, "apply", [f"ssh-ed25519 KEY dgx-spark:{STACK}:copy-key"]).returncode == 0
     (line,) = [line for line in file.read_text().splitlines() if "KEY" in line]
     assert line.startswith('restrict,from="192.168.177.2",command="')
     assert f'rrsync -ro {home.path}/hub" ssh-ed25519 KEY' in line
@@ -121,7 +127,7 @@ def test_a_copy_key_is_made_once_and_never_leaves(home):
     again = home.run("copy_key.py", "apply", record=record("copy-key"))
     assert first.stdout == again.stdout
     assert first.stdout.startswith("ssh-ed25519 ")
-    assert first.stdout.strip().endswith(f"dgx-spark:{STACK}")
+    assert first.stdout.strip().endswith(f"dgx-spark:{STACK}:copy-key")
     home.run("copy_key.py", "remove", record=record("copy-key"))
     assert not [name for name in home.files() if "copy_key" in name]
 

@@ -65,7 +65,9 @@ def test_secrets_show_in_no_error_and_no_repr():
 
 
 def test_an_unknown_engine_is_refused_with_the_choice():
-    assert "dgx-spark:engine: input should be 'vllm' or 'sglang' (it is 'llama.cpp')" in refusal(engine="llama.cpp")
+    assert "dgx-spark:engine: input should be 'vllm', 'sglang' or 'trtllm' (it is 'llama.cpp')" in refusal(
+        engine="llama.cpp"
+    )
 
 
 def test_other_projects_keys_are_none_of_ours():

@@ -76,7 +76,7 @@ def start():
 
 
 def engine(tmp_path, name, then="exec sleep 1000"):
-    return ["sh", "-c", f"echo {name} started; echo $$ > {tmp_path}/{name}; {then}"]
+    return ["sh", "-c", f"echo $$ > {tmp_path}/{name}; echo {name} started; {then}"]
 
 
 def pid(tmp_path, name):

@@ -12,6 +12,9 @@ def load(rank: int, world: int, model: str, knobs: Knobs, utilization: float, lo
     """Everything that a rank does before it can serve. Raises what the real one raises."""
     if not os.path.exists("/usr/bin/nvidia-smi"):
         raise RuntimeError("Failed to infer device type: no GPU in this container")
+    base = os.environ.get("TIKTOKEN_ENCODINGS_BASE", "/nowhere")
+    if "gpt-oss" in model and not os.path.exists(os.path.join(base, "o200k_base.tiktoken")):
+        raise RuntimeError("openai_harmony.HarmonyError: error downloading or loading vocab file")
     if world > 1:
         fabric.connect(rank, log)
     wanted = utilization * 121.69

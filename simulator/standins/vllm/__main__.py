@@ -66,6 +66,8 @@ def main() -> None:
         raise ValueError("the ray executor is not supported with nnodes > 1")
     if arguments.nnodes > 1:
         engine = executor.Torch(path, arguments, log)
+    elif arguments.data_parallel_size > 1 and backend != "ray":
+        engine = executor.Copies(path, arguments, log)
     elif backend == "ray":
         engine = executor.RayCluster(path, arguments, log)
     elif world == 1:

@@ -45,6 +45,9 @@ class Torch:
         world, rank = arguments.nnodes, arguments.node_rank
         if world != arguments.tensor_parallel_size * arguments.pipeline_parallel_size:
             raise ValueError(f"World size does not match {world} nodes with one GPU each.")
+        self._join(rank, world, arguments.master_addr, arguments.master_port, model, arguments, log)
+
+    def _join(self, rank, world, address, port, model, arguments, log) -> None:
         if rank and not arguments.headless:
             raise ValueError("only node rank 0 serves HTTP: the others need --headless")
 
@@ -52,15 +55,28 @@ class Torch:
             worker.load(rank, world, model, knobs(), arguments.gpu_memory_utilization, log)
 
         if rank:
-            ranks.follow(rank, arguments.master_addr, arguments.master_port, load, log)
-        head = ranks.Head(world, arguments.master_addr, arguments.master_port, log)
+            ranks.follow(rank, address, port, load, log)
+        head = ranks.Head(world, address, port, log)
         load()
         head.ask(b"l")
         self.step = head.step
 
 
+class Copies(Torch):
+    """Whole copies of the model, one per node (`--data-parallel-size`), joined by rank 0's RPC port."""
+
+    def __init__(self, model: str, arguments, log) -> None:
+        world, rank = arguments.data_parallel_size, arguments.data_parallel_start_rank or 0
+        if arguments.tensor_parallel_size * arguments.pipeline_parallel_size > 1:
+            raise ValueError("this stand-in has one GPU per copy and node without Ray")
+        if arguments.data_parallel_size_local != 1 or not arguments.data_parallel_address:
+            raise ValueError("--data-parallel-size-local 1 and --data-parallel-address are needed with one GPU a node")
+        address, port = arguments.data_parallel_address, arguments.data_parallel_rpc_port
+        self._join(rank, world, address, port, model, arguments, log)
+
+
 class RayCluster:
-    """world = TP x PP ranks as Ray actors with one GPU each."""
+    """world = TP x PP x DP ranks as Ray actors with one GPU each."""
 
     def __init__(self, model: str, arguments, log) -> None:
         try:
@@ -68,7 +84,9 @@ class RayCluster:
         except ImportError as error:
             raise ImportError("Ray is not installed. Please install Ray to use the ray executor backend.") from error
         self.ray = ray
-        world = arguments.tensor_parallel_size * arguments.pipeline_parallel_size
+        world = arguments.tensor_parallel_size * arguments.pipeline_parallel_size * arguments.data_parallel_size
+        if arguments.data_parallel_size > 1 and arguments.data_parallel_backend != "ray":
+            raise ValueError("--data-parallel-backend=ray is needed to place copies with Ray")
         log(f"Connecting to existing Ray cluster at address: {os.environ.get('RAY_ADDRESS')}...")
         ray.init(address=os.environ.get("RAY_ADDRESS", "auto"), log_to_driver=True)
         self._await_gpus(world, log)
