@@ -41,6 +41,8 @@ def run(words: Sequence[str]) -> int:
     if words:
         return subprocess.run([sys.executable, "-m", "pytest", *words], cwd=ROOT).returncode
     from simulator import preflight
+    from simulator import up as simulation
+    from simulator.layout import CLAIM
     from simulator.shell import SimulatorError
 
     try:
@@ -55,34 +57,60 @@ def run(words: Sequence[str]) -> int:
         if subprocess.run(argv, cwd=ROOT).returncode:
             print(f"spark: {name} failed", file=sys.stderr)
             return 1
+    if CLAIM.exists():
+        print("spark: Sparks are simulated already: ./spark demo --down first", file=sys.stderr)
+        return 1
     print("== tests, on the hermetic engine", flush=True)
-    code = _both()
-    if code == 0 and "pulumi" in available():
-        print("== end-to-end tests and recorded steps, on the Pulumi CLI", flush=True)
-        code = _pytest(["tests/e2e", "tests/engine/test_recorded.py"], "pulumi").wait()
-    return code
+    try:
+        simulation.up(3, print)
+        code = _side_by_side()
+        if code == 0 and "pulumi" in available():
+            print("== end-to-end tests and recorded steps, on the Pulumi CLI", flush=True)
+            code = _pytest(["tests/e2e", "tests/engine/test_recorded.py"], "pulumi").wait()
+    except SimulatorError as error:
+        print(f"spark: {error}", file=sys.stderr)
+        return 1
+    finally:
+        simulation.down()
+    left = simulation.remains()
+    if left:
+        print(f"spark: the simulation has left behind:\n{left}", file=sys.stderr)
+    print(f"== {'FAILED' if code or left else 'passed'}", flush=True)
+    return code or bool(left)
 
 
-def _both() -> int:
-    """The tests that need Sparks, which mostly wait, and beside them those that need none."""
-    with tempfile.TemporaryFile("w+") as shown, tempfile.TemporaryDirectory() as folder:
-        data = [os.path.join(folder, name) for name in ("others", "sparks")]
-        others = _pytest(["--ignore=tests/e2e", *COVERAGE], "hermetic", coverage=data[0], out=shown)
-        code = _pytest(["tests/e2e", *COVERAGE], "hermetic", coverage=data[1]).wait()
-        code = others.wait() or code
-        shown.seek(0)
-        print(shown.read())
+PARTS = (["tests/e2e", "-m", "not alone"], ["tests/e2e", "-m", "alone"], ["--ignore=tests/e2e"])
+"""Tests that need several Sparks, which mostly wait; those of one Spark; those of none."""
+
+
+def _side_by_side() -> int:
+    """All parts at once; the first shows its progress, the others when they are done."""
+    with tempfile.TemporaryDirectory() as folder:
+        data = [os.path.join(folder, f"coverage-{number}") for number, _ in enumerate(PARTS)]
+        shown = [open(os.path.join(folder, f"shown-{number}"), "w+") for number, _ in enumerate(PARTS[1:])]
+        running = [
+            _pytest([*part, *COVERAGE], "hermetic", coverage=file, out=out)
+            for part, file, out in zip(PARTS, data, [None, *shown], strict=True)
+        ]
+        try:
+            codes = [process.wait() for process in running]
+        finally:
+            for process in running:
+                process.terminate()
+        for out in shown:
+            out.seek(0)
+            print(out.read())
+            out.close()
         report = [sys.executable, "-m", "coverage"]
         subprocess.run([*report, "combine", "--quiet", f"--data-file={folder}/all", *data], cwd=ROOT)
         subprocess.run([*report, "report", "--skip-covered", f"--data-file={folder}/all"], cwd=ROOT)
-        print(f"== {'passed' if code == 0 else 'FAILED'}", flush=True)
-    return code
+    return max(codes)
 
 
 def _pytest(
     words: Sequence[str], engine: str, *, coverage: str | None = None, out: IO[str] | None = None
 ) -> subprocess.Popen[bytes]:
-    env = {**os.environ, "SPARK_ENGINE": engine, **({"COVERAGE_FILE": coverage} if coverage else {})}
+    env = {**os.environ, "SPARK_ENGINE": engine, "SPARK_KEEP": "1", **({"COVERAGE_FILE": coverage} if coverage else {})}
     return subprocess.Popen([sys.executable, "-m", "pytest", *words], cwd=ROOT, env=env, stdout=out, stderr=out)
 
 

@@ -91,6 +91,19 @@ def _down() -> None:
     sparks.down()
 
 
+def remains() -> str:
+    """Whatever a simulation might leave on this machine; '' when it is as before."""
+    looks = (
+        "ip netns list | grep '^spark-'",
+        "ip -br link | grep -E '^(br-spark|mg-spark)'",
+        "grep -E 'sim-spark|/.sim/run/' /proc/mounts",
+        "find /sys/fs/cgroup -type d -name 'sim-spark-*'",
+        "pgrep -af '[s]park_init.sh|[s]imulator.hub'",
+        "ls .sim/run",
+    )
+    return subprocess.run("; ".join(looks), shell=True, cwd=ROOT, capture_output=True, text=True).stdout
+
+
 def main(words: Sequence[str]) -> None:
     """`python -m simulator.up [COUNT]` or `python -m simulator.up down`, for people who work on the simulator."""
     if list(words) == ["down"]:

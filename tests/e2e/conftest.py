@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import subprocess
@@ -26,7 +27,7 @@ PROGRAM = ("Pulumi.yaml", "Pulumi.README.md", "__main__.py", "components")
 
 @pytest.fixture(scope="session")
 def simulated() -> Iterator[list[Spark]]:
-    """Three Sparks. SPARK_KEEP=1 leaves them up, for work on a test."""
+    """Three Sparks. SPARK_KEEP=1: whoever runs the tests brings them up and down, or leaves them up."""
     keep = os.environ.get("SPARK_KEEP") == "1"
     if CLAIM.exists() and not keep:
         pytest.exit("Sparks are simulated already: ./spark demo --down first", returncode=1)
@@ -36,20 +37,14 @@ def simulated() -> Iterator[list[Spark]]:
     finally:
         if not keep:
             simulation.down()
-            assert remains() == ""
+            assert simulation.remains() == ""
 
 
-def remains() -> str:
-    """Whatever the simulation might leave on this machine."""
-    looks = (
-        "ip netns list",
-        "ip -br link | grep -E '^(br-spark|mg-spark)'",
-        "grep -E 'sim-spark|/.sim/run/' /proc/mounts",
-        "find /sys/fs/cgroup -type d -name 'sim-spark-*'",
-        "pgrep -af '[s]park_init.sh|[s]imulator.hub'",
-        "ls .sim/run",
-    )
-    return subprocess.run("; ".join(looks), shell=True, cwd=ROOT, capture_output=True, text=True).stdout
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of the third Spark alone can run beside all others (ops/checks.py)."""
+    for item in items:
+        if "alone" in getattr(item, "fixturenames", ()):
+            item.add_marker("alone")
 
 
 @dataclass
@@ -184,11 +179,13 @@ def reboot(spark: Spark) -> None:
 
 @pytest.fixture
 def third(simulated: list[Spark]) -> Iterator[Spark]:
-    """The third Spark, put right again afterwards."""
+    """The third Spark, for one test at a time, put right again afterwards."""
     spark = simulated[2]
-    yield spark
-    spark.knobs.unlink(missing_ok=True)
-    network.cable(spark, port=1)
+    with open(spark.home / "in-use", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield spark
+        spark.knobs.unlink(missing_ok=True)
+        network.cable(spark, port=1)
 
 
 @pytest.fixture

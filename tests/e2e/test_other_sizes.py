@@ -20,7 +20,7 @@ def test_one_spark(alone, third):
     assert left_behind(third) == before
 
 
-def test_three_sparks(simulated, tmp_path):
+def test_three_sparks(simulated, third, tmp_path):
     stack = Stack(tmp_path, "three", simulated)
     try:
         stack.up()
