@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -85,9 +86,9 @@ PARTS = (["tests/e2e", "-m", "not alone"], ["tests/e2e", "-m", "alone"], ["--ign
 
 def _side_by_side() -> int:
     """All parts at once; the first shows its progress, the others when they are done."""
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as files:
         data = [os.path.join(folder, f"coverage-{number}") for number, _ in enumerate(PARTS)]
-        shown = [open(os.path.join(folder, f"shown-{number}"), "w+") for number, _ in enumerate(PARTS[1:])]
+        shown = [files.enter_context(tempfile.TemporaryFile("w+")) for _ in PARTS[1:]]
         running = [
             _pytest([*part, *COVERAGE], "hermetic", coverage=file, out=out)
             for part, file, out in zip(PARTS, data, [None, *shown], strict=True)
@@ -100,7 +101,6 @@ def _side_by_side() -> int:
         for out in shown:
             out.seek(0)
             print(out.read())
-            out.close()
         report = [sys.executable, "-m", "coverage"]
         subprocess.run([*report, "combine", "--quiet", f"--data-file={folder}/all", *data], cwd=ROOT)
         subprocess.run([*report, "report", "--skip-covered", f"--data-file={folder}/all"], cwd=ROOT)
