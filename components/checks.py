@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 
 from components import ports as table
-from components.engines import flags
-from components.engines.common import attention_heads, split
+from components.catalog import Entry
+from components.engines import Context, flags
+from components.engines.common import attention_heads, split, wanted
 from components.engines.registry import api_port, image_name
 from components.facts import NodeFacts
+from components.fit import RUNTIME, Cache, Load, cache_of, estimate, gib, longest_of
 from components.hub import Model
 from components.plan import Identity
 from components.problems import Problem
@@ -90,6 +93,91 @@ def disk(facts: Mapping[str, NodeFacts], model: Model, placed: Mapping[str, bool
                 f"{gigabytes(needed)} needed ({model.repo}: {gigabytes(model.size)})",
                 "free space there, or put the cache elsewhere with weights.cache",
             )
+
+
+def fit(context: Context) -> list[Problem | str]:
+    """A problem where the model can't fit by estimate, a warning where it is tight; with the way out."""
+    settings = context.settings
+    load = load_of(context)
+    found = estimate(load)
+    least = min((node.available for node in context.facts.values() if _idle(node)), default=0)
+    parts = (
+        f"weights {gib(found.weights)}, cache {gib(found.cache)} for {found.context:,} tokens and about "
+        f"{gib(RUNTIME)} beside them on each Spark"
+    )
+    if not found.starts or (least and found.claimed > least):
+        free = min(found.free, least or found.free)
+        share = f"{int(100 * free / load.memory) / 100:.2f}"
+        return [
+            _misfit(
+                settings,
+                "serving.gpuMemoryUtilization",
+                f"{settings.engine} wants to find {gib(found.claimed)} free when it starts, and a Spark has "
+                f"{gib(free)}",
+                f"pulumi config set --path serving.gpuMemoryUtilization {share}, or end what else uses its memory",
+            )
+        ]
+    if not found.fits:
+        way = (
+            f"pulumi config set --path serving.maxModelLen {found.longest_context}"
+            if found.longest_context >= SHORTEST_CONTEXT
+            else "use more Sparks, or a smaller quantisation of the model"
+        )
+        wrong = f"{context.model.repo} does not fit: {parts}, with {gib(found.budget)} for all of it"
+        return [_misfit(settings, "serving.maxModelLen", wrong, way)]
+    if found.tight:
+        return [f"{context.model.repo} fits with little to spare: {parts}, of {gib(found.budget)}"]
+    return []
+
+
+SHORTEST_CONTEXT = 1024
+"""Tokens; less is of no use. Arbitrary."""
+
+
+def _misfit(settings: Settings, at: str, wrong: str, fix: str) -> Problem | str:
+    if settings.serving.check_fit:
+        return Problem(at, wrong, f"{fix}; this is an estimate: serving.checkFit false goes on all the same")
+    return f"{at}: {wrong}"
+
+
+def _idle(node: NodeFacts) -> bool:
+    """No engine of ours runs there, whose memory will be free when it is replaced."""
+    return not any(c.running and "dgx-spark.component" in c.labels for c in node.docker.containers)
+
+
+def load_of(context: Context) -> Load:
+    """What the estimate needs to know."""
+    settings, config = context.settings, context.model.config
+    want = wanted(settings.serving, context.known)
+    tensor, pipeline = split(settings, config)
+    weights = sum(file.size for file in context.model.files if file.path.endswith(WEIGHTS))
+    words = " ".join(settings.serving.extra_args)
+    return Load(
+        engine=settings.engine,
+        weights=weights,
+        cache=known_cache(context.entry, settings.engine) or cache_of(config),
+        tensor=tensor,
+        pipeline=pipeline,
+        context=want.length,
+        longest=longest_of(config),
+        share=want.memory_share,
+        element=0.5 if re.search(r"--kv[-_]cache[-_]dtype[= ]fp8", words) else 1.0,
+        memory=min(node.memory for node in context.facts.values()),
+    )
+
+
+WEIGHTS = (".safetensors", ".bin", ".pt", ".gguf")
+"""Files that are loaded into memory whole."""
+
+
+def known_cache(entry: Entry | None, engine: str) -> Cache | None:
+    """From the catalog. TensorRT-LLM has no separate pools for layers with a sliding window."""
+    if entry is None or entry.cache is None or entry.geometry is None:
+        return None
+    known, heads = entry.cache, entry.geometry.kv_heads or entry.geometry.heads
+    if engine == "trtllm" and known.per_token_all_full:
+        return Cache(known.kind, known.per_token_all_full, 0, heads)
+    return Cache(known.kind, known.per_token, known.per_sequence, heads)
 
 
 def gigabytes(count: int) -> str:

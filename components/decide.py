@@ -76,7 +76,7 @@ def decide(
             if "not be on RDMA" in warning
         ]
     port = api_port(settings)
-    context = Context(settings, facts, links, model, catalog.find(settings.model), identity, port)
+    context = Context(settings, facts, links, model, catalog.find(settings.model, settings.catalog), identity, port)
     made = engine(settings).plan(context)
     containers = watched(made)
     steps = Steps(identity, facts, fresh)
@@ -84,6 +84,9 @@ def decide(
     weights = plan.place_weights(steps, settings, facts, links, model, images.name)
     complete = {step.node: step.triggers[-1] != fresh for step in weights}
     problems += checks.disk(facts, model, complete)
+    fitting = checks.fit(context)
+    problems += [found for found in fitting if isinstance(found, Problem)]
+    warnings += [found for found in fitting if isinstance(found, str)]
     if problems:
         raise Refused(problems)
     return Plan(

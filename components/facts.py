@@ -115,6 +115,9 @@ class NodeFacts(Fact):
     memory: int
     """Bytes that CPU and GPU share (MemTotal)."""
 
+    available: int = 0
+    """Bytes of it that are free now. Changes by itself: for checks only, never for a resource's input."""
+
     cache: Cache
     gpus: tuple[Gpu, ...]
     """Empty: the driver did not answer, or there is no GPU."""

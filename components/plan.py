@@ -270,7 +270,7 @@ class Steps:
 
 def repository(settings: Settings) -> str:
     """The model's repository on the hub: a catalog name or ORG/NAME."""
-    entry = catalog.find(settings.model)
+    entry = catalog.find(settings.model, settings.catalog)
     return entry.id if entry else settings.model
 
 

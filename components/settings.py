@@ -150,6 +150,9 @@ class Serving(Frozen):
     restarts: Annotated[int, Field(ge=0)] = 3
     """How often the server starts again after failures in a row, all ranks together, before it gives up."""
 
+    check_fit: bool = True
+    """Refuse a model that by estimate does not fit into the Sparks' memory; false turns that into a warning."""
+
     startup_timeout: Annotated[int, Field(ge=10)] = 1800
     """Seconds from the server's start to its first answer. 70B models need 15 minutes and more."""
 
@@ -281,6 +284,9 @@ class Settings(Frozen):
     model: Annotated[str, Field(min_length=1)]
     """A name from the catalog or any Hugging Face repository, ORG/NAME."""
 
+    catalog: str = ""
+    """File on this machine with more models, written as components/catalog/models.yaml."""
+
     ssh: Ssh = Ssh()
     serving: Serving = Serving()
     weights: Weights = Weights()
@@ -316,7 +322,7 @@ class Settings(Frozen):
 
 
 TOP_LEVEL = {to_camel(name): name for name in Settings.model_fields}
-PLAIN = ("engine", "model", "hfToken", "apiKey")
+PLAIN = ("engine", "model", "catalog", "hfToken", "apiKey")
 """Keys whose value is a string; the others are objects or lists, which reach the program as JSON."""
 
 

@@ -11,6 +11,8 @@ hostname "$name"
 mkdir -p "$home/rw/upper" "$home/rw/work" "$root"
 mount -t overlay overlay -o "lowerdir=/,upperdir=$home/rw/upper,workdir=$home/rw/work" "$root"
 mount -t proc proc "$root/proc"
+# A Spark's memory, not this machine's.
+mount --bind "$home/meminfo" "$root/proc/meminfo"
 mount -t sysfs sysfs "$root/sys"
 mount -t tmpfs -o mode=755 tmpfs "$root/sys/fs/cgroup" 2>/dev/null || true
 mount --rbind /sys/fs/cgroup "$root/sys/fs/cgroup"

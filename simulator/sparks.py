@@ -23,6 +23,11 @@ START_LIMIT = 60
 """Seconds within which sshd and dockerd of one Spark answer; about 2 are usual."""
 
 
+MEMORY = {"MemTotal": 127601213, "MemFree": 119000000, "MemAvailable": 121000000, "Buffers": 0, "Cached": 3000000,
+          "Shmem": 0, "SwapTotal": 0, "SwapFree": 0, "Active": 0, "Inactive": 0, "SReclaimable": 0}  # fmt: skip
+"""KiB in /proc/meminfo. Source of the total: engine logs on GB10, 121.69 GiB."""
+
+
 @contextlib.contextmanager
 def exclusive() -> Iterator[None]:
     """One at a time brings Sparks up or down on this machine; others wait."""
@@ -61,6 +66,7 @@ def prepare(sparks: Sequence[Spark]) -> None:
                 "nvidia": {"path": "nvidia-container-runtime", "args": []},
             },
         }
+        (spark.home / "meminfo").write_text("".join(f"{key}: {kib:>15} kB\n" for key, kib in MEMORY.items()))
         (spark.home / "daemon.json").write_text(json.dumps(daemon, indent=4) + "\n")
     names = [f"{spark.address} {spark.name}" for spark in sparks]
     (RUN / "hosts").write_text("\n".join(["127.0.0.1 localhost", *names, ""]))

@@ -1,65 +1,158 @@
-"""What is known of each model beside its own config.json: how to serve it on Sparks, with sources."""
+"""What is known of each model beside its own config.json: what it needs and how to serve it on Sparks, with sources."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from components.problems import Problem, Refused
 
 FILE = Path(__file__).parent / "models.yaml"
 
 
-class Parsers(BaseModel):
-    """One engine's names for a model's output format."""
-
+class Known(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+
+class Served(Known):
+    """One engine's settings for a model. None: nothing to say; the engine's own default holds."""
+
+    max_model_len: int | None = None
+    gpu_memory_utilization: float | None = None
+    """TensorRT-LLM: for the cache, of what is free after the weights."""
+
+    trust_remote_code: bool | None = None
+    expert_parallel: bool | None = None
     reasoning_parser: str | None = None
     tool_call_parser: str | None = None
-
-
-class Trtllm(Parsers):
-    """TensorRT-LLM's own settings for a model."""
+    load_format: str | None = None
+    image: str | None = None
+    """Where the engine's default image can't load the model."""
 
     max_num_tokens: int | None = None
     max_batch_size: int | None = None
-    kv_cache_fraction: float | None = None
-    """Of the memory that is free after the weights."""
-
     backend: str | None = None
 
 
-class Entry(BaseModel):
-    """One model. None: nothing to say; the engine's own default holds."""
+class Parameters(Known):
+    """In 10^9."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    total: float
+    active: float
+    """Used per token."""
 
+
+class Geometry(Known):
+    layers: int
+    heads: int
+    kv_heads: int | None
+    max_length: int
+    """Tokens."""
+
+    head_dim: int | None = None
+    experts: int | None = None
+
+
+class CacheBytes(Known):
+    """Bytes with 2-byte elements, whole model (components/fit.py)."""
+
+    kind: str
+    per_token: int
+    per_sequence: int = 0
+    per_token_all_full: int | None = None
+    """For an engine without separate pools for sliding layers."""
+
+
+class Source(Known):
+    geometry: str
+    weights: str
+
+
+class Entry(Known):
     id: str
     """Hugging Face repository."""
 
     name: str
     """Short name for `pulumi config set model`."""
 
+    former: tuple[str, ...] = ()
+    """Ids and names that it had before, or has elsewhere."""
+
+    quantization: str | None = None
+    weights_gb: float | None = None
+    """What an engine loads, in 10^9 bytes."""
+
+    parameters: Parameters | None = None
+    geometry: Geometry | None = None
+    cache: CacheBytes | None = None
     gated: bool = False
-    trust_remote_code: bool = False
-    max_model_len: int | None = None
-    gpu_memory_utilization: float | None = None
-    vllm: Parsers = Parsers()
-    sglang: Parsers = Parsers()
-    trtllm: Trtllm = Trtllm()
-    source: str
-    """Where the settings come from."""
+    startup_timeout: int | None = None
+    """Seconds."""
+
+    vllm: Served = Served()
+    sglang: Served = Served()
+    trtllm: Served = Served()
+    confidence: str | None = None
+    source: Source | None = None
+    note: str | None = None
+
+    def served(self, engine: str) -> Served:
+        found: Served = getattr(self, engine)
+        return found
 
 
 @cache
-def entries() -> tuple[Entry, ...]:
-    raw: list[dict[str, Any]] = yaml.safe_load(FILE.read_text())["models"]
-    return tuple(Entry.model_validate(item) for item in raw)
+def entries(own: str = "") -> tuple[Entry, ...]:
+    """The catalog, with the entries of the user's file `own` before ours and in their place.
+
+    Raises Refused with every mistake of that file.
+    """
+    ours = tuple(Entry.model_validate(item) for item in _read(FILE))
+    if not own:
+        return ours
+    path = Path(own).expanduser()
+    try:
+        raw = _read(path)
+    except OSError as error:
+        raise Refused([Problem("catalog", f"{path}: {error.strerror}", "name a file on this machine")]) from None
+    except (yaml.YAMLError, KeyError, TypeError):
+        raise Refused([Problem("catalog", f"{path} is no YAML with a list `models`", f"write it as {FILE}")]) from None
+    theirs = _checked(path, raw)
+    taken = {word for entry in theirs for word in (entry.id, entry.name)}
+    return (*theirs, *(entry for entry in ours if not {entry.id, entry.name} & taken))
 
 
-def find(model: str) -> Entry | None:
-    """By repository or short name; None: not in the catalog."""
-    return next((entry for entry in entries() if model in (entry.id, entry.name)), None)
+def _read(path: Path) -> list[Any]:
+    found: list[Any] = yaml.safe_load(path.read_text())["models"]
+    return list(found)
+
+
+def _checked(path: Path, raw: Sequence[Any]) -> tuple[Entry, ...]:
+    made, problems = [], []
+    for number, item in enumerate(raw):
+        try:
+            made.append(Entry.model_validate(item))
+        except ValidationError as error:
+            problems += [
+                Problem(
+                    f"{path}: models[{number}].{'.'.join(map(str, detail['loc']))}",
+                    detail["msg"][0].lower() + detail["msg"][1:],
+                    f"write it as the entries in {FILE}",
+                )
+                for detail in error.errors()
+            ]
+    if problems:
+        raise Refused(problems)
+    return tuple(made)
+
+
+def find(model: str, own: str = "") -> Entry | None:
+    """By repository, short name or a former one; None: not in the catalog."""
+    known = entries(own)
+    exact = (entry for entry in known if model in (entry.id, entry.name))
+    return next(exact, None) or next((entry for entry in known if model in entry.former), None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from components.catalog import Entry
+from components.catalog import Entry, Served
 from components.detection import NodeLink
 from components.facts import NodeFacts
 from components.hub import Model
@@ -32,6 +32,11 @@ class Context:
 
     api_key_file: str = "/run/api-key"
     """Where rank 0 finds the API's key; what is in it is the engine's business (`api_key_file`)."""
+
+    @property
+    def known(self) -> Served:
+        """What the catalog says of the model for this engine."""
+        return self.entry.served(self.settings.engine) if self.entry else Served()
 
     @property
     def served_name(self) -> str:

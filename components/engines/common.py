@@ -8,12 +8,12 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
-from components.catalog import Parsers
+from components.catalog import Served
 from components.engines import Context
 from components.environment import SINGLE_NODE, communication
 from components.plan import ENCODINGS, Container, Mount, digest, needs_encodings
 from components.ports import RANKS
-from components.settings import Settings
+from components.settings import Serving, Settings
 
 Environments = dict[str, dict[str, str]]
 """Node → variables."""
@@ -46,24 +46,26 @@ def option(flag: str, value: object) -> list[str]:
 
 @dataclass(frozen=True)
 class Wanted:
-    """How the model is served: as configured, else as the catalog knows. None: the engine's own default."""
+    """How the model is served: as configured, else as the catalog knows for this engine. None: the engine's own
+    default."""
 
     length: int | None
     memory_share: float | None
     trust_remote_code: bool | None
+    expert_parallel: bool | None
     reasoning_parser: str | None
     tool_call_parser: str | None
 
 
-def wanted(context: Context, parsers: Parsers | None) -> Wanted:
-    """`parsers`: what the catalog knows for this engine."""
-    serving, entry = context.settings.serving, context.entry
+def wanted(serving: Serving, known: Served) -> Wanted:
+    """`known`: what the catalog knows for this engine."""
     return Wanted(
-        length=choose(serving.max_model_len, entry.max_model_len if entry else None),
-        memory_share=choose(serving.gpu_memory_utilization, entry.gpu_memory_utilization if entry else None),
-        trust_remote_code=choose(serving.trust_remote_code, entry.trust_remote_code if entry else None),
-        reasoning_parser=choose(serving.reasoning_parser, parsers.reasoning_parser if parsers else None),
-        tool_call_parser=choose(serving.tool_call_parser, parsers.tool_call_parser if parsers else None),
+        length=choose(serving.max_model_len, known.max_model_len),
+        memory_share=choose(serving.gpu_memory_utilization, known.gpu_memory_utilization),
+        trust_remote_code=choose(serving.trust_remote_code, known.trust_remote_code),
+        expert_parallel=choose(serving.expert_parallel, known.expert_parallel),
+        reasoning_parser=choose(serving.reasoning_parser, known.reasoning_parser),
+        tool_call_parser=choose(serving.tool_call_parser, known.tool_call_parser),
     )
 
 
@@ -119,7 +121,7 @@ class ContainerMaker:
 
     def __init__(self, context: Context, environments: Environments, default_image: str) -> None:
         self._context, self._environments = context, environments
-        self.image = context.settings.image.name or default_image
+        self.image = context.settings.image.name or context.known.image or default_image
 
     def service(
         self,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from types import ModuleType
 
+from components import catalog
 from components.engines import sglang, trtllm, vllm
 from components.settings import Settings
 
@@ -21,4 +22,7 @@ def api_port(settings: Settings) -> int:
 
 
 def image_name(settings: Settings) -> str:
-    return str(settings.image.name or engine(settings).IMAGE)
+    """As set, else what the model needs, else the engine's default."""
+    entry = catalog.find(settings.model, settings.catalog)
+    needed = entry.served(settings.engine).image if entry else None
+    return str(settings.image.name or needed or engine(settings).IMAGE)

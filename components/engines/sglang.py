@@ -59,7 +59,7 @@ def arguments(context: Context) -> tuple[str, ...]:
     settings = context.settings
     serving = settings.serving
     tensor, pipeline = split(settings, context.model.config)
-    want = wanted(context, context.entry.sglang if context.entry else None)
+    want = wanted(serving, context.known)
     return (
         f"--model-path={snapshot_directory(HF_HOME, context.model)}",
         f"--served-model-name={context.served_name}",

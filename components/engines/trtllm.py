@@ -112,8 +112,7 @@ def _mounts(context: Context, node: str) -> tuple[Mount, ...]:
 
 def options(context: Context) -> str:
     """JSON, which is YAML too. What stands here wins over the command line."""
-    known = context.entry.trtllm.kv_cache_fraction if context.entry else None
-    share = choose(context.settings.serving.gpu_memory_utilization, known) or KV_SHARE
+    share = wanted(context.settings.serving, context.known).memory_share or KV_SHARE
     return json.dumps(
         {
             "print_iter_log": False,
@@ -132,20 +131,20 @@ def api_key_file(key: str) -> str:
 def arguments(context: Context) -> tuple[str, ...]:
     """What follows `trtllm-serve` on every rank. Words must hold no blanks: trtllm-llmapi-launch splits them."""
     settings, serving = context.settings, context.settings.serving
-    known = context.entry.trtllm if context.entry else None
+    known = context.known
     tensor, pipeline = split(settings, context.model.config)
-    want = wanted(context, known)
+    want = wanted(serving, known)
     own = settings.trtllm
     return (
         _directory(context),
         f"--host={serving.host}",
         f"--port={context.port}",
-        f"--backend={choose(own.backend, known.backend if known else None) or 'pytorch'}",
+        f"--backend={choose(own.backend, known.backend) or 'pytorch'}",
         f"--tp_size={tensor}",
         f"--pp_size={pipeline}",
         *option("--max_seq_len", want.length),
-        f"--max_num_tokens={choose(own.max_num_tokens, known.max_num_tokens if known else None) or MAX_NUM_TOKENS}",
-        f"--max_batch_size={choose(own.max_batch_size, known.max_batch_size if known else None) or MAX_BATCH_SIZE}",
+        f"--max_num_tokens={choose(own.max_num_tokens, known.max_num_tokens) or MAX_NUM_TOKENS}",
+        f"--max_batch_size={choose(own.max_batch_size, known.max_batch_size) or MAX_BATCH_SIZE}",
         *(["--trust_remote_code"] if want.trust_remote_code else []),
         *option("--reasoning_parser", want.reasoning_parser),
         *option("--tool_parser", want.tool_call_parser),

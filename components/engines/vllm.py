@@ -182,7 +182,7 @@ def arguments(context: Context) -> tuple[str, ...]:
     settings = context.settings
     serving = settings.serving
     tensor, pipeline = split(settings, context.model.config)
-    want = wanted(context, context.entry.vllm if context.entry else None)
+    want = wanted(serving, context.known)
     return (
         snapshot_directory(HF_HOME, context.model),
         f"--served-model-name={context.served_name}",
@@ -193,7 +193,9 @@ def arguments(context: Context) -> tuple[str, ...]:
         *([f"--data-parallel-size={serving.data_parallel}"] if serving.data_parallel > 1 else []),
         *option("--max-model-len", want.length),
         *option("--gpu-memory-utilization", want.memory_share),
-        *(["--enable-expert-parallel"] if serving.expert_parallel else []),
+        # One GPU holds all experts anyway.
+        *(["--enable-expert-parallel"] if want.expert_parallel and len(settings.nodes) > 1 else []),
+        *option("--load-format", context.known.load_format),
         *(["--trust-remote-code"] if want.trust_remote_code else []),
         *option("--reasoning-parser", want.reasoning_parser),
         *(["--enable-auto-tool-choice"] if want.tool_call_parser else []),

@@ -135,6 +135,7 @@ def main() -> None:
         "uid": os.getuid(),
         "gid": os.getgid(),
         "memory": memory.get("MemTotal", 0),
+        "available": memory.get("MemAvailable", 0),
         "cache": {"path": cache, "held": held(cache, wanted["repo"]), **space(cache)},
         "gpus": [dict(zip(("name", "uuid", "driver"), line.split(", "), strict=True)) for line in gpus],
         "docker": engine,

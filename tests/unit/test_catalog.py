@@ -1,6 +1,10 @@
-"""The catalog is well-formed, and names lead to one model each."""
+"""The catalog is well-formed, names lead to one model each, and the user's own entries win."""
+
+import pytest
 
 from components import catalog
+from components.problems import Refused
+from tests.unit.build import plan, settings
 
 
 def test_names_and_repositories_are_unique():
@@ -8,6 +12,73 @@ def test_names_and_repositories_are_unique():
     assert len(known) == len(set(known))
 
 
-def test_a_model_is_found_by_name_and_by_repository():
+def test_every_model_of_the_published_catalogs_is_there_with_its_sources():
+    known = catalog.entries()
+    assert len(known) == 47
+    for entry in known:
+        assert entry.source, entry.id
+        assert entry.weights_gb, entry.id
+        assert entry.cache, entry.id
+        assert entry.confidence in ("high", "medium", "low"), entry.id
+        assert entry.vllm != entry.sglang or entry.trtllm != catalog.Served(), entry.id
+
+
+def test_a_model_is_found_by_name_by_repository_and_by_former_ones():
     assert catalog.find("gpt-oss-120b") == catalog.find("openai/gpt-oss-120b")
     assert catalog.find("nobody/nothing") is None
+    moved = next(entry for entry in catalog.entries() if entry.former)
+    assert catalog.find(moved.former[0]) == moved
+
+
+def test_sizes_are_what_engines_load_and_not_what_tables_print():
+    """Facts H38: about 2 bytes per parameter in BF16."""
+    for entry in catalog.entries():
+        if entry.quantization == "BF16" and entry.parameters:
+            assert entry.weights_gb == pytest.approx(2 * entry.parameters.total, rel=0.03), entry.id
+
+
+@pytest.fixture
+def own(tmp_path):
+    file = tmp_path / "mine.yaml"
+
+    def write(text):
+        file.write_text(text)
+        return str(file)
+
+    return write
+
+
+def test_the_users_entries_come_beside_ours_and_win(own):
+    file = own(
+        "models:\n- {id: me/mine, name: mine}\n- {id: openai/gpt-oss-120b, name: big, vllm: {max_model_len: 7}}\n"
+    )
+    assert catalog.find("mine", file).id == "me/mine"
+    made = plan(settings(1, model="big", catalog=file))
+    assert "--max-model-len=7" in made.ranks[0].command
+    assert len(catalog.entries(file)) == 48
+
+
+def test_all_mistakes_in_the_users_file_are_said_at_once(own):
+    file = own("models:\n- {id: me/mine}\n- {id: a/b, name: c, quantisation: x}\n")
+    with pytest.raises(Refused) as caught:
+        catalog.entries(file)
+    text = str(caught.value)
+    assert "models[0].name: field required" in text
+    assert "models[1].quantisation: extra inputs are not permitted" in text
+
+
+@pytest.mark.parametrize("text", ["a: [", "other: 1", "- 1"])
+def test_a_file_that_is_no_catalog_is_refused(own, text):
+    with pytest.raises(Refused, match="is no YAML with a list"):
+        catalog.entries(own(text))
+
+
+def test_a_file_that_is_not_there_is_refused():
+    with pytest.raises(Refused, match=r"catalog: /nowhere/x\.yaml: No such file"):
+        catalog.entries("/nowhere/x.yaml")
+
+
+def test_a_model_that_needs_another_image_gets_it():
+    made = plan(settings(1, model="gemma-4-31b"))
+    assert made.image.name == "vllm/vllm-openai:gemma4-cu130"
+    assert plan(settings(1, model="gemma-4-31b", image={"name": "mine"})).image.name == "mine"

@@ -55,6 +55,7 @@ def test_the_server_of_a_pair():
         "--pipeline-parallel-size=1",
         "--max-model-len=32768",
         "--gpu-memory-utilization=0.85",
+        "--enable-expert-parallel",
         "--reasoning-parser=openai_gptoss",
         "--enable-auto-tool-choice",
         "--tool-call-parser=openai",

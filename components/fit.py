@@ -1,0 +1,193 @@
+"""Will a model fit? Weights, cache and overhead of one rank against its Spark's memory. Pure.
+
+Formulas and figures: published configurations and results for GB10, gathered with their sources in
+components/catalog/models.yaml; tests/unit/test_fit.py holds the estimate against results that others measured.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+GIB = 1 << 30
+
+SPARK_MEMORY = int(121.69 * GIB)
+"""Bytes that CPU and GPU of one Spark share, as engines see them. Source: engine logs on GB10."""
+
+OTHERS = 11 * GIB
+"""Bytes that are not free on a running Spark, where nobody has looked: a fraction of 0.90 starts, 0.92 does not.
+Source: vllm-project/recipes pull 632."""
+
+RUNTIME = 6 * GIB
+"""Bytes of one rank beside weights and cache: activations, CUDA graphs, NCCL, the host's side. 5 to 12 GiB have been
+seen; engines that need more than this give up cache for it."""
+
+TIGHT = 0.05
+"""Share of the budget below which what is left over is worth a warning."""
+
+DEFAULT_SHARE = {"vllm": 0.9, "sglang": 0.88, "trtllm": 0.9}
+"""The engines' own fractions. Sources: vLLM and TensorRT-LLM, --help; SGLang picks about this for one GPU."""
+
+
+@dataclass(frozen=True)
+class Cache:
+    """Bytes of the KV cache with 2-byte elements, for the whole model."""
+
+    kind: str
+    """gqa: divided among tensor-parallel ranks as far as there are KV heads. mla: each rank holds all of it.
+    sliding, hybrid: as gqa, and beside it `per_sequence` for windows or states that don't grow."""
+
+    per_token: int
+    per_sequence: int = 0
+    kv_heads: int = 1
+
+    def of_rank(self, tokens: int, tensor: int, pipeline: int, element: float) -> float:
+        """Bytes on one rank for one sequence of `tokens`; `element`: bytes per number over 2."""
+        share = self.share(tensor) / pipeline * element
+        return (self.per_token * tokens + self.per_sequence) * share
+
+    def share(self, tensor: int) -> float:
+        if self.kind == "mla":
+            return 1.0
+        return math.ceil(self.kv_heads / tensor) / self.kv_heads
+
+
+@dataclass(frozen=True)
+class Load:
+    """What is to be served, and on what."""
+
+    engine: str
+    weights: int
+    """Bytes, whole model."""
+
+    cache: Cache | None
+    """None: not known, so only the weights are held against the memory."""
+
+    tensor: int
+    pipeline: int
+    context: int | None
+    """Tokens; None: the model's own maximum."""
+
+    longest: int | None
+    """The model's own maximum."""
+
+    share: float | None
+    """The engine's fraction; None: its own default."""
+
+    sequences: int = 1
+    element: float = 1.0
+    """0.5 with an 8-bit cache."""
+
+    memory: int = SPARK_MEMORY
+    free: int | None = None
+    """Bytes free when the engine starts; None: not known."""
+
+
+@dataclass(frozen=True)
+class Fit:
+    """One rank, in bytes."""
+
+    weights: float
+    cache: float
+    budget: float
+    """For weights, cache and runtime."""
+
+    claimed: float
+    """What the engine wants to find free when it starts."""
+
+    free: float
+    context: int
+    longest_context: int
+    """That would fit, at most the model's own maximum."""
+
+    @property
+    def needed(self) -> float:
+        return self.weights + RUNTIME + self.cache
+
+    @property
+    def starts(self) -> bool:
+        return self.claimed <= self.free
+
+    @property
+    def fits(self) -> bool:
+        return self.needed <= self.budget and self.starts
+
+    @property
+    def tight(self) -> bool:
+        return self.fits and self.budget - self.needed < TIGHT * self.budget
+
+
+def estimate(load: Load) -> Fit:
+    """How one rank of `load` fits; all ranks are alike."""
+    share = load.share if load.share is not None else DEFAULT_SHARE[load.engine]
+    free = load.free if load.free is not None else load.memory - OTHERS
+    weights = load.weights / (load.tensor * load.pipeline)
+    if load.engine == "vllm":
+        budget = claimed = share * load.memory
+    elif load.engine == "sglang":
+        # Its fraction is of weights and cache; activations and graphs come on top.
+        budget, claimed = share * load.memory + RUNTIME, share * load.memory
+    else:
+        # Its fraction is of what the weights leave, for the cache alone.
+        budget = weights + RUNTIME + share * max(0.0, free - weights - RUNTIME)
+        claimed = weights + RUNTIME
+    context = load.context or load.longest or 0
+    cache = longest = 0.0
+    if load.cache is not None:
+        cache = load.sequences * load.cache.of_rank(context, load.tensor, load.pipeline, load.element)
+        fixed = load.cache.of_rank(0, load.tensor, load.pipeline, load.element)
+        token = load.cache.of_rank(1, load.tensor, load.pipeline, load.element) - fixed
+        room = (budget - weights - RUNTIME) / load.sequences - fixed
+        longest = room / token if token else math.inf
+    else:
+        longest = math.inf if budget - weights - RUNTIME > 0 else 0.0
+    most = max(0.0, min(longest, load.longest or context or longest))
+    return Fit(weights, cache, budget, claimed, free, context, 0 if math.isinf(most) else int(most))
+
+
+def cache_of(config: Mapping[str, Any]) -> Cache | None:
+    """From a model's config.json, by the names of the transformers library; None where they tell too little."""
+    text = config.get("text_config", config)
+    layers, heads = text.get("num_hidden_layers"), text.get("num_attention_heads")
+    if not layers or not heads:
+        return None
+    if text.get("kv_lora_rank"):
+        latent = text["kv_lora_rank"] + (text.get("qk_rope_head_dim") or 0)
+        return Cache("mla", layers * latent * 2)
+    kv_heads = text.get("num_key_value_heads") or heads
+    width = text.get("head_dim") or (text["hidden_size"] // heads if text.get("hidden_size") else None)
+    if not width:
+        return None
+    per_layer = 2 * kv_heads * width * 2
+    full, sliding = layers_of(text, layers)
+    window = text.get("sliding_window") or 0
+    kind = "sliding" if sliding else "hybrid" if full < layers else "gqa"
+    return Cache(kind, full * per_layer, sliding * window * per_layer, kv_heads)
+
+
+def layers_of(text: Mapping[str, Any], layers: int) -> tuple[int, int]:
+    """(layers that keep every token, layers that keep a window)."""
+    kinds = text.get("layer_types")
+    if isinstance(kinds, list):
+        return kinds.count("full_attention"), kinds.count("sliding_attention")
+    pattern = text.get("hybrid_override_pattern")
+    if isinstance(pattern, str):
+        # Nemotron-H: one letter per layer, * for attention.
+        return pattern.count("*"), 0
+    return layers, 0
+
+
+def longest_of(config: Mapping[str, Any]) -> int | None:
+    found = config.get("text_config", config).get("max_position_embeddings")
+    return found if isinstance(found, int) else None
+
+
+def alone(load: Load, sparks: int) -> Load:
+    """The same model over `sparks` Sparks, by tensor parallel."""
+    return replace(load, tensor=sparks, pipeline=1)
+
+
+def gib(count: float) -> str:
+    return f"{count / GIB:,.1f} GiB"

@@ -1,0 +1,166 @@
+"""The estimate of memory, held against results that others published, and what a user reads of it."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given, strategies
+
+from components import catalog
+from components.checks import known_cache
+from components.fit import GIB, RUNTIME, SPARK_MEMORY, Cache, Load, cache_of, estimate, longest_of
+from components.hub import File
+from components.problems import Refused
+from tests.unit.build import MODEL, facts, plan, settings
+
+PUBLISHED = yaml.safe_load((Path(__file__).parent / "published.yaml").read_text())
+
+
+def load_of(result):
+    entry = catalog.find(result["model"])
+    engine = result.get("engine", "vllm")
+    return Load(
+        engine=engine,
+        weights=int(entry.weights_gb * 1e9),
+        cache=known_cache(entry, engine),
+        tensor=result.get("nodes", 1),
+        pipeline=1,
+        # Where no length was published, what the catalog serves it with.
+        context=result.get("context") or entry.served(engine).max_model_len or 8192,
+        longest=None,
+        share=result.get("memory_fraction"),
+        sequences=result.get("sequences", 1),
+        element=0.5 if result.get("kv_dtype") == "fp8" else 1.0,
+    )
+
+
+@pytest.mark.parametrize("result", PUBLISHED, ids=[f"{r['model']}-{r['source'][:40]}" for r in PUBLISHED])
+def test_the_estimate_agrees_with_what_was_published(result):
+    load = load_of(result)
+    if "measured_with" in result:
+        # Another quantisation: only the cache's geometry is the same.
+        per_rank = load.cache.of_rank(load.context, load.tensor, 1, load.element) / GIB
+        if "kv_gib_per_rank_at_context" in result:
+            assert per_rank == pytest.approx(result["kv_gib_per_rank_at_context"], rel=0.01)
+        if "max_context_for_available" in result:
+            token = load.cache.of_rank(1, load.tensor, 1, load.element)
+            assert result["kv_available_gib"] * GIB / token == pytest.approx(result["max_context_for_available"], 0.01)
+        if "kv_available_gib" in result:
+            assert (per_rank <= result["kv_available_gib"]) == (result["fits"] == "yes")
+        return
+    assert estimate(load).fits == (result["fits"] == "yes"), estimate(load)
+    if "kv_gib_per_rank_at_context" in result:
+        assert estimate(load).cache / GIB == pytest.approx(result["kv_gib_per_rank_at_context"], rel=0.02)
+
+
+def test_results_that_are_not_in_that_list():
+    """NVIDIA's support matrix: Qwen3-235B in FP4 needs two Sparks; 70B in BF16 does not fit into one."""
+    for model in ("nvidia/Qwen3-235B-A22B-FP4", "meta-llama/Llama-3.3-70B-Instruct", "Qwen/Qwen2.5-72B-Instruct"):
+        load = load_of({"model": model, "engine": "vllm", "context": 4096})
+        assert not estimate(load).fits
+        assert estimate(replace(load, tensor=2)).fits
+
+
+def test_geometry_from_a_config_is_that_of_the_catalog():
+    assert cache_of(
+        {"num_hidden_layers": 80, "num_attention_heads": 64, "num_key_value_heads": 8, "head_dim": 128}
+    ) == (Cache("gqa", 327680, 0, 8))
+    vision = {"text_config": {"num_hidden_layers": 2, "num_attention_heads": 4, "hidden_size": 512}}
+    assert cache_of(vision) == Cache("gqa", 2 * 2 * 4 * 128 * 2, 0, 4)
+    assert longest_of({"text_config": {"max_position_embeddings": 4096}}) == 4096
+    latent = {"num_hidden_layers": 27, "num_attention_heads": 16, "kv_lora_rank": 512, "qk_rope_head_dim": 64}
+    assert cache_of(latent) == Cache("mla", 27 * 576 * 2)
+    mamba = {"num_hidden_layers": 4, "num_attention_heads": 32, "num_key_value_heads": 2, "head_dim": 128}
+    assert cache_of({**mamba, "hybrid_override_pattern": "M-*M"}).per_token == 1024
+    gpt_oss = {
+        "num_hidden_layers": 36, "num_attention_heads": 64, "num_key_value_heads": 8, "head_dim": 64,
+        "sliding_window": 128, "layer_types": ["sliding_attention", "full_attention"] * 18,
+    }  # fmt: skip
+    known = known_cache(catalog.find("gpt-oss-120b"), "vllm")
+    assert cache_of(gpt_oss) == known
+    assert cache_of({"model_type": "bert"}) is None
+
+
+@given(
+    weights=strategies.integers(10**9, 2 * 10**11),
+    per_token=strategies.integers(1000, 500_000),
+    heads=strategies.sampled_from([1, 2, 8, 16]),
+    tensor=strategies.sampled_from([1, 2, 3, 4]),
+    engine=strategies.sampled_from(["vllm", "sglang", "trtllm"]),
+    share=strategies.floats(0.3, 0.9),
+)
+def test_the_longest_context_that_is_named_fits_and_one_more_token_does_not(
+    weights, per_token, heads, tensor, engine, share
+):
+    load = Load(engine, weights, Cache("gqa", per_token, 0, heads), tensor, 1, 1024, None, share)
+    most = estimate(replace(load, longest=10**9)).longest_context
+    if 0 < most < 10**9:
+        at, beyond = estimate(replace(load, context=most)), estimate(replace(load, context=most + 1))
+        assert at.needed <= at.budget + 1
+        assert beyond.needed > beyond.budget - 1
+
+
+@given(tensor=strategies.integers(1, 16), heads=strategies.integers(1, 16))
+def test_a_rank_never_keeps_less_than_one_head(tensor, heads):
+    share = Cache("gqa", 1, 0, heads).share(tensor)
+    assert 1 / heads <= share <= 1
+    assert share * tensor >= 1
+
+
+def model(gigabytes, **config):
+    geometry = {"num_attention_heads": 64, "num_key_value_heads": 8, "num_hidden_layers": 80, "head_dim": 128}
+    files = (File("model.safetensors", gigabytes * 10**9, "ab"),)
+    return replace(MODEL, repo="a/b", files=files, config={**geometry, "max_position_embeddings": 131072, **config})
+
+
+def refusal(*arguments, **more):
+    with pytest.raises(Refused) as caught:
+        plan(*arguments, **more)
+    return str(caught.value)
+
+
+def spark(**changes):
+    return {"spark-1": facts(1, memory=SPARK_MEMORY, **changes)}
+
+
+def test_a_model_that_is_too_large_is_refused_with_the_way_out():
+    text = refusal(settings(1, model="a/b"), spark(), model(141))
+    assert "a/b does not fit: weights 131.3 GiB, cache 40.0 GiB for 131,072 tokens" in text
+    assert "use more Sparks, or a smaller quantisation" in text
+
+
+def test_a_context_that_is_too_long_is_refused_with_the_longest_that_fits():
+    text = refusal(settings(1, model="a/b"), spark(), model(80))
+    longest = int((0.9 * SPARK_MEMORY - 80e9 - RUNTIME) / 327680)
+    assert f"pulumi config set --path serving.maxModelLen {longest}" in text
+    fitting = plan(settings(1, model="a/b", serving={"maxModelLen": longest}), spark(), model(80))
+    assert "a/b fits with little to spare" in fitting.warnings[0]
+    assert plan(settings(1, model="a/b", serving={"maxModelLen": 2048}), spark(), model(40)).warnings == ()
+
+
+def test_an_8_bit_cache_holds_twice_as_much():
+    serving = {"maxModelLen": 100_000, "extraArgs": ["--kv-cache-dtype=fp8"]}
+    assert "serving.maxModelLen" in refusal(
+        settings(1, model="a/b", serving={"maxModelLen": 100_000}), spark(), model(80)
+    )
+    plan(settings(1, model="a/b", serving=serving), spark(), model(80))
+
+
+def test_a_spark_whose_memory_is_taken_is_told_before_the_engine_is():
+    text = refusal(
+        settings(1, model="a/b", serving={"maxModelLen": 2048}), spark(available=int(102.2 * GIB)), model(40)
+    )
+    assert "vllm wants to find 109.5 GiB free when it starts, and a Spark has 102.2 GiB" in text
+    assert "pulumi config set --path serving.gpuMemoryUtilization 0.83" in text
+
+
+def test_memory_that_our_own_server_holds_will_be_free_for_the_next():
+    ours = {"id": "1", "name": "s", "running": True, "labels": {"dgx-spark.component": "server"}}
+    docker = {"runtimes": ["nvidia"], "containers": [ours]}
+    plan(settings(1, model="a/b", serving={"maxModelLen": 2048}), spark(available=GIB, docker=docker), model(40))
+
+
+def test_who_knows_better_may_go_on():
+    made = plan(settings(1, model="a/b", serving={"checkFit": False}), spark(), model(141))
+    assert "does not fit" in made.warnings[0]
