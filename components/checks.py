@@ -21,15 +21,26 @@ RESERVE = 5 * 10**9
 """Bytes that stay free on the disk beside the weights; arbitrary, enough for logs and image layers."""
 
 
-def leases(identity: Identity, facts: Mapping[str, NodeFacts]) -> Iterator[Problem]:
+def holders(identity: Identity, facts: Mapping[str, NodeFacts]) -> dict[str, str]:
+    """Node → another stack that holds it."""
+    return {name: node.lease.stack for name, node in facts.items() if node.lease and node.lease.stack != identity.full}
+
+
+def leases(settings: Settings, identity: Identity, facts: Mapping[str, NodeFacts]) -> Iterator[Problem]:
     """One stack owns a Spark's GPU at a time."""
-    for name, node in facts.items():
-        if node.lease and node.lease.stack != identity.full:
+    for name, stack in holders(identity, facts).items():
+        if not settings.takeover:
             yield Problem(
                 name,
-                f"is held by the stack {node.lease.stack}",
-                "destroy that stack first: two engines do not fit into one GPU",
+                f"is held by the stack {stack}",
+                "destroy that stack first, since two engines do not fit into one GPU, or let this one stop it: "
+                "pulumi config set takeover true",
             )
+
+
+def takeovers(identity: Identity, facts: Mapping[str, NodeFacts]) -> Iterator[str]:
+    for name, stack in holders(identity, facts).items():
+        yield f"{name}: will be taken over from the stack {stack} when image and weights are in place"
 
 
 def machines(settings: Settings, facts: Mapping[str, NodeFacts]) -> Iterator[Problem]:
@@ -246,11 +257,12 @@ def docker_restarts(settings: Settings, facts: Mapping[str, NodeFacts], identity
 
 
 def ports(settings: Settings, identity: Identity, head: NodeFacts) -> Iterator[Problem]:
-    """A port that somebody else listens on. Those of our own running containers don't count."""
+    """A port that somebody else listens on. Those of containers that are ours or will be removed don't count."""
+    stacks = {identity.full, head.lease.stack if settings.takeover and head.lease else identity.full}
     ours = {
         int(port)
         for container in head.docker.containers
-        if container.running and container.labels.get("dgx-spark.stack") == identity.full
+        if container.running and container.labels.get("dgx-spark.stack") in stacks
         for port in container.labels.get("dgx-spark.ports", "").split(",")
         if port
     }

@@ -55,8 +55,11 @@ class Cluster(ComponentResource):
         weights = ModelWeights(
             f"{name}-weights", self._weights(sparks, [image, *([fabric] if fabric else [])]), self._after(nodes)
         )
-        ray = self._ray(sparks, image, fabric)
-        swarm = self._swarm(sparks, [weights, *([fabric] if fabric else [])])
+        room = self._room(sparks, [image, weights])
+        # Where another stack's containers run, theirs go before ours come: both want the same ports.
+        first = room if plan.takes_over else []
+        ray = self._ray(sparks, image, fabric, first)
+        swarm = self._swarm(sparks, [weights, *first, *([fabric] if fabric else [])])
         server = InferenceServer(
             f"{name}-server",
             InferenceServerArgs(
@@ -67,9 +70,8 @@ class Cluster(ComponentResource):
                 ray=ray.containers if ray else {},
                 swarm=swarm.nodes if swarm else {},
                 mpi_key=plan.mpi_key,
-                room=plan.room,
                 api_key_file=plan.api_key_file if settings.api_key.get_secret_value() else "",
-                needs=[weights, *(part for part in (fabric, ray, swarm) if part)],
+                needs=[weights, *room, *(part for part in (fabric, ray, swarm) if part)],
             ),
             self._child,
         )
@@ -115,9 +117,16 @@ class Cluster(ComponentResource):
             return None
         return SwarmCluster(f"{self._name}-swarm", SwarmClusterArgs(self.plan.swarm, sparks, needs), self._child)
 
-    def _ray(self, sparks: dict[str, SparkAccess], image: EngineImage, fabric: Fabric | None) -> RayCluster | None:
+    def _room(self, sparks: dict[str, SparkAccess], needs: list[Resource]) -> list[Resource]:
+        """Stops what must not run beside the new server, once that one's image and weights are in place."""
+        after = self._after(needs)
+        return [sparks[step.node].run(f"{self._name}-room-{step.node}", step, after) for step in self.plan.room]
+
+    def _ray(
+        self, sparks: dict[str, SparkAccess], image: EngineImage, fabric: Fabric | None, first: list[Resource]
+    ) -> RayCluster | None:
         if self.plan.ray is None or fabric is None:
             return None
         return RayCluster(
-            f"{self._name}-ray", RayClusterArgs(self.plan.ray, image.ids, sparks, [fabric, image]), self._child
+            f"{self._name}-ray", RayClusterArgs(self.plan.ray, image.ids, sparks, [fabric, image, *first]), self._child
         )

@@ -20,7 +20,7 @@ def before_model(settings: Settings, facts: Mapping[str, NodeFacts], identity: I
     for node in settings.nodes:
         problems += unusable(node, facts[node.name], settings)
     problems += checks.machines(settings, facts)
-    problems += checks.leases(identity, facts)
+    problems += checks.leases(settings, identity, facts)
     problems += checks.engine(settings, facts)
     problems += checks.ports(settings, identity, facts[settings.head.name])
     if len(settings.nodes) > 1:
@@ -69,6 +69,7 @@ def decide(
     problems = [*checks.parallelism(settings, facts, model), *checks.context_length(settings, model)]
     warnings = list(detection.warnings(settings, facts, links)) if multi else []
     warnings += checks.docker_restarts(settings, facts, identity)
+    warnings += checks.takeovers(identity, facts)
     if settings.fabric.rdma == "require":
         problems += [
             Problem("fabric.rdma", warning, "mend it, or allow sockets: pulumi config set --path fabric.rdma warn")
@@ -102,6 +103,7 @@ def decide(
         ray=made.ray,
         swarm=plan.swarm(steps, settings, facts) if made.swarm else None,
         mpi_key=Step(settings.head.name, "mpi-key", "mpi_key.py", {}, (), 60) if made.mpi else None,
+        takes_over=bool(checks.holders(identity, facts)),
         room=plan.make_room(steps, settings, identity, containers, made.swarm),
         ranks=made.ranks,
         readiness=Readiness(port, context.served_name, settings.serving.startup_timeout, containers),

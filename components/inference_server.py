@@ -33,12 +33,11 @@ class InferenceServerArgs:
     """Node → its id in the Swarm. Empty: the ranks are plain containers."""
 
     mpi_key: Step | None
-    room: Sequence[Step]
     api_key_file: str
     """Content of the file with the API's key; '' for an open API."""
 
     needs: Sequence[Resource]
-    """Weights in place and Ray or Swarm whole, before a server that runs is stopped for this one."""
+    """Weights in place, Ray or Swarm whole and room made, before a server that runs is stopped for this one."""
 
 
 class InferenceServer(ComponentResource):
@@ -51,9 +50,7 @@ class InferenceServer(ComponentResource):
         first, *_ = args.ranks
         super().__init__("dgx-spark:server:InferenceServer", name, {"command": list(first.command)}, opts)
         self._name, self._args = name, args
-        after = ResourceOptions(parent=self, depends_on=list(args.needs))
-        room = [args.sparks[step.node].run(f"{name}-room-{step.node}", step, after) for step in args.room]
-        self._ready = ResourceOptions(parent=self, depends_on=[*args.needs, *room])
+        self._ready = ResourceOptions(parent=self, depends_on=list(args.needs))
         secrets = self._secrets()
         self.ids = self._services(secrets) if args.swarm else self._containers(secrets)
         self.register_outputs({})

@@ -208,7 +208,10 @@ class Plan:
     """Makes the key with which the ranks log in to each other."""
 
     room: tuple[Step, ...]
-    """On every Spark: stops what the stack no longer wants there before the server starts."""
+    """On every Spark: stops what must not run beside the server."""
+
+    takes_over: bool
+    """Another stack's containers run on the Sparks until `room` has removed them."""
 
     ranks: tuple[Container, ...]
     """The server's containers, the one that serves HTTP first."""
@@ -301,6 +304,7 @@ def prepare(steps: Steps, settings: Settings, identity: Identity, facts: Mapping
             "node",
             "node.py",
             {"stack": identity.full, "cache": facts[node.name].cache.path},
+            means={"takeover": settings.takeover},
         )
         for node in settings.nodes
     )
@@ -495,6 +499,7 @@ def make_room(
             "room",
             "room.py",
             {"stack": identity.full, "components": sorted(containers.get(node.name, ())), "services": services},
+            means={"takeover": settings.takeover},
         )
         for node in settings.nodes
     )

@@ -107,6 +107,7 @@ def run(
     return docker.Service(
         name,
         name=f"{plan.name}-{plan.node}",
+        labels=[docker.ServiceLabelArgs(label="dgx-spark.stack", value=plan.labels["dgx-spark.stack"])],
         mode=docker.ServiceModeArgs(replicated=docker.ServiceModeReplicatedArgs(replicas=1)),
         task_spec=docker.ServiceTaskSpecArgs(
             container_spec=container,

@@ -296,6 +296,10 @@ class Settings(Frozen):
     ray: RaySettings = RaySettings()
     trtllm: TrtllmSettings = TrtllmSettings()
     swarm: SwarmSettings = SwarmSettings()
+    takeover: bool = False
+    """Take Sparks that another stack holds: its server is stopped and removed when this one's image and weights are
+    in place. False: be told who holds them."""
+
     hf_token: SecretStr = SecretStr("")
     """Hugging Face token for gated models. Goes to the Sparks by stdin and is kept nowhere there."""
 
@@ -350,7 +354,7 @@ def load(raw: Mapping[str, str], project: str = PROJECT) -> Settings:
         try:
             values[key] = json.loads(text)
         except ValueError:
-            kind = "a list of Sparks" if key == "nodes" else "an object"
+            kind = {"nodes": "a list of Sparks", "takeover": "true or false"}.get(key, "an object")
             problems.append(
                 Problem(f"{project}:{key}", f"is {text!r}, not {kind}", f"see {key} in docs/configuration.md")
             )

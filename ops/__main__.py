@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from ops import checks, demo, engine, reference
+from ops import checks, demo, models, reference
+from ops import engine as pulumi
 
 app = typer.Typer(
     add_completion=False,
@@ -38,7 +39,18 @@ def test_command(context: typer.Context) -> None:
 @app.command(name="engine", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def engine_command(context: typer.Context) -> None:
     """Run pulumi against the demonstration: the Pulumi CLI where it is on PATH, else the hermetic engine."""
-    raise typer.Exit(engine.passthrough(context.args))
+    raise typer.Exit(pulumi.passthrough(context.args))
+
+
+@app.command(name="models")
+def models_command(
+    stack: Annotated[str | None, typer.Option(help="Take Sparks, engine and catalog from this stack's file.")] = None,
+    sparks: Annotated[int | None, typer.Option(min=1, help="How many Sparks; 2 without a stack.")] = None,
+    engine: Annotated[str | None, typer.Option(help="vllm, sglang or trtllm.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """Known models, and whether they fit one Spark and your cluster."""
+    models.show(models.cluster(stack, sparks, engine), as_json=as_json)
 
 
 @app.command(name="lock")
@@ -56,7 +68,7 @@ def docs_command() -> None:
 def main() -> None:
     try:
         app()
-    except engine.CommandError as error:
+    except pulumi.CommandError as error:
         print(f"spark: {error}", file=sys.stderr)
         sys.exit(1)
 

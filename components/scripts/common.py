@@ -108,6 +108,13 @@ def write_file(path: str, text: str, mode: int = 0o600) -> None:
     os.replace(partial, path)
 
 
+def take_lease(stack: str) -> str:
+    """Write the lease for `stack`; returns the file's one line."""
+    line = json.dumps({"stack": stack})
+    write_file(LEASE, line)
+    return line
+
+
 def read_record(wanted: dict) -> dict:
     """The record of this kind as it stands, whatever its generation; {} for none."""
     return json.loads(read(record_path(wanted["stack"], wanted["kind"])) or "{}")

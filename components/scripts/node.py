@@ -1,9 +1,11 @@
 """Take a Spark for a stack, and give it back.
 
-stdin   JSON: stack, cache, record, and to remove also host (the parcel that undoes swarm_host.py, as root)
-apply   refuses when another stack holds the Spark; makes the cache directory as the login user, before
-        Docker would make it as root; writes the lease
-remove  takes away the lease and the directories that `apply` made, and Docker's settings for Swarm
+stdin   JSON: stack, cache, takeover, record, and to remove also host (the parcel that undoes swarm_host.py, as root)
+apply   makes the cache directory as the login user, before Docker would make it as root; takes the lease where
+        nobody has it. Where another stack has it: refuses, or with `takeover` leaves it there until image and
+        weights are in place (room.py)
+remove  takes away the lease, what this stack has noted here, the directories that were made, and Docker's
+        settings for Swarm
 """
 
 import contextlib
@@ -13,15 +15,9 @@ import shutil
 import subprocess
 import sys
 
-from common import LEASE, STATE, record_path, run, stack_directory, write_file, write_record
-
-
-def lease() -> dict:
-    try:
-        with open(LEASE) as stream:
-            return json.load(stream)
-    except FileNotFoundError:
-        return {}
+from common import (
+    LEASE, STATE, read, read_record, record_path, run, say, stack_directory, take_lease, write_record,
+)  # fmt: skip
 
 
 def make(path: str) -> list:
@@ -36,32 +32,31 @@ def make(path: str) -> list:
 
 
 def apply(given: dict) -> None:
-    owner = lease().get("stack", given["stack"])
+    made = read_record(given["record"]).get("made", []) + make(STATE) + make(given["cache"])
+    checks = {"directories": [given["cache"]]}
+    owner = json.loads(read(LEASE) or "{}").get("stack", given["stack"])
+    if owner != given["stack"] and not given["takeover"]:
+        sys.exit(f"this Spark is held by the stack {owner}: destroy that one first, or take it over")
     if owner != given["stack"]:
-        sys.exit(f"this Spark is held by the stack {owner}: destroy that one first")
-    made = lease().get("made", []) + make(STATE) + make(given["cache"])
-    write_file(LEASE, json.dumps({"stack": given["stack"], "made": made}))
-    checks = {"directories": [given["cache"]], "lines": {LEASE: [json.dumps({"stack": given["stack"], "made": made})]}}
-    write_record(given["record"], checks)
+        say(f"held by the stack {owner} until image and weights are in place")
+        write_record(given["record"], checks, made=made)
+        return
+    checks["lines"] = {LEASE: [take_lease(given["stack"])]}
+    write_record(given["record"], checks, made=made)
 
 
 def remove(given: dict) -> None:
-    held = lease()
-    if held.get("stack") != given["stack"]:
+    known = read_record(given["record"])
+    if known and known["generation"] != given["record"]["generation"]:
         return
-    try:
-        with open(record_path(given["stack"], "node")) as stream:
-            if json.load(stream)["generation"] != given["record"]["generation"]:
-                return
-    except FileNotFoundError:
-        pass
     if os.path.exists(record_path(given["stack"], "swarm-host")):
         done = subprocess.run(["sh", "-c", given["host"]["command"]], input=given["host"]["stdin"], text=True)
         if done.returncode:
             sys.exit("Docker's settings for Swarm could not be undone")
     shutil.rmtree(stack_directory(given["stack"]), ignore_errors=True)
-    os.unlink(LEASE)
-    for folder in sorted(held["made"], key=len, reverse=True):
+    if json.loads(read(LEASE) or "{}").get("stack") == given["stack"]:
+        os.unlink(LEASE)
+    for folder in sorted(known.get("made", []), key=len, reverse=True):
         # It stays where somebody's files are in it.
         with contextlib.suppress(OSError):
             os.rmdir(folder)

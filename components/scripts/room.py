@@ -1,34 +1,69 @@
-"""Make room for a server: stop what this stack ran on this Spark and no longer wants.
+"""Make room for a server, when its image and weights are in place.
 
-Pulumi deletes what a program no longer has at the very end of a run, when the new server should have answered
-already; but two engines don't fit into one GPU. So it is stopped here, and left for Pulumi to delete.
+Two engines don't fit into one GPU. What this stack ran here and no longer wants is stopped, and left for Pulumi,
+which deletes it at the very end of a run, when the new server should have answered already. What the stack that
+held this Spark ran is removed, by its label and never by a name, and the lease goes over.
 
-stdin   JSON: stack, components [that stay], services (whether they are Swarm services), record
+stdin   JSON: stack, components [that stay], services (whether they are Swarm services), takeover, record
 remove  nothing but the record
 """
 
 import json
 import subprocess
+import sys
 import urllib.parse
 
-from common import Docker, remove_record, run, say, write_record
+from common import LEASE, Docker, docker, read, remove_record, run, say, take_lease, write_record
+
+GRACE = "30"
+"""Seconds between SIGTERM and SIGKILL."""
 
 
-def apply(given: dict) -> None:
-    wanted = urllib.parse.quote(json.dumps({"label": [f"dgx-spark.stack={given['stack']}"]}))
-    for container in Docker().get(f"/containers/json?filters={wanted}"):
+def containers(stack: str) -> list:
+    wanted = urllib.parse.quote(json.dumps({"label": [f"dgx-spark.stack={stack}"]}))
+    return Docker().get(f"/containers/json?all=1&filters={wanted}")
+
+
+def name(container: dict) -> str:
+    return container["Names"][0].lstrip("/")
+
+
+def stop_unwanted(given: dict) -> None:
+    for container in containers(given["stack"]):
         labels = container["Labels"]
         service = labels.get("com.docker.swarm.service.id")
-        if labels["dgx-spark.component"] in given["components"] and bool(service) == given["services"]:
+        stays = labels["dgx-spark.component"] in given["components"] and bool(service) == given["services"]
+        if stays or container["State"] != "running":
             continue
-        name = container["Names"][0].lstrip("/")
-        say(f"stopping {name}")
+        say(f"stopping {name(container)}")
         if service:
             # Known to the manager alone; a worker's task ends with that of the head, which leads it.
             subprocess.run(["docker", "service", "scale", f"{service}=0"], capture_output=True)
         else:
-            subprocess.run(["docker", "stop", "--time", "30", container["Id"]], check=True, capture_output=True)
-    write_record(given["record"], {})
+            docker("stop", "--time", GRACE, container["Id"])
+
+
+def remove_all(stack: str) -> None:
+    services = ["docker", "service", "ls", "--quiet", "--filter", f"label=dgx-spark.stack={stack}"]
+    # Fails where this Spark manages no Swarm.
+    found = subprocess.run(services, capture_output=True, text=True)
+    for service in found.stdout.split() if found.returncode == 0 else []:
+        docker("service", "rm", service)
+    for container in containers(stack):
+        say(f"removing {name(container)} of {stack}")
+        subprocess.run(["docker", "stop", "--time", GRACE, container["Id"]], capture_output=True)
+        # A service's container goes by itself.
+        subprocess.run(["docker", "rm", "--force", container["Id"]], capture_output=True)
+
+
+def apply(given: dict) -> None:
+    owner = json.loads(read(LEASE) or "{}").get("stack", given["stack"])
+    if owner != given["stack"] and not given["takeover"]:
+        sys.exit(f"this Spark is held by the stack {owner}: destroy that one first, or take it over")
+    if owner != given["stack"]:
+        remove_all(owner)
+    stop_unwanted(given)
+    write_record(given["record"], {"lines": {LEASE: [take_lease(given["stack"])]}})
 
 
 def remove(given: dict) -> None:

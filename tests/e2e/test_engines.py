@@ -29,7 +29,6 @@ def test_a_pair_through_its_life(name, simulated, tmp_path):
         assert stack.complete()["choices"]
         logs = "".join(sparks.on(spark, f"docker logs {server} 2>&1") for spark in pair)
         assert all(f"rank {rank} NCCL INFO NET/IB" in logs for rank in (0, 1))
-        assert stack.is_clean()
 
         stack.configure(**{**VARIANTS[name], "model": "gpt-oss-20b"})
         weights = {"cluster-weights-spark-1", "cluster-weights-spark-2"}
@@ -43,7 +42,6 @@ def test_a_pair_through_its_life(name, simulated, tmp_path):
         says(pair[0], server, "FAILED: rank 1 (spark-2) ended with exit code -9; all ranks start again in 5 s (1 of 3)")
         stack.comes_back()
         assert [container_id(spark, server) for spark in pair] == ids
-        assert stack.is_clean()
 
         sparks.on(pair[1], f"docker stop {server}")
         assert stack.preview() == {RANKS[1]: "update", READY: "replace"}
@@ -87,15 +85,16 @@ def test_an_engine_is_switched_within_a_stack(alone):
     assert alone.is_clean()
 
 
-@pytest.mark.parametrize(("engine", "rebooted"), [("sglang", 1), ("sglang", 0), ("vllm", 1), ("vllm", 0)])
-def test_a_rebooted_spark_comes_back_into_a_serving_cluster(engine, rebooted, simulated, tmp_path):
-    stack = Stack(tmp_path, f"reboot-{engine}-{rebooted}", simulated[:2], engine=engine)
+@pytest.mark.parametrize("engine", ["sglang", "vllm"])
+def test_a_rebooted_spark_comes_back_into_a_serving_cluster(engine, simulated, tmp_path):
+    stack = Stack(tmp_path, f"reboot-{engine}", simulated[:2], engine=engine)
     try:
         stack.up()
         ids = [container_id(spark, stack.container("server")) for spark in simulated[: 1 if engine == "vllm" else 2]]
-        reboot(simulated[rebooted])
-        stack.comes_back()
-        assert [container_id(s, stack.container("server")) for s in simulated[: len(ids)]] == ids
+        for spark in (simulated[1], simulated[0]):
+            reboot(spark)
+            stack.comes_back()
+            assert [container_id(s, stack.container("server")) for s in simulated[: len(ids)]] == ids
         assert stack.is_clean()
     finally:
         stack.destroy()
@@ -167,12 +166,10 @@ def test_a_pair_on_docker_swarm_through_its_life(simulated, tmp_path):
         stack.up()
         assert stack.outputs()["model"] == "gpt-oss-20b"
         assert stack.complete()["choices"]
-        assert stack.is_clean()
 
         end_container(pair[1], container_of(pair[1], stack))
         says(pair[0], container_of(pair[0], stack), "FAILED: rank 1 (spark-2) is lost")
         stack.comes_back()
-        assert stack.is_clean()
 
         sparks.on(pair[1], "docker swarm leave")
         changed = stack.preview()

@@ -23,8 +23,8 @@ def test_the_graph_of_a_pair(pair):
         "cluster-image-with-spark-1",
         "cluster-image-with-spark-2",
         "cluster-ray-formed",
-        "cluster-server-room-spark-1",
-        "cluster-server-room-spark-2",
+        "cluster-room-spark-1",
+        "cluster-room-spark-2",
         "cluster-weights-access",
         "cluster-weights-key-spark-2",
         "cluster-weights-spark-1",
@@ -38,7 +38,7 @@ def test_the_graph_of_a_pair(pair):
 def test_one_spark_has_no_ray_no_fabric_and_no_copies(tmp_path, monkeypatch):
     alone = run(tmp_path, monkeypatch, 1)
     assert alone.of_type(CONTAINERS) == ["cluster-server-spark-1"]
-    assert alone.of_type(COMMANDS) == ["cluster-server-room-spark-1", "cluster-weights-spark-1", "spark-1-lease"]
+    assert alone.of_type(COMMANDS) == ["cluster-room-spark-1", "cluster-weights-spark-1", "spark-1-lease"]
     assert alone.inputs("cluster-server-spark-1")["image"] == IMAGE_ID
 
 

@@ -10,6 +10,7 @@ from components.settings import PROJECT as NAME
 from ops import reference
 
 ROOT = Path(__file__).parent.parent.parent
+KINDS = {"nodes": "array", "takeover": "boolean"}
 PROJECT = yaml.safe_load((ROOT / "Pulumi.yaml").read_text())
 
 
@@ -18,7 +19,7 @@ def test_every_setting_is_declared_with_a_type_and_a_description():
     assert set(declared) == set(TOP_LEVEL)
     for key, spec in declared.items():
         assert spec["description"]
-        assert spec["type"] == ("string" if key in PLAIN else "array" if key == "nodes" else "object")
+        assert spec["type"] == ("string" if key in PLAIN else KINDS.get(key, "object"))
 
 
 def test_secrets_are_declared_secret():

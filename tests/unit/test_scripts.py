@@ -44,9 +44,12 @@ def record(kind: str, generation: str = "1", stack: str = STACK) -> dict[str, st
     return {"stack": stack, "kind": kind, "spec": "s", "generation": generation}
 
 
-def lease(home: Home, verb: str, stack: str = STACK, generation: str = "1") -> subprocess.CompletedProcess[str]:
+def lease(
+    home: Home, verb: str, stack: str = STACK, generation: str = "1", *, takeover: bool = False
+) -> subprocess.CompletedProcess[str]:
     cache = str(home.path / ".cache" / "huggingface")
-    return home.run("node.py", verb, stack=stack, cache=cache, record=record("node", generation, stack))
+    wanted = record("node", generation, stack)
+    return home.run("node.py", verb, stack=stack, cache=cache, takeover=takeover, record=wanted)
 
 
 def test_a_lease_is_taken_and_given_back_without_a_trace(home):
@@ -83,9 +86,19 @@ def test_a_spark_held_by_another_stack_is_refused_and_not_released(home):
     lease(home, "apply")
     refused = lease(home, "apply", stack="organization/dgx-spark/other")
     assert refused.returncode != 0
-    assert refused.stderr.strip() == f"this Spark is held by the stack {STACK}: destroy that one first"
+    held = f"this Spark is held by the stack {STACK}: destroy that one first, or take it over"
+    assert refused.stderr.strip() == held
     lease(home, "remove", stack="organization/dgx-spark/other")
     assert (home.path / ".local/state/dgx-spark/lease.json").exists()
+
+
+def test_a_spark_that_will_be_taken_over_stays_the_others_until_room_is_made(home):
+    lease(home, "apply")
+    assert lease(home, "apply", stack="organization/dgx-spark/other", takeover=True).returncode == 0
+    assert json.loads((home.path / ".local/state/dgx-spark/lease.json").read_text())["stack"] == STACK
+    lease(home, "remove", stack="organization/dgx-spark/other")
+    lease(home, "remove")
+    assert home.files() == []
 
 
 def test_an_older_generation_does_not_take_away_the_newer_lease(home):
