@@ -104,7 +104,8 @@ def _side_by_side() -> int:
         report = [sys.executable, "-m", "coverage"]
         subprocess.run([*report, "combine", "--quiet", f"--data-file={folder}/all", *data], cwd=ROOT)
         subprocess.run([*report, "report", "--skip-covered", f"--data-file={folder}/all"], cwd=ROOT)
-    return max(codes)
+    # Negative: ended by a signal.
+    return max(abs(code) for code in codes)
 
 
 def _pytest(
