@@ -57,6 +57,7 @@ class Endpoint(ComponentResource):
         record = {"stack": args.stack, "kind": "endpoint", "spec": "", "generation": args.generation}
         api = {"api": f"http://{bound}:{readiness.port}/v1", "model": readiness.model, "key": key, "record": record}
         return {
+            "stack": args.stack.rsplit("/", 1)[-1],
             "timeout": readiness.timeout,
             "watches": [
                 {

@@ -3,7 +3,7 @@
 Run as a program on the machine that runs Pulumi: `python3 -m components.readiness`. It keeps one SSH
 connection per Spark, over which scripts/watch.py reports. Standard library only.
 
-stdin   JSON: timeout (seconds), watches [{node, argv, parcel}]
+stdin   JSON: stack (its short name), timeout (seconds), watches [{node, argv, parcel}]
 stdout  progress lines.  stderr: on failure the reason and the last log lines of every rank
 exit    0 the model has answered | 1 it never will | 2 not within `timeout`
 """
@@ -16,6 +16,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 EVERY = 10
@@ -26,6 +27,10 @@ LAST_WORDS = 2
 
 WIDTH = 200
 """Characters of a log line that are shown."""
+
+SERVED, FORMER = ".spark/served", ".spark/served-before"
+"""Folders in the project: the last configuration of each stack that served, and the one before it, for
+`./spark rollback`. Stack files as they are: their secrets are encrypted."""
 
 Inbox = queue.Queue[tuple[str, dict[str, Any]]]
 """(node, one message of watch.py)"""
@@ -72,10 +77,25 @@ def wait(order: dict[str, Any]) -> int:
     inbox: Inbox = queue.Queue()
     watches = [Watch(watch, inbox) for watch in order["watches"]]
     try:
-        return follow(inbox, order["timeout"])
+        code = follow(inbox, order["timeout"])
+        if code == 0:
+            keep(order["stack"])
+        return code
     finally:
         for watch in watches:
             watch.end()
+
+
+def keep(stack: str) -> None:
+    """The stack's configuration has served: remember it."""
+    present, served, former = Path(f"Pulumi.{stack}.yaml"), Path(SERVED, f"{stack}.yaml"), Path(FORMER, f"{stack}.yaml")
+    if not present.exists() or (served.exists() and served.read_bytes() == present.read_bytes()):
+        return
+    for path in (served, former):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    if served.exists():
+        served.replace(former)
+    served.write_bytes(present.read_bytes())
 
 
 def follow(inbox: Inbox, timeout: int) -> int:

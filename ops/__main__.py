@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ops import checks, demo, models, reference
+from ops import checks, demo, models, reference, switch
 from ops import engine as pulumi
 
 app = typer.Typer(
@@ -51,6 +51,31 @@ def models_command(
 ) -> None:
     """Known models, and whether they fit one Spark and your cluster."""
     models.show(models.cluster(stack, sparks, engine), as_json=as_json)
+
+
+StackOption = Annotated[str | None, typer.Option(help="By default the selected one.")]
+YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")]
+
+
+@app.command(name="switch")
+def switch_command(
+    target: Annotated[str | None, typer.Argument(help="A model, or the name of another stack.")] = None,
+    stack: StackOption = None,
+    yes: YesOption = False,
+    show: Annotated[bool, typer.Option("--list", help="The stacks and what they serve.")] = False,
+) -> None:
+    """Serve another model or stack; put the former one back when the new one does not get ready."""
+    where = switch.project(stack)
+    if show or target is None:
+        switch.show(where)
+    else:
+        switch.switch(where, target, stack, lambda question: yes or typer.confirm(question))
+
+
+@app.command(name="rollback")
+def rollback_command(stack: StackOption = None, yes: YesOption = False) -> None:
+    """Return to the last configuration that served."""
+    switch.rollback(switch.project(stack), stack, lambda question: yes or typer.confirm(question))
 
 
 @app.command(name="lock")

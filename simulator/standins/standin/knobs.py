@@ -15,6 +15,9 @@ class Knobs:
     crash: str = ""
     """Not empty: the engine dies while loading, with this as its error."""
 
+    crash_model: str = ""
+    """Not empty: only a model whose path holds this dies."""
+
     never_ready: bool = False
     """Loading never ends."""
 

@@ -33,7 +33,7 @@ def load(rank: int, world: int, model: str, knobs: Knobs, utilization: float, lo
                 pass
         time.sleep(knobs.load_seconds / len(shards))
         log(f"Loading safetensors checkpoint shards: {100 * done // len(shards)}% Completed | {done}/{len(shards)}")
-        if knobs.crash:
+        if knobs.crash and knobs.crash_model in model:
             raise RuntimeError(knobs.crash)
     while knobs.never_ready:
         time.sleep(1)

@@ -1,0 +1,140 @@
+"""`./spark switch` and `./spark rollback`: to another model or stack, and back when the new one does not serve.
+
+What Pulumi does is all that is done: a preview, an `up`, and another `up` of what was there before.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from rich.console import Console
+
+from components.readiness import FORMER, SERVED
+from ops import engine
+from ops.engine import ROOT, CommandError
+
+console = Console(highlight=False, soft_wrap=True)
+Confirm = Callable[[str], bool]
+
+
+@dataclass(frozen=True)
+class Project:
+    """A folder with Pulumi.yaml, and how Pulumi is run in it."""
+
+    folder: Path
+    env: Mapping[str, str]
+
+    def run(self, *words: str) -> int:
+        return engine.run(words, self.env, self.folder)
+
+    def up(self, stack: str) -> bool:
+        return self.run("up", "--yes", "--skip-preview", "--stack", stack) == 0
+
+    def stacks(self) -> dict[str, bool]:
+        """Name → is it the selected one."""
+        found = json.loads(engine.output(["stack", "ls", "--json"], self.env, self.folder))
+        return {stack["name"].rsplit("/", 1)[-1]: bool(stack.get("current")) for stack in found}
+
+    def chosen(self, name: str | None) -> str:
+        known = self.stacks()
+        selected = next((stack for stack, current in known.items() if current), None)
+        stack = name or selected or (next(iter(known)) if len(known) == 1 else None)
+        if stack is None or stack not in known:
+            raise CommandError(f"which stack? There is {', '.join(known) or 'none'}: name one with --stack")
+        return stack
+
+    def file(self, stack: str) -> Path:
+        return self.folder / f"Pulumi.{stack}.yaml"
+
+    def config(self, stack: str, key: str) -> Any:
+        found = yaml.safe_load(self.file(stack).read_text()) if self.file(stack).exists() else None
+        return ((found or {}).get("config") or {}).get(f"dgx-spark:{key}")
+
+
+def project(stack: str | None) -> Project:
+    """This one; the demonstration keeps its state in files of its own."""
+    demo = stack == "demo" or (stack is None and "PULUMI_BACKEND_URL" not in os.environ and engine.DEMO_STATE.exists())
+    return Project(ROOT, engine.environment() if demo else dict(os.environ))
+
+
+def show(where: Project) -> None:
+    for stack, current in where.stacks().items():
+        mark = "*" if current else " "
+        chosen = where.config(stack, "model") or "gpt-oss-120b"
+        console.print(f"{mark} {stack}: {chosen} on {where.config(stack, 'engine') or 'vllm'}")
+    console.print("Models: ./spark models")
+
+
+def switch(where: Project, target: str, stack: str | None, confirm: Confirm) -> None:
+    """To a stack of that name, else to that model within the stack. Raises CommandError where it did not work."""
+    if target in where.stacks():
+        _to_stack(where, target, where.chosen(stack), confirm)
+    else:
+        chosen = where.chosen(stack)
+        former = str(where.config(chosen, "model") or "the former model")
+        _reconfigure(where, chosen, lambda: where.run("config", "set", "model", target, "--stack", chosen), target,
+                     former, confirm)  # fmt: skip
+
+
+def rollback(where: Project, stack: str | None, confirm: Confirm) -> None:
+    """To the last configuration that served; when that is the present one, to the one before it."""
+    chosen = where.chosen(stack)
+    present = where.file(chosen).read_text()
+    kept = [where.folder / folder / f"{chosen}.yaml" for folder in (SERVED, FORMER)]
+    text = next((path.read_text() for path in kept if path.exists() and path.read_text() != present), None)
+    if text is None:
+        raise CommandError(f"no other configuration of {chosen} has served from this folder")
+
+    def change() -> int:
+        where.file(chosen).write_text(text)
+        return 0
+
+    _reconfigure(where, chosen, change, "the configuration that served before", "the present one", confirm)
+
+
+def _reconfigure(
+    where: Project, stack: str, change: Callable[[], int], target: str, former: str, confirm: Confirm
+) -> None:
+    """Preview, then `up`; the stack's file as it was, and `up` again, where that fails."""
+    before = where.file(stack).read_text()
+    if change() or where.run("preview", "--stack", stack):
+        where.file(stack).write_text(before)
+        raise CommandError(f"{target} can't be served (see above); nothing was changed")
+    if not confirm(f"Switch {stack} to {target}?"):
+        where.file(stack).write_text(before)
+        return
+    if where.up(stack):
+        console.print(f"[bold]·[/bold] {stack} serves {target}")
+        return
+    console.print(f"[bold]·[/bold] {target} did not get ready: putting {former} back")
+    where.file(stack).write_text(before)
+    if not where.up(stack):
+        raise CommandError(f"{target} did not get ready, and {former} did not come back: see above, then `pulumi up`")
+    raise CommandError(f"{target} did not get ready (why is above); {former} serves again")
+
+
+def _to_stack(where: Project, target: str, former: str, confirm: Confirm) -> None:
+    """Stacks on the same Sparks take turns: each may take them over."""
+    if where.run("config", "set", "takeover", "true", "--stack", target):
+        raise CommandError(f"{where.file(target).name} can't be changed")
+    if where.run("preview", "--stack", target):
+        raise CommandError(f"{target} can't be brought up (see above); nothing was changed")
+    if not confirm(f"Switch from {former} to {target}?"):
+        return
+    if where.up(target):
+        where.run("stack", "select", target)
+        console.print(f"[bold]·[/bold] {target} serves")
+        return
+    if former == target:
+        raise CommandError(f"{target} did not get ready: see above")
+    console.print(f"[bold]·[/bold] {target} did not get ready: bringing {former} back")
+    where.run("config", "set", "takeover", "true", "--stack", former)
+    if not where.up(former):
+        raise CommandError(f"{target} did not get ready, and {former} did not come back: see above, then `pulumi up`")
+    raise CommandError(f"{target} did not get ready (why is above); {former} serves again")

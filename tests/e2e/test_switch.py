@@ -1,0 +1,71 @@
+"""`./spark switch` and `./spark rollback`: another model or stack serves, or the former one does again."""
+
+from __future__ import annotations
+
+import pytest
+
+from ops.engine import CommandError
+from ops.switch import Project, rollback, switch
+from simulator import sparks
+from tests.e2e.conftest import Stack
+
+pytestmark = pytest.mark.e2e
+
+
+def yes(_question):
+    return True
+
+
+def where(stack):
+    return Project(stack.folder, stack.environment)
+
+
+def test_another_model_serves_and_a_broken_one_does_not_stay(alone, third):
+    alone.up()
+    switch(where(alone), "gpt-oss-20b", None, yes)
+    assert alone.outputs()["model"] == "openai/gpt-oss-20b"
+    assert alone.complete()["choices"]
+
+    with pytest.raises(CommandError, match=r"nobody/nothing can't be served .* nothing was changed"):
+        switch(where(alone), "nobody/nothing", None, yes)
+    assert alone.is_clean()
+
+    # What the stand-ins do is read when a container starts: the next server breaks, the one after it does not.
+    sparks.set_knobs(third, crash="CUDA error: out of memory", crash_model="gpt-oss-120b")
+    with pytest.raises(CommandError, match=r"gpt-oss-120b did not get ready .* gpt-oss-20b serves again"):
+        switch(where(alone), "gpt-oss-120b", None, yes)
+    third.knobs.unlink()
+    assert alone.outputs()["model"] == "openai/gpt-oss-20b"
+    assert alone.complete()["choices"]
+    assert alone.is_clean()
+
+    rollback(where(alone), None, yes)
+    assert alone.outputs()["model"] == "openai/gpt-oss-120b"
+    rollback(where(alone), None, yes)
+    assert alone.outputs()["model"] == "openai/gpt-oss-20b"
+    assert alone.complete()["choices"]
+
+
+def test_a_switch_that_is_not_confirmed_changes_nothing(alone):
+    alone.up()
+    before = (alone.folder / f"Pulumi.{alone.name}.yaml").read_text()
+    switch(where(alone), "gpt-oss-20b", None, lambda _question: False)
+    assert (alone.folder / f"Pulumi.{alone.name}.yaml").read_text() == before
+    assert alone.is_clean()
+
+
+def test_another_stack_takes_its_turn_and_a_broken_one_gives_it_back(alone, third):
+    other = Stack(alone.folder, "other", [third], engine="sglang", model="gpt-oss-20b")
+    try:
+        alone.up()
+        switch(where(alone), "other", "alone", yes)
+        assert other.complete()["choices"]
+        assert other.is_clean()
+
+        sparks.set_knobs(third, crash="CUDA error: out of memory", crash_model="gpt-oss-120b")
+        with pytest.raises(CommandError, match=r"alone did not get ready .* other serves again"):
+            switch(where(alone), "alone", "other", yes)
+        third.knobs.unlink()
+        assert other.complete()["choices"]
+    finally:
+        other.destroy()
