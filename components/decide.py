@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from components import catalog, checks, detection, plan
+from components import catalog, checks, detection, plan, steps
 from components.engines import Context, EnginePlan
 from components.engines.registry import api_port, engine
 from components.facts import NodeFacts, unusable
 from components.hub import Model
-from components.plan import Identity, Plan, Readiness, Step, Steps
+from components.plan import Identity, Plan, Readiness, Step
 from components.problems import Problem, Refused
 from components.settings import Settings
+from components.steps import Steps
 
 
 def before_model(settings: Settings, facts: Mapping[str, NodeFacts], identity: Identity) -> None:
@@ -80,9 +81,9 @@ def decide(
     context = Context(settings, facts, links, model, catalog.find(settings.model, settings.catalog), identity, port)
     made = engine(settings).plan(context)
     containers = watched(made)
-    steps = Steps(identity, facts, fresh)
-    images = plan.images(steps, settings, links, made.image, dockerfile)
-    weights = plan.place_weights(steps, settings, facts, links, model, images.name)
+    maker = Steps(identity, facts, fresh)
+    images = steps.images(maker, settings, links, made.image, dockerfile)
+    weights = steps.place_weights(maker, settings, facts, links, model, images.name)
     complete = {step.node: step.triggers[-1] != fresh for step in weights}
     problems += checks.disk(facts, model, complete)
     fitting = checks.fit(context)
@@ -94,17 +95,17 @@ def decide(
         identity=identity,
         nodes=tuple(node.name for node in settings.nodes),
         links=links,
-        preparation=plan.prepare(steps, settings, identity, facts),
-        fabric=plan.confirm_fabric(steps, links),
+        preparation=steps.prepare(maker, settings, identity, facts),
+        fabric=steps.confirm_fabric(maker, links),
         image=images,
-        copy_keys=plan.copy_keys(steps, settings, "copy-key"),
-        authorization=plan.authorize(steps, settings, facts, links),
+        copy_keys=steps.copy_keys(maker, settings, "copy-key"),
+        authorization=steps.authorize(maker, settings, facts, links),
         weights=weights,
         ray=made.ray,
-        swarm=plan.swarm(steps, settings, facts) if made.swarm else None,
+        swarm=steps.swarm(maker, settings, facts) if made.swarm else None,
         mpi_key=Step(settings.head.name, "mpi-key", "mpi_key.py", {}, (), 60) if made.mpi else None,
         takes_over=bool(checks.holders(identity, facts)),
-        room=plan.make_room(steps, settings, identity, containers, made.swarm),
+        room=steps.make_room(maker, settings, identity, containers, made.swarm),
         ranks=made.ranks,
         readiness=Readiness(port, context.served_name, settings.serving.startup_timeout, containers),
         model=model,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pulumi_command import local
 
-from components import hub, plan, spark_scripts, ssh
+from components import hub, spark_scripts, ssh, steps
 from components.engines.registry import image_name
 from components.facts import NodeFacts, parse
 from components.plan import Identity
@@ -33,7 +33,7 @@ def facts(settings: Settings, identity: Identity) -> dict[str, NodeFacts]:
                 {
                     "stack": identity.full,
                     "cache": node.cache or settings.weights.cache,
-                    "repo": plan.repository(settings),
+                    "repo": steps.repository(settings),
                     "images": [image_name(settings)],
                 },
             ),
@@ -55,12 +55,12 @@ def facts(settings: Settings, identity: Identity) -> dict[str, NodeFacts]:
 
 def model(settings: Settings, head: NodeFacts) -> hub.Model:
     """The model, from the head's own record where that is intact, else from the hub."""
-    recorded = plan.recorded_model(settings, head)
+    recorded = steps.recorded_model(settings, head)
     if recorded:
         return recorded
-    revision = plan.pinned_revision(settings, head)
+    revision = steps.pinned_revision(settings, head)
     token = settings.hf_token.get_secret_value()
-    return hub.look_up(settings.weights.endpoint, plan.repository(settings), revision, token)
+    return hub.look_up(settings.weights.endpoint, steps.repository(settings), revision, token)
 
 
 def dockerfile(settings: Settings) -> str:

@@ -11,9 +11,10 @@ from typing import TypeVar
 from components.catalog import Served
 from components.engines import Context
 from components.environment import SINGLE_NODE, communication
-from components.plan import ENCODINGS, Container, Mount, digest, needs_encodings
+from components.plan import Container, Mount, digest
 from components.ports import RANKS
 from components.settings import Serving, Settings
+from components.steps import ENCODINGS, needs_encodings
 
 Environments = dict[str, dict[str, str]]
 """Node → variables."""

@@ -12,7 +12,8 @@ import json
 from components import ports
 from components.engines import Context, EnginePlan
 from components.engines.common import HF_HOME, ContainerMaker, option, rank_environments, split, together, wanted
-from components.plan import Container, Image, snapshot_directory
+from components.plan import Container, Image
+from components.steps import snapshot_directory
 
 IMAGE = "lmsysorg/sglang:spark"
 PORT = ports.SGLANG

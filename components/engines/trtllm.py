@@ -23,7 +23,8 @@ from components.engines.common import (
     together,
     wanted,
 )
-from components.plan import Container, Image, Mount, snapshot_directory
+from components.plan import Container, Image, Mount
+from components.steps import snapshot_directory
 
 IMAGE = "nvcr.io/nvidia/tensorrt-llm/release:1.2.1"
 PORT = ports.TRTLLM

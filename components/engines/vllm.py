@@ -22,7 +22,8 @@ from components.engines.common import (
     wanted,
 )
 from components.environment import ray_node
-from components.plan import Container, Image, Mount, Ray, snapshot_directory
+from components.plan import Container, Image, Mount, Ray
+from components.steps import snapshot_directory
 
 IMAGE = "nvcr.io/nvidia/vllm:26.04-py3"
 PORT = ports.VLLM

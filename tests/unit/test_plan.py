@@ -10,8 +10,8 @@ from components.checks import used_ports
 from components.decide import before_model
 from components.engines.vllm import NOT_CARRIED
 from components.hub import File, Model
-from components.plan import pinned_revision, recorded_model
 from components.problems import Refused
+from components.steps import pinned_revision, recorded_model
 from tests.unit.build import FOUR_DOWN, IDENTITY, MODEL, facts, hca, pair, plan, settings
 
 ROOT = Path(__file__).parent.parent.parent

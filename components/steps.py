@@ -1,0 +1,287 @@
+"""Makes the plan's steps: what is done on each Spark by a script of ours, and when it must be done again. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from components import catalog
+from components.detection import NodeLink
+from components.facts import NodeFacts
+from components.hub import File, Model
+from components.plan import GPU_KIND, Identity, Image, Images, Step, Swarm, digest
+from components.settings import Node, Settings
+
+HOUR = 3600
+
+SWARM_LIMIT = 90
+"""Seconds for all Sparks to be in the Swarm, with their GPU."""
+
+
+class Steps:
+    """Makes steps with their records: the recorded generation where all is intact, else a fresh one."""
+
+    def __init__(self, identity: Identity, facts: Mapping[str, NodeFacts], fresh: str) -> None:
+        self._identity, self._facts, self._fresh = identity, facts, fresh
+
+    def make(
+        self,
+        node: str,
+        kind: str,
+        script: str,
+        given: Mapping[str, Any],
+        *,
+        means: Mapping[str, Any] | None = None,
+        limit: int = 120,
+        root: bool = False,
+    ) -> Step:
+        """`given` is what the thing is; `means` is how it gets there, and alone never makes it anew."""
+        facts = self._facts[node]
+        spec = digest(given)
+        record = facts.intact(kind, spec)
+        generation = record.generation if record else self._fresh
+        wanted = {"stack": self._identity.full, "kind": kind, "spec": spec, "generation": generation}
+        return Step(
+            node,
+            kind,
+            script,
+            {**given, **(means or {}), "record": wanted},
+            (facts.machine_id, spec, generation),
+            limit,
+            root,
+        )
+
+
+def repository(settings: Settings) -> str:
+    """The model's repository on the hub: a catalog name or ORG/NAME."""
+    entry = catalog.find(settings.model, settings.catalog)
+    return entry.id if entry else settings.model
+
+
+def recorded_model(settings: Settings, head: NodeFacts) -> Model | None:
+    """The model as the head's intact record has it: keeps an unchanged stack at its commit, without asking the hub."""
+    record = head.records.get("weights")
+    if not record or not record.intact or not record.model or not head.model_config_:
+        return None
+    known = record.model
+    if known["repo"] != repository(settings) or known["revision"] != settings.weights.revision:
+        return None
+    return Model(known["repo"], known["commit"], tuple(File(**file) for file in known["files"]), head.model_config_)
+
+
+def pinned_revision(settings: Settings, head: NodeFacts) -> str | None:
+    """What to ask the hub for: the commit that this stack runs already, else what the settings say."""
+    record = head.records.get("weights")
+    known = record.model if record and record.model else {}
+    if (known.get("repo"), known.get("revision")) == (repository(settings), settings.weights.revision):
+        return str(known["commit"])
+    return settings.weights.revision
+
+
+def prepare(steps: Steps, settings: Settings, identity: Identity, facts: Mapping[str, NodeFacts]) -> tuple[Step, ...]:
+    return tuple(
+        steps.make(
+            node.name,
+            "node",
+            "node.py",
+            {"stack": identity.full, "cache": facts[node.name].cache.path},
+            means={"takeover": settings.takeover},
+        )
+        for node in settings.nodes
+    )
+
+
+def confirm_fabric(steps: Steps, links: Mapping[str, NodeLink]) -> tuple[Step, ...]:
+    return tuple(
+        steps.make(
+            name,
+            "fabric",
+            "fabric.py",
+            {"link": asdict(link), "peers": [peer.address for peer in links.values() if peer.node != name]},
+        )
+        for name, link in links.items()
+    )
+
+
+def snapshot_directory(cache: str, model: Model) -> str:
+    """Where huggingface_hub keeps one commit below HF_HOME. Source: its documentation, "Understand caching"."""
+    return f"{cache}/hub/models--{model.repo.replace('/', '--')}/snapshots/{model.commit}"
+
+
+ENCODINGS = "hub/tiktoken-encodings"
+"""Directory of tokenizer vocabularies, below HF_HOME; among the models, which is what the copy key may read."""
+
+
+def needs_encodings(model: Model) -> bool:
+    """gpt-oss's response format is read with OpenAI's vocabularies, which an offline container can't fetch."""
+    return "gpt-oss" in model.repo.lower()
+
+
+def _encodings(settings: Settings, model: Model, cache: str) -> list[dict[str, str]]:
+    if not needs_encodings(model):
+        return []
+    return [
+        {"path": f"{cache}/{ENCODINGS}/{name}.tiktoken", "url": encoding.url, "sha256": encoding.sha256}
+        for name, encoding in sorted(settings.weights.encodings.items())
+    ]
+
+
+def place_weights(
+    steps: Steps,
+    settings: Settings,
+    facts: Mapping[str, NodeFacts],
+    links: Mapping[str, NodeLink],
+    model: Model,
+    image: str,
+) -> tuple[Step, ...]:
+    """Head first: it downloads, the others copy from it over the fabric."""
+    head, *others = settings.nodes
+    about = {
+        "repo": model.repo,
+        "revision": settings.weights.revision,
+        "commit": model.commit,
+        "files": [asdict(file) for file in model.files],
+    }
+    where = {"cache": facts[head.name].cache.path, "path": snapshot_directory(facts[head.name].cache.path, model)}
+    placed = [
+        steps.make(
+            head.name,
+            "weights",
+            "weights.py",
+            {**about, **where, "encodings": _encodings(settings, model, where["cache"])},
+            means={"endpoint": settings.weights.endpoint, "image": image, "keep": settings.weights.keep},
+            limit=24 * HOUR,
+        )
+    ]
+    for node in others:
+        cache = facts[node.name].cache.path
+        given = {
+            **about,
+            "cache": cache,
+            "path": snapshot_directory(cache, model),
+            "encodings": _encodings(settings, model, cache),
+        }
+        means = {"source": _head_source(settings, links), "keep": settings.weights.keep}
+        placed.append(steps.make(node.name, "weights", "weights.py", given, means=means, limit=24 * HOUR))
+    return tuple(placed)
+
+
+def images(steps: Steps, settings: Settings, links: Mapping[str, NodeLink], image: Image, dockerfile: str) -> Images:
+    """The images' ids join the steps' input when they are known (engine_image.py).
+
+    dockerfile   text; read only where the image is built
+    """
+    head, *others = settings.nodes
+    chosen = settings.image
+    copied = chosen.source != "pull" and bool(others)
+    on = settings.nodes if chosen.source == "pull" else (head,)
+    name = built_tag(settings, dockerfile) if chosen.source == "build" else image.name
+    given = {"name": name, "add": image.additions}
+    return Images(
+        name=name,
+        source=chosen.source,
+        build=_build(steps, settings, dockerfile) if chosen.source == "build" else None,
+        additions={node.name: steps.make(node.name, "image", "image.py", given, limit=HOUR) for node in on}
+        if image.additions
+        else {},
+        keys=copy_keys(steps, settings, "image-key") if copied else (),
+        access=steps.make(head.name, "image-access", "copy_access.py", _access("image-key", others, links))
+        if copied
+        else None,
+        copies=tuple(
+            steps.make(
+                node.name,
+                "image-copy",
+                "image_copy.py",
+                {"name": name},
+                means={"source": _head_source(settings, links)},
+                limit=6 * HOUR,
+            )
+            for node in others
+        )
+        if copied
+        else (),
+    )
+
+
+def built_tag(settings: Settings, dockerfile: str) -> str:
+    return f"dgx-spark/{settings.engine}:{digest([dockerfile, settings.image.build_args])[:12]}"
+
+
+def _build(steps: Steps, settings: Settings, dockerfile: str) -> Step:
+    arguments = dict(settings.image.build_args)
+    given = {"dockerfile": dockerfile, "args": arguments, "tag": built_tag(settings, dockerfile)}
+    limit = 12 * HOUR
+    return steps.make(
+        settings.head.name, "image-build", "image_build.py", given, means={"limit": limit - 60}, limit=limit
+    )
+
+
+def copy_keys(steps: Steps, settings: Settings, kind: str) -> tuple[Step, ...]:
+    return tuple(steps.make(node.name, kind, "copy_key.py", {}) for node in settings.nodes[1:])
+
+
+def _access(key: str, others: Sequence[Node], links: Mapping[str, NodeLink]) -> dict[str, Any]:
+    return {"key": key, "sources": sorted(links[node.name].address for node in others)}
+
+
+def _head_source(settings: Settings, links: Mapping[str, NodeLink]) -> dict[str, Any]:
+    """Where the other Sparks copy from (common.from_head)."""
+    return {
+        "address": links[settings.head.name].address,
+        "user": settings.ssh.user,
+        "port": settings.ssh.port,
+        "host_key": settings.ssh.host_keys[settings.head.name],
+    }
+
+
+def authorize(
+    steps: Steps, settings: Settings, facts: Mapping[str, NodeFacts], links: Mapping[str, NodeLink]
+) -> Step | None:
+    """The public keys join the step's input when they are known (model_weights.py)."""
+    if len(settings.nodes) == 1:
+        return None
+    head, *others = settings.nodes
+    given = {"directory": f"{facts[head.name].cache.path}/hub", **_access("copy-key", others, links)}
+    return steps.make(head.name, "copy-access", "copy_access.py", given)
+
+
+def swarm(steps: Steps, settings: Settings, facts: Mapping[str, NodeFacts]) -> Swarm:
+    """Addresses, tokens and node ids join the steps' input when they are known (swarm_cluster.py)."""
+    keep = {"keep": settings.swarm.keep}
+
+    def host(name: str) -> Step:
+        given = {
+            "uuid": facts[name].gpus[0].uuid,
+            "kind": GPU_KIND,
+            "shm_size": settings.containers.shm_size,
+            "daemon": "/etc/docker/daemon.json",
+            "toolkit": "/etc/nvidia-container-runtime/config.toml",
+        }
+        return steps.make(name, "swarm-host", "swarm_host.py", given, means=keep, limit=300, root=True)
+
+    head, *others = [node.name for node in settings.nodes]
+    wanted = {"kind": GPU_KIND, "wait": SWARM_LIMIT}
+    return Swarm(
+        hosts=tuple(host(node.name) for node in settings.nodes),
+        manager=steps.make(head, "swarm-manager", "swarm_manager.py", {}, means=keep),
+        workers=tuple(steps.make(name, "swarm-worker", "swarm_worker.py", {}, means=keep) for name in others),
+        members=Step(head, "swarm-members", "swarm_members.py", wanted, (), SWARM_LIMIT + 60),
+    )
+
+
+def make_room(
+    steps: Steps, settings: Settings, identity: Identity, containers: Mapping[str, Sequence[str]], services: bool
+) -> tuple[Step, ...]:
+    """`containers`: node → components that stay there."""
+    return tuple(
+        steps.make(
+            node.name,
+            "room",
+            "room.py",
+            {"stack": identity.full, "components": sorted(containers.get(node.name, ())), "services": services},
+            means={"takeover": settings.takeover},
+        )
+        for node in settings.nodes
+    )
