@@ -57,9 +57,9 @@ class Cluster(ComponentResource):
         )
         room = self._room(sparks, [image, weights])
         # Where another stack's containers run, theirs go before ours come: both want the same ports.
-        first = room if plan.takes_over else []
-        ray = self._ray(sparks, image, fabric, first)
-        swarm = self._swarm(sparks, [weights, *first, *([fabric] if fabric else [])])
+        ray = self._ray(sparks, image, fabric, room if plan.takes_over else [])
+        # Its settings may restart Docker, which room needs.
+        swarm = self._swarm(sparks, [weights, *room, *([fabric] if fabric else [])])
         server = InferenceServer(
             f"{name}-server",
             InferenceServerArgs(

@@ -9,6 +9,7 @@ remove  takes away the lease, what this stack has noted here, the directories th
 """
 
 import contextlib
+import glob
 import json
 import os
 import shutil
@@ -18,6 +19,10 @@ import sys
 from common import (
     LEASE, STATE, read, read_record, record_path, run, say, stack_directory, take_lease, write_record,
 )  # fmt: skip
+
+
+LEFT = ("node", "endpoint", "swarm-host")
+"""Kinds of records that nothing but `remove` here takes away."""
 
 
 def make(path: str) -> list:
@@ -45,9 +50,18 @@ def apply(given: dict) -> None:
     write_record(given["record"], checks, made=made)
 
 
+def in_use(stack: str) -> bool:
+    """Other things of the stack are noted here; all of them go before the Spark is handed back."""
+    records = {os.path.basename(path) for path in glob.glob(os.path.join(stack_directory(stack), "*.json"))}
+    return bool(records - {f"{kind}.json" for kind in LEFT})
+
+
 def remove(given: dict) -> None:
     known = read_record(given["record"])
     if known and known["generation"] != given["record"]["generation"]:
+        return
+    if in_use(given["stack"]):
+        # Taken anew, not handed back: the stack goes on.
         return
     if os.path.exists(record_path(given["stack"], "swarm-host")):
         done = subprocess.run(["sh", "-c", given["host"]["command"]], input=given["host"]["stdin"], text=True)

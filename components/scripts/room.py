@@ -40,6 +40,8 @@ def stop_unwanted(given: dict) -> None:
             # Known to the manager alone; a worker's task ends with that of the head, which leads it.
             subprocess.run(["docker", "service", "scale", f"{service}=0"], capture_output=True)
         else:
+            # Else it would come back when Docker is restarted: it ends by a signal, as a failure.
+            docker("update", "--restart=no", container["Id"])
             docker("stop", "--time", GRACE, container["Id"])
 
 

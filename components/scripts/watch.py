@@ -98,7 +98,7 @@ def ended(name: str, lines: list, restarts: dict) -> str:
     if lines and lines[-1].startswith(FAILED):
         return lines[-1].removeprefix(FAILED)
     state = found["State"]
-    if not state["Running"] and not state["Restarting"]:
+    if not state["Running"] and not state["Restarting"] and state["Status"] != "created":
         return f"has ended with exit code {state['ExitCode']}"
     # A Ray worker may restart while it waits for its head; a server that does has failed.
     more = found["RestartCount"] - restarts.setdefault(name, found["RestartCount"])

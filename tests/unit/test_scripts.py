@@ -101,6 +101,17 @@ def test_a_spark_that_will_be_taken_over_stays_the_others_until_room_is_made(hom
     assert home.files() == []
 
 
+def test_a_lease_that_is_taken_anew_leaves_the_stacks_other_records(home):
+    lease(home, "apply")
+    home.run("copy_key.py", "apply", record=record("copy-key"))
+    lease(home, "remove")
+    lease(home, "apply", generation="2")
+    assert ".local/state/dgx-spark/organization.dgx-spark.test/copy-key.json" in home.files()
+    home.run("copy_key.py", "remove", record=record("copy-key"))
+    lease(home, "remove", generation="2")
+    assert home.files() == []
+
+
 def test_an_older_generation_does_not_take_away_the_newer_lease(home):
     lease(home, "apply", generation="2")
     lease(home, "remove", generation="1")
