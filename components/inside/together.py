@@ -216,6 +216,7 @@ class Lead:
         """What must hold before the engine starts; '' when it does."""
         if not self.options.needs:
             return ""
+        say("looking for what the engine needs")
         asked = subprocess.Popen(shlex.split(self.options.needs), stderr=subprocess.PIPE, text=True)
         try:
             while asked.poll() is None:
@@ -230,6 +231,7 @@ class Lead:
         waiting = set(range(1, len(self.options.names)))
         if lost := [self._name(rank) for rank in waiting - set(self.links)]:
             return f"{lost[0]} is lost"
+        say("starting the engine on every rank")
         for link in self.links.values():
             link.send(start=True)
         while waiting:

@@ -8,6 +8,7 @@ stdout  one JSON object per line:
 exit    0 when ready or ended; the caller closes the connection of the others
 """
 
+import calendar
 import json
 import re
 import sys
@@ -25,6 +26,9 @@ POLL = 1.0
 
 FAILED = "dgx-spark: FAILED: "
 """How inside/together.py begins the line that says why all ranks stop."""
+
+YOUNG = 15
+"""Seconds since its start within which a container counts as made in this run."""
 
 FIRST_ANSWER = 120
 """Seconds for the first completion; 3 to 23 were measured with vLLM 0.32 on a toy model."""
@@ -89,20 +93,31 @@ def find(stack: str, component: str) -> str:
     return newest["Names"][0].lstrip("/") if newest else ""
 
 
-def ended(name: str, lines: list, restarts: dict) -> str:
-    """How a container ended; '' while it runs. `restarts`: what Docker counted when the watch began."""
+class Known:
+    """What stood when the watch first saw a container: no news."""
+
+    def __init__(self, found: dict, lines: list) -> None:
+        self.restarts = found["RestartCount"]
+        began = calendar.timegm(time.strptime(found["State"]["StartedAt"][:19], "%Y-%m-%dT%H:%M:%S"))
+        # A container that was just made has failed for the endpoint that is waited for; an older one may be on its
+        # way back, with what is repaired now.
+        self.failure = lines[-1] if lines and time.time() - began > YOUNG else ""
+
+
+def ended(name: str, lines: list, known: dict) -> str:
+    """How a container ended; '' while it runs."""
     found = Docker().get(f"/containers/{name}/json")
     if found is None:
         return "is gone"
+    first = known.setdefault(name, Known(found, lines))
     # Of inside/together.py, when a rank's engine has ended; the container may stay for another try.
-    if lines and lines[-1].startswith(FAILED):
+    if lines and lines[-1].startswith(FAILED) and lines[-1] != first.failure:
         return lines[-1].removeprefix(FAILED)
     state = found["State"]
     if not state["Running"] and not state["Restarting"] and state["Status"] != "created":
         return f"has ended with exit code {state['ExitCode']}"
     # A Ray worker may restart while it waits for its head; a server that does has failed.
-    more = found["RestartCount"] - restarts.setdefault(name, found["RestartCount"])
-    if more and "server" in name:
+    if found["RestartCount"] > first.restarts and "server" in name:
         return f"was ended by exit code {state['ExitCode']} and started again by Docker"
     return ""
 
@@ -110,7 +125,7 @@ def ended(name: str, lines: list, restarts: dict) -> str:
 def main() -> None:
     _, given = job()
     said: dict = {}
-    restarts: dict = {}
+    known: dict = {}
     asked = False
     while True:
         for component in given["components"]:
@@ -122,7 +137,7 @@ def main() -> None:
             if lines != said.get(name):
                 said[name] = lines
                 emit(log=[name, lines])
-            how = ended(name, lines, restarts)
+            how = ended(name, lines, known)
             if how:
                 emit(ended=[name, how])
                 return
