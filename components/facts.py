@@ -138,7 +138,7 @@ class NodeFacts(Fact):
     """The Spark's public ed25519 host key; '' where it has none."""
 
     sudo: bool = False
-    """Without a password."""
+    """Without a password. Looked for only where it is needed (checks.on_swarm)."""
 
     lease: Lease | None
     records: dict[str, Record]

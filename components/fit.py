@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 GIB = 1 << 30
@@ -182,11 +182,6 @@ def layers_of(text: Mapping[str, Any], layers: int) -> tuple[int, int]:
 def longest_of(config: Mapping[str, Any]) -> int | None:
     found = config.get("text_config", config).get("max_position_embeddings")
     return found if isinstance(found, int) else None
-
-
-def alone(load: Load, sparks: int) -> Load:
-    """The same model over `sparks` Sparks, by tensor parallel."""
-    return replace(load, tensor=sparks, pipeline=1)
 
 
 def gib(count: float) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from pulumi_command import local
 
 from components import hub, spark_scripts, ssh, steps
+from components.checks import on_swarm
 from components.engines.registry import image_name
 from components.facts import NodeFacts, parse
 from components.plan import Identity
@@ -35,6 +36,7 @@ def facts(settings: Settings, identity: Identity) -> dict[str, NodeFacts]:
                     "cache": node.cache or settings.weights.cache,
                     "repo": steps.repository(settings),
                     "images": [image_name(settings)],
+                    "sudo": on_swarm(settings),
                 },
             ),
         }

@@ -57,12 +57,13 @@ def derive(given: dict, missing: dict) -> str:
 
 def apply(given: dict) -> None:
     image = given["image"]
-    missing = {thing: what for thing, what in given["add"].items() if not look(image, thing)}
+    found = {thing: look(image, thing) for thing in given["add"]}
+    missing = {thing: what for thing, what in given["add"].items() if not found[thing]}
     if missing:
         image = derive(given, missing)
-    ray = look(image, "ray") if "ray" in given["add"] else ""
+        found |= {thing: look(image, thing) for thing in missing}
     write_record(given["record"], {"images": [image]})
-    print(json.dumps({"image": image, "base": given["image"], "ray": ray}))
+    print(json.dumps({"image": image, "base": given["image"], "ray": found.get("ray", "")}))
 
 
 def remove(given: dict) -> None:

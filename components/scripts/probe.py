@@ -1,6 +1,7 @@
 """Read-only facts of one Spark, as JSON on stdout. Runs on the Spark at every preview and up.
 
-stdin   JSON: stack, cache (directory for weights, may begin with ~), repo (the model), images (names to look up)
+stdin   JSON: stack, cache (directory for weights, may begin with ~), repo (the model), images (names to look up),
+        sudo (whether it is needed: a refusal goes into the Spark's log)
 stdout  JSON, read by components/facts.py, which says what each fact means
 exit    0, also where something is missing: absence is a fact, and the plan decides what it means
 """
@@ -145,7 +146,7 @@ def main() -> None:
         "infiniband_device": os.path.isdir("/dev/infiniband"),
         "listening": listening(),
         "host_key": read("/etc/ssh/ssh_host_ed25519_key.pub"),
-        "sudo": succeeds("sudo", "-n", "true"),
+        "sudo": wanted["sudo"] and succeeds("sudo", "-n", "true"),
         "lease": json.loads(read(LEASE) or "null"),
         "records": records(stack, set(engine.get("image_ids", [])), engine.get("swarm", "")),
         "model_config": json.loads(read(os.path.join(weights.get("path", "/nowhere"), "config.json")) or "null"),
