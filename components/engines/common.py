@@ -100,6 +100,11 @@ def attention_heads(config: Mapping[str, object]) -> int | None:
     return heads if isinstance(heads, int) else None
 
 
+def chosen_image(settings: Settings, known: Served, default: str) -> str:
+    """As set, else what the catalog says that the model needs, else the engine's default."""
+    return settings.image.name or known.image or default
+
+
 def entrypoint(image: str) -> tuple[str, ...] | None:
     """NVIDIA's entrypoint sets up CUDA's forward compatibility and runs its arguments: kept. Others may be
     the server itself (vllm/vllm-openai), so they are replaced by a program that only runs its arguments."""
@@ -122,7 +127,7 @@ class ContainerMaker:
 
     def __init__(self, context: Context, environments: Environments, default_image: str) -> None:
         self._context, self._environments = context, environments
-        self.image = context.settings.image.name or context.known.image or default_image
+        self.image = chosen_image(context.settings, context.known, default_image)
 
     def service(
         self,

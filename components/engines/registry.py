@@ -5,7 +5,9 @@ from __future__ import annotations
 from types import ModuleType
 
 from components import catalog
+from components.catalog import Served
 from components.engines import sglang, trtllm, vllm
+from components.engines.common import chosen_image
 from components.settings import Settings
 
 ENGINES: dict[str, ModuleType] = {"vllm": vllm, "sglang": sglang, "trtllm": trtllm}
@@ -22,7 +24,6 @@ def api_port(settings: Settings) -> int:
 
 
 def image_name(settings: Settings) -> str:
-    """As set, else what the model needs, else the engine's default."""
     entry = catalog.find(settings.model, settings.catalog)
-    needed = entry.served(settings.engine).image if entry else None
-    return str(settings.image.name or needed or engine(settings).IMAGE)
+    known = entry.served(settings.engine) if entry else Served()
+    return chosen_image(settings, known, engine(settings).IMAGE)

@@ -17,6 +17,11 @@ Source: XDG base directories, state that may be lost."""
 LEASE = os.path.join(STATE, "lease.json")
 
 
+def ethernet_address() -> str:
+    """The address of this Spark on which sshd was reached. Source: sshd(8), SSH_CONNECTION."""
+    return os.environ["SSH_CONNECTION"].split()[2]
+
+
 SWARM_BRIDGE = "docker_gwbridge"
 """Network that Docker makes when a node enters a Swarm, and keeps when it leaves."""
 
@@ -108,6 +113,11 @@ def write_file(path: str, text: str, mode: int = 0o600) -> None:
     os.replace(partial, path)
 
 
+def lease_holder() -> str:
+    """The stack that holds this Spark; '' for none."""
+    return json.loads(read(LEASE) or "{}").get("stack", "")
+
+
 def take_lease(stack: str) -> str:
     """Write the lease for `stack`; returns the file's one line."""
     line = json.dumps({"stack": stack})
@@ -122,11 +132,14 @@ def read_record(wanted: dict) -> dict:
 
 def digest_of(path: str) -> str:
     """sha256 of a file's content; '' where it can't be read."""
+    digest = hashlib.sha256()
     try:
         with open(path, "rb") as stream:
-            return hashlib.sha256(stream.read()).hexdigest()
+            while block := stream.read(1 << 24):
+                digest.update(block)
     except OSError:
         return ""
+    return digest.hexdigest()
 
 
 def docker(*argv: str) -> str:

@@ -10,14 +10,13 @@ remove  takes away the lease, what this stack has noted here, the directories th
 
 import contextlib
 import glob
-import json
 import os
 import shutil
 import subprocess
 import sys
 
 from common import (
-    LEASE, STATE, read, read_record, record_path, run, say, stack_directory, take_lease, write_record,
+    LEASE, STATE, lease_holder, read_record, record_path, run, say, stack_directory, take_lease, write_record,
 )  # fmt: skip
 
 
@@ -39,7 +38,7 @@ def make(path: str) -> list:
 def apply(given: dict) -> None:
     made = read_record(given["record"]).get("made", []) + make(STATE) + make(given["cache"])
     checks = {"directories": [given["cache"]]}
-    owner = json.loads(read(LEASE) or "{}").get("stack", given["stack"])
+    owner = lease_holder() or given["stack"]
     if owner != given["stack"] and not given["takeover"]:
         sys.exit(f"this Spark is held by the stack {owner}: destroy that one first, or take it over")
     if owner != given["stack"]:
@@ -68,7 +67,7 @@ def remove(given: dict) -> None:
         if done.returncode:
             sys.exit("Docker's settings for Swarm could not be undone")
     shutil.rmtree(stack_directory(given["stack"]), ignore_errors=True)
-    if json.loads(read(LEASE) or "{}").get("stack") == given["stack"]:
+    if lease_holder() == given["stack"]:
         os.unlink(LEASE)
     for folder in sorted(known.get("made", []), key=len, reverse=True):
         # It stays where somebody's files are in it.

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import urllib.parse
 
-from common import LEASE, Docker, docker, read, remove_record, run, say, take_lease, write_record
+from common import LEASE, Docker, docker, lease_holder, remove_record, run, say, take_lease, write_record
 
 GRACE = "30"
 """Seconds between SIGTERM and SIGKILL."""
@@ -59,7 +59,7 @@ def remove_all(stack: str) -> None:
 
 
 def apply(given: dict) -> None:
-    owner = json.loads(read(LEASE) or "{}").get("stack", given["stack"])
+    owner = lease_holder() or given["stack"]
     if owner != given["stack"] and not given["takeover"]:
         sys.exit(f"this Spark is held by the stack {owner}: destroy that one first, or take it over")
     if owner != given["stack"]:

@@ -7,18 +7,22 @@ remove  leaves the Swarm if it was made here
 """
 
 import json
-import os
 import sys
 
-from common import Docker, docker, has_swarm_bridge, leave_swarm, read_record, remove_record, run, write_record
+from common import (
+    Docker,
+    docker,
+    ethernet_address,
+    has_swarm_bridge,
+    leave_swarm,
+    read_record,
+    remove_record,
+    run,
+    write_record,
+)
 
 PORT = 2377
 """Source: Docker's documentation, Swarm mode."""
-
-
-def here() -> str:
-    """The address on which sshd was reached. Source: sshd(8), SSH_CONNECTION."""
-    return os.environ["SSH_CONNECTION"].split()[2]
 
 
 def apply(given: dict) -> None:
@@ -27,7 +31,7 @@ def apply(given: dict) -> None:
     made, bridge = former.get("made", False), former.get("bridge", False)
     if swarm["LocalNodeState"] == "inactive":
         bridge = bridge or (not made and has_swarm_bridge())
-        docker("swarm", "init", "--advertise-addr", here())
+        docker("swarm", "init", "--advertise-addr", ethernet_address())
         made, swarm = True, Docker().get("/info")["Swarm"]
     if not swarm["ControlAvailable"]:
         sys.exit("this Spark is a worker in a Swarm of others: `docker swarm leave` on it, or serving.launcher mpi")

@@ -6,10 +6,19 @@ remove  leaves the Swarm if it was joined here
 """
 
 import json
-import os
 import sys
 
-from common import Docker, docker, has_swarm_bridge, leave_swarm, read_record, remove_record, run, write_record
+from common import (
+    Docker,
+    docker,
+    ethernet_address,
+    has_swarm_bridge,
+    leave_swarm,
+    read_record,
+    remove_record,
+    run,
+    write_record,
+)
 
 
 def apply(given: dict) -> None:
@@ -23,8 +32,7 @@ def apply(given: dict) -> None:
     made, bridge = former.get("made", False), former.get("bridge", False)
     if swarm["LocalNodeState"] == "inactive":
         bridge = bridge or (not made and has_swarm_bridge())
-        # The address on which sshd was reached. Source: sshd(8), SSH_CONNECTION.
-        join(manager, os.environ["SSH_CONNECTION"].split()[2])
+        join(manager, ethernet_address())
         made, swarm = True, Docker().get("/info")["Swarm"]
     elif not made and (swarm.get("Cluster") or {}).get("ID") not in (None, manager["cluster"]):
         sys.exit("this Spark is in a Swarm of others: `docker swarm leave` on it, or serving.launcher mpi")

@@ -12,7 +12,6 @@ stderr  progress; on failure the reason, last
 remove  forgets the record; the files too unless `keep`
 """
 
-import hashlib
 import json
 import os
 import shlex
@@ -109,15 +108,7 @@ def broken(given: dict) -> list:
 def whole(path: str, file: dict) -> bool:
     if not os.path.isfile(path) or os.path.getsize(path) != file["size"]:
         return False
-    return not file["sha256"] or sha256(path) == file["sha256"]
-
-
-def sha256(path: str) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb") as stream:
-        while block := stream.read(1 << 24):
-            digest.update(block)
-    return digest.hexdigest()
+    return not file["sha256"] or digest_of(path) == file["sha256"]
 
 
 def forget(given: dict, names: list) -> None:

@@ -133,6 +133,15 @@ class Stack:
         """Wait until the model answers, without any help."""
         sparks.wait_for(self.answers, f"{self.name} to answer", limit=limit)
 
+    def serves_and_goes(self) -> None:
+        """Up, an answer, a clean preview; destroyed in any case."""
+        try:
+            self.up()
+            assert self.complete()["choices"]
+            assert self.is_clean()
+        finally:
+            self.destroy()
+
     def container(self, role: str) -> str:
         return f"dgx-spark-{self.name}-{role}"
 

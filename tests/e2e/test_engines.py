@@ -215,9 +215,4 @@ def test_one_spark_with_tensorrt_llm_whose_image_lacks_what_it_needs_not(alone):
 
 def test_copies_of_a_model_on_two_sparks(simulated, tmp_path):
     stack = Stack(tmp_path, "copies", simulated[:2], serving={"executor": "mp", "dataParallel": 2})
-    try:
-        stack.up()
-        assert stack.complete()["choices"]
-        assert stack.is_clean()
-    finally:
-        stack.destroy()
+    stack.serves_and_goes()

@@ -34,12 +34,7 @@ def test_three_sparks(simulated, third, tmp_path):
 
 def test_an_image_without_ray_gets_it_on_every_spark(simulated, tmp_path):
     stack = Stack(tmp_path, "derived", simulated[:2], image={"name": "simulated/vllm:without-ray"})
-    try:
-        stack.up()
-        assert stack.complete()["choices"]
-        assert stack.is_clean()
-    finally:
-        stack.destroy()
+    stack.serves_and_goes()
 
 
 def test_weights_go_too_where_config_says_so(alone, third):
