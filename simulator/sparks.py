@@ -182,7 +182,10 @@ def inside(spark: Spark, *argv: str, timeout: float = 300, check: bool = True) -
 
 def wait_until_up(sparks: Sequence[Spark]) -> None:
     keys = [f"{spark.address} {host_key(spark)}" for spark in sparks]
-    (RUN / "known_hosts").write_text("\n".join([*keys, ""]))
+    # Whole or not at all: others on this machine log in to the Sparks meanwhile.
+    new = RUN / f"known_hosts-{os.getpid()}"
+    new.write_text("\n".join([*keys, ""]))
+    new.replace(RUN / "known_hosts")
     for spark in sparks:
         try:
             wait_for(partial(_answers, spark), f"sshd and dockerd of {spark.name}")
