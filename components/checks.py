@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from components import ports as table
 from components.catalog import Entry
@@ -16,6 +16,7 @@ from components.hub import Model
 from components.plan import Identity
 from components.problems import Problem
 from components.settings import Settings
+from components.steps import is_directory, repository
 
 RESERVE = 5 * 10**9
 """Bytes that stay free on the disk beside the weights; arbitrary, enough for logs and image layers."""
@@ -93,17 +94,33 @@ def context_length(settings: Settings, model: Model) -> Iterator[Problem]:
         )  # fmt: skip
 
 
-def disk(facts: Mapping[str, NodeFacts], model: Model, placed: Mapping[str, bool]) -> Iterator[Problem]:
-    """`placed`: nodes whose weights are complete already."""
+def disk(facts: Mapping[str, NodeFacts], missing: Mapping[str, Sequence[Model]]) -> Iterator[Problem]:
+    """`missing`: node → models whose weights are not complete there yet."""
     for name, node in facts.items():
-        needed = model.size - node.cache.held + RESERVE
-        if not placed[name] and node.cache.free < needed:
+        needed = sum(model.size - node.cache.held.get(model.repo, 0) for model in missing[name]) + RESERVE
+        if missing[name] and node.cache.free < needed:
+            sizes = ", ".join(f"{model.repo}: {gigabytes(model.size)}" for model in missing[name])
             yield Problem(
                 name,
                 f"disk too small for the weights: {node.cache.path} has {gigabytes(node.cache.free)} free, "
-                f"{gigabytes(needed)} needed ({model.repo}: {gigabytes(model.size)})",
-                "free space there, or put the cache elsewhere with weights.cache",
+                f"{gigabytes(needed)} needed ({sizes})",
+                "free space there (./spark prune), or put the cache elsewhere with weights.cache",
             )
+
+
+def staging(settings: Settings) -> Iterator[Problem]:
+    """What can't be staged, or not beside the model that is served."""
+    for number, model in enumerate(settings.weights.stage):
+        if repository(settings, model).startswith("/"):
+            yield Problem(f"weights.stage[{number}]", "a directory needs no staging", "remove it")
+    if settings.weights.stage and settings.weights.offline:
+        yield Problem("weights.stage", "can't be fetched offline", "remove it, or weights.offline")
+    elif settings.weights.stage and is_directory(settings) and len(settings.nodes) > 1:
+        yield Problem(
+            "weights.stage",
+            "goes into the cache, and the copies may read one directory of the head: that of the model served",
+            "remove it, or move that model into the cache",
+        )
 
 
 def fit(context: Context) -> list[Problem | str]:

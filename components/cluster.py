@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 from uuid import uuid4
 
 import pulumi
 from pulumi import ComponentResource, Resource, ResourceOptions
 
-from components import access, decide, gather
+from components import access, decide, gather, steps
 from components.access import SparkAccess
 from components.endpoint import Endpoint, EndpointArgs
 from components.engine_image import EngineImage, EngineImageArgs
@@ -26,9 +27,16 @@ def planned(settings: Settings, identity: Identity) -> Plan:
     """Ask the Sparks and decide. Raises Refused; touches nothing."""
     facts = gather.facts(settings, identity)
     decide.before_model(settings, facts, identity)
-    model = gather.model(settings, facts[settings.head.name])
-    dockerfile = gather.dockerfile(settings)
-    return decide.decide(settings, facts, model, identity, fresh=uuid4().hex[:12], dockerfile=dockerfile)
+    head = facts[settings.head.name]
+    return decide.decide(
+        settings,
+        facts,
+        gather.model(settings, head),
+        identity,
+        fresh=uuid4().hex[:12],
+        dockerfile=gather.dockerfile(settings),
+        staged=gather.staged(settings, head),
+    )
 
 
 class Cluster(ComponentResource):
@@ -55,6 +63,19 @@ class Cluster(ComponentResource):
         weights = ModelWeights(
             f"{name}-weights", self._weights(sparks, [image, *([fabric] if fabric else [])]), self._after(nodes)
         )
+        for staged in plan.staged:
+            # After the model that is served, whose copies it would slow down.
+            ModelWeights(
+                f"{name}-{steps.staged_kind(staged.repo)}",
+                replace(
+                    self._weights(sparks, [weights]),
+                    repo=staged.repo,
+                    steps=staged.weights,
+                    copy_keys=(),
+                    authorization=None,
+                ),
+                self._after(nodes),
+            )
         room = self._room(sparks, [image, weights])
         # Where another stack's containers run, theirs go before ours come: both want the same ports.
         ray = self._ray(sparks, image, fabric, room if plan.takes_over else [])

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from components import catalog, checks, detection, plan, steps
 from components.engines import Context, EnginePlan
+from components.engines.common import startup_limit
 from components.engines.registry import api_port, engine
 from components.facts import NodeFacts, unusable
 from components.hub import Model
-from components.plan import Identity, Plan, Readiness, Step
+from components.plan import Identity, Plan, Readiness, Staged, Step
 from components.problems import Problem, Refused
 from components.settings import Settings
 from components.steps import Steps
@@ -23,6 +24,7 @@ def before_model(settings: Settings, facts: Mapping[str, NodeFacts], identity: I
     problems += checks.machines(settings, facts)
     problems += checks.leases(settings, identity, facts)
     problems += checks.engine(settings, facts)
+    problems += checks.staging(settings)
     problems += checks.ports(settings, identity, facts[settings.head.name])
     if len(settings.nodes) > 1:
         problems += detection.detect(settings, facts)[1]
@@ -59,11 +61,13 @@ def decide(
     *,
     fresh: str,
     dockerfile: str = "",
+    staged: Sequence[Model] = (),
 ) -> Plan:
     """The whole plan.
 
     fresh        the generation of whatever has to be made or repaired in this run
     dockerfile   text, where the image is built
+    staged       models to have in place beside the one that is served
     """
     multi = len(settings.nodes) > 1
     links = detection.detect(settings, facts)[0] if multi else {}
@@ -84,8 +88,23 @@ def decide(
     maker = Steps(identity, facts, fresh)
     images = steps.images(maker, settings, links, made.image, dockerfile)
     weights = steps.place_weights(maker, settings, facts, links, model, images.name)
-    complete = {step.node: step.triggers[-1] != fresh for step in weights}
-    problems += checks.disk(facts, model, complete)
+    beside = tuple(
+        Staged(
+            other.repo,
+            steps.place_weights(maker, settings, facts, links, other, images.name, kind=steps.staged_kind(other.repo)),
+        )
+        for other in staged
+    )
+    missing = {
+        node.name: [
+            wanted
+            for wanted, placed in zip((model, *staged), (weights, *(one.weights for one in beside)), strict=True)
+            # Whether a directory of its own has room is not known: rsync says it.
+            if placed[rank].triggers[-1] == fresh and not wanted.path
+        ]
+        for rank, node in enumerate(settings.nodes)
+    }
+    problems += checks.disk(facts, missing)
     fitting = checks.fit(context)
     problems += [found for found in fitting if isinstance(found, Problem)]
     warnings += [found for found in fitting if isinstance(found, str)]
@@ -98,16 +117,17 @@ def decide(
         preparation=steps.prepare(maker, settings, identity, facts),
         fabric=steps.confirm_fabric(maker, links),
         image=images,
-        copy_keys=steps.copy_keys(maker, settings, "copy-key"),
-        authorization=steps.authorize(maker, settings, facts, links),
+        copy_keys=steps.copy_keys(maker, settings, "copy-key") if steps.copies(settings) else (),
+        authorization=steps.authorize(maker, settings, facts, links, model),
         weights=weights,
+        staged=beside,
         ray=made.ray,
         swarm=steps.swarm(maker, settings, facts) if made.swarm else None,
         mpi_key=Step(settings.head.name, "mpi-key", "mpi_key.py", {}, (), 60) if made.mpi else None,
         takes_over=bool(checks.holders(identity, facts)),
         room=steps.make_room(maker, settings, identity, containers, made.swarm),
         ranks=made.ranks,
-        readiness=Readiness(port, context.served_name, settings.serving.startup_timeout, containers),
+        readiness=Readiness(port, context.served_name, startup_limit(context), containers),
         model=model,
         served_name=context.served_name,
         api_base=plan.api_base(settings, port),

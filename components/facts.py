@@ -31,8 +31,8 @@ class Cache(Fact):
     free: int
     """Bytes. Changes by itself: for checks only, never for a resource's input."""
 
-    held: int
-    """Bytes of the wanted model that are there already, also from an interrupted download."""
+    held: dict[str, int]
+    """Repository → bytes of it that are there already, also from an interrupted download."""
 
     writable: bool
 
@@ -43,6 +43,18 @@ class Container(Fact):
     running: bool
     labels: dict[str, str]
     """Only those that begin with `dgx-spark.`."""
+
+
+class Present(Fact):
+    """A model that is on the Spark already, and no hub is asked for."""
+
+    commit: str
+    """Of a directory that is no repository: a digest of its listing."""
+
+    files: tuple[dict[str, Any], ...]
+    """path, size (bytes) and sha256 (None where nothing says it)."""
+
+    config: dict[str, Any]
 
 
 class Docker(Fact):
@@ -144,6 +156,9 @@ class NodeFacts(Fact):
     records: dict[str, Record]
     model_config_: dict[str, Any] | None = None
     """config.json of the weights that the record speaks of."""
+
+    present: Present | None = None
+    """The model, where it was looked for (offline, or a local directory) and found."""
 
     def intact(self, kind: str, spec: str) -> Record | None:
         """The record of `kind` if it stands for `spec` and all that it speaks of is there."""

@@ -34,7 +34,8 @@ def facts(settings: Settings, identity: Identity) -> dict[str, NodeFacts]:
                 {
                     "stack": identity.full,
                     "cache": node.cache or settings.weights.cache,
-                    "repo": steps.repository(settings),
+                    "repos": [steps.repository(settings), *steps.staged_repositories(settings)],
+                    "look": steps.look(settings),
                     "images": [image_name(settings)],
                     "sudo": on_swarm(settings),
                 },
@@ -56,13 +57,30 @@ def facts(settings: Settings, identity: Identity) -> dict[str, NodeFacts]:
 
 
 def model(settings: Settings, head: NodeFacts) -> hub.Model:
-    """The model, from the head's own record where that is intact, else from the hub."""
-    recorded = steps.recorded_model(settings, head)
+    """The model, from the head itself where it has it, else from the hub."""
+    repo = steps.repository(settings)
+    if steps.is_directory(settings):
+        return steps.present_model(settings, head)
+    recorded = steps.recorded_model(head, repo, settings.weights.revision)
     if recorded:
         return recorded
-    revision = steps.pinned_revision(settings, head)
-    token = settings.hf_token.get_secret_value()
-    return hub.look_up(settings.weights.endpoint, steps.repository(settings), revision, token)
+    if settings.weights.offline:
+        return steps.present_model(settings, head)
+    return _look_up(settings, repo, steps.pinned_revision(head, repo, settings.weights.revision))
+
+
+def staged(settings: Settings, head: NodeFacts) -> tuple[hub.Model, ...]:
+    """The models to have in place beside it (weights.stage)."""
+    found = []
+    for repo in steps.staged_repositories(settings):
+        kind = steps.staged_kind(repo)
+        known = steps.recorded_model(head, repo, None, kind)
+        found.append(known or _look_up(settings, repo, steps.pinned_revision(head, repo, None, kind)))
+    return tuple(found)
+
+
+def _look_up(settings: Settings, repo: str, revision: str | None) -> hub.Model:
+    return hub.look_up(settings.weights.endpoint, repo, revision, settings.hf_token.get_secret_value())
 
 
 def dockerfile(settings: Settings) -> str:

@@ -46,6 +46,9 @@ class Model:
     config: dict[str, Any]
     """Its config.json: geometry, by the names of the transformers library."""
 
+    path: str = ""
+    """Of a model that is no repository: its directory, the same on every Spark; `repo` is that too, then."""
+
     @property
     def size(self) -> int:
         """Bytes to download."""

@@ -21,6 +21,8 @@ class ModelWeightsArgs:
 
     copy_keys: Sequence[Step]
     authorization: Step | None
+    """None: nobody copies, or another model's weights have brought the keys."""
+
     sparks: Mapping[str, SparkAccess]
     token: str
     """Opens gated repositories; '' for none. Goes by stdin and is kept on no Spark."""
@@ -32,11 +34,14 @@ class ModelWeightsArgs:
 class ModelWeights(ComponentResource):
     """Downloaded once on the head, copied over the fabric to the others, every file verified everywhere."""
 
+    access: list[Resource]
+    """What lets the others copy from the head."""
+
     def __init__(self, name: str, args: ModelWeightsArgs, opts: ResourceOptions | None = None) -> None:
         super().__init__("dgx-spark:model:ModelWeights", name, {"model": args.repo}, opts)
         head, *others = args.steps
         self._args = args
-        access = self._copy_access(name)
+        self.access = access = self._copy_access(name)
         token = Output.secret(args.token) if args.token else ""
         first = self._place(name, head, args.needs, {"token": token})
         for step in others:

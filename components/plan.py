@@ -177,6 +177,14 @@ class Readiness:
 
 
 @dataclass(frozen=True)
+class Staged:
+    """A model that is in place for a later switch to it."""
+
+    repo: str
+    weights: tuple[Step, ...]
+
+
+@dataclass(frozen=True)
 class Plan:
     identity: Identity
     nodes: tuple[str, ...]
@@ -195,6 +203,7 @@ class Plan:
     """On the head: lets the others' keys read the weights, and nothing else."""
 
     weights: tuple[Step, ...]
+    staged: tuple[Staged, ...]
     ray: Ray | None
     swarm: Swarm | None
     mpi_key: Step | None

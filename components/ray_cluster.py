@@ -10,8 +10,8 @@ from pulumi import ComponentResource, Output, Resource, ResourceOptions
 
 from components import container
 from components.access import SparkAccess
-from components.engines.common import inside
 from components.plan import Ray, Step
+from components.steps import inside
 
 FORMING_LIMIT = 180
 """Seconds for all Sparks to join. About 11 when all start; up to 60 after the head alone was replaced."""

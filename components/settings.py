@@ -153,8 +153,9 @@ class Serving(Frozen):
     check_fit: bool = True
     """Refuse a model that by estimate does not fit into the Sparks' memory; false turns that into a warning."""
 
-    startup_timeout: Annotated[int, Field(ge=10)] = 1800
-    """Seconds from the server's start to its first answer. 70B models need 15 minutes and more."""
+    startup_timeout: Annotated[int, Field(ge=10)] | None = None
+    """Seconds from the server's start to its first answer. None: from the catalog, else half an hour, and more for
+    weights of more than 60 GB per Spark."""
 
 
 class Encoding(Frozen):
@@ -191,6 +192,16 @@ class Weights(Frozen):
 
     encodings: dict[str, Encoding] = ENCODINGS
     """Vocabularies that gpt-oss needs beside its weights (name → url, sha256): for a mirror."""
+
+    stage: tuple[str, ...] = ()
+    """Further models to have in place on every Spark, so that a switch to one of them needs no download."""
+
+    offline: bool = False
+    """Fetch nothing: the model is in the head's cache already, put there with `hf download` or by hand. The other
+    Sparks copy from the head what they lack."""
+
+    shared: bool = False
+    """The cache is one directory on a filesystem that all Sparks mount: filled by the head, copied nowhere."""
 
     keep: bool = True
     """Leave the weights on the Sparks when the stack is destroyed."""
@@ -282,7 +293,7 @@ class Settings(Frozen):
     """Inference engine."""
 
     model: Annotated[str, Field(min_length=1)]
-    """A name from the catalog or any Hugging Face repository, ORG/NAME."""
+    """A name from the catalog, any Hugging Face repository, ORG/NAME, or a directory on the head, /PATH."""
 
     catalog: str = ""
     """File on this machine with more models, written as components/catalog/models.yaml."""

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import posixpath
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from components import catalog
 from components.detection import NodeLink
 from components.facts import NodeFacts
-from components.hub import File, Model
+from components.hub import File, Model, excluded
 from components.plan import GPU_KIND, Identity, Image, Images, Step, Swarm, digest
+from components.problems import Problem, Refused
 from components.settings import Node, Settings
 
 HOUR = 3600
@@ -53,30 +57,78 @@ class Steps:
         )
 
 
-def repository(settings: Settings) -> str:
-    """The model's repository on the hub: a catalog name or ORG/NAME."""
-    entry = catalog.find(settings.model, settings.catalog)
-    return entry.id if entry else settings.model
+WEIGHTS = "weights"
+"""Kind of the record of the model that is served."""
 
 
-def recorded_model(settings: Settings, head: NodeFacts) -> Model | None:
-    """The model as the head's intact record has it: keeps an unchanged stack at its commit, without asking the hub."""
-    record = head.records.get("weights")
-    if not record or not record.intact or not record.model or not head.model_config_:
+def repository(settings: Settings, model: str = "") -> str:
+    """A model's repository on the hub: by a catalog name or ORG/NAME; a directory is its own. '': the stack's."""
+    named = model or settings.model
+    entry = catalog.find(named, settings.catalog)
+    return entry.id if entry else named
+
+
+def is_directory(settings: Settings) -> bool:
+    """The model is a directory on the Sparks and no repository."""
+    return repository(settings).startswith("/")
+
+
+def staged_repositories(settings: Settings) -> tuple[str, ...]:
+    """Of weights.stage, each once, without the one that is served."""
+    every = dict.fromkeys(repository(settings, model) for model in settings.weights.stage)
+    return tuple(repo for repo in every if repo != repository(settings))
+
+
+def staged_kind(repo: str) -> str:
+    """Kind of a staged model's record, and the end of its resources' names."""
+    return f"staged-{re.sub(r'[^a-z0-9.]+', '-', repo.lower())}"
+
+
+def look(settings: Settings) -> dict[str, Any] | None:
+    """What the probe has to look for on the Sparks, because no hub is asked for it."""
+    repo = repository(settings)
+    if is_directory(settings):
+        return {"path": repo}
+    return {"repo": repo, "revision": settings.weights.revision} if settings.weights.offline else None
+
+
+def present_model(settings: Settings, head: NodeFacts) -> Model:
+    """The model as the probe found it on the head. Raises Refused where it is not there."""
+    repo = repository(settings)
+    if head.present is None and is_directory(settings):
+        problem = Problem("model", f"{settings.head.name} has no {repo}/config.json", "name a directory on the head")
+        raise Refused([problem])
+    if head.present is None:
+        where = f"on {settings.head.name}: hf download {repo}, with HF_HOME={head.cache.path}"
+        problem = Problem("weights.offline", f"{repo} is not in the cache of {settings.head.name}", where)
+        raise Refused([problem])
+    files = tuple(File(**file) for file in head.present.files if not excluded(file["path"]))
+    path = repo if is_directory(settings) else ""
+    return Model(repo, head.present.commit, files, head.present.config, path)
+
+
+def recorded_model(head: NodeFacts, repo: str, revision: str | None, kind: str = WEIGHTS) -> Model | None:
+    """The model as the head's intact record has it: keeps an unchanged stack at its commit, without asking the hub.
+
+    A staged model's has no config: nothing is decided from it.
+    """
+    record = head.records.get(kind)
+    config = head.model_config_ if kind == WEIGHTS else {}
+    if not record or not record.intact or not record.model or config is None:
         return None
     known = record.model
-    if known["repo"] != repository(settings) or known["revision"] != settings.weights.revision:
+    if (known["repo"], known["revision"]) != (repo, revision):
         return None
-    return Model(known["repo"], known["commit"], tuple(File(**file) for file in known["files"]), head.model_config_)
+    return Model(known["repo"], known["commit"], tuple(File(**file) for file in known["files"]), config)
 
 
-def pinned_revision(settings: Settings, head: NodeFacts) -> str | None:
-    """What to ask the hub for: the commit that this stack runs already, else what the settings say."""
-    record = head.records.get("weights")
+def pinned_revision(head: NodeFacts, repo: str, revision: str | None, kind: str = WEIGHTS) -> str | None:
+    """What to ask the hub for: the commit that this stack has already, else what the settings say."""
+    record = head.records.get(kind)
     known = record.model if record and record.model else {}
-    if (known.get("repo"), known.get("revision")) == (repository(settings), settings.weights.revision):
+    if (known.get("repo"), known.get("revision")) == (repo, revision):
         return str(known["commit"])
-    return settings.weights.revision
+    return revision
 
 
 def prepare(steps: Steps, settings: Settings, identity: Identity, facts: Mapping[str, NodeFacts]) -> tuple[Step, ...]:
@@ -104,9 +156,14 @@ def confirm_fabric(steps: Steps, links: Mapping[str, NodeLink]) -> tuple[Step, .
     )
 
 
+def model_folder(cache: str, model: Model) -> str:
+    """All that there is of a model: huggingface_hub's folder below HF_HOME, or the directory that it is."""
+    return model.path or f"{cache}/hub/models--{model.repo.replace('/', '--')}"
+
+
 def snapshot_directory(cache: str, model: Model) -> str:
-    """Where huggingface_hub keeps one commit below HF_HOME. Source: its documentation, "Understand caching"."""
-    return f"{cache}/hub/models--{model.repo.replace('/', '--')}/snapshots/{model.commit}"
+    """Where the files of the commit are. Source: huggingface_hub's documentation, "Understand caching"."""
+    return model.path or f"{model_folder(cache, model)}/snapshots/{model.commit}"
 
 
 ENCODINGS = "hub/tiktoken-encodings"
@@ -134,37 +191,48 @@ def place_weights(
     links: Mapping[str, NodeLink],
     model: Model,
     image: str,
+    *,
+    kind: str = WEIGHTS,
 ) -> tuple[Step, ...]:
     """Head first: it downloads, the others copy from it over the fabric."""
     head, *others = settings.nodes
-    about = {
-        "repo": model.repo,
-        "revision": settings.weights.revision,
-        "commit": model.commit,
-        "files": [asdict(file) for file in model.files],
+    chosen = settings.weights
+    fetch = {
+        "endpoint": chosen.endpoint,
+        "image": image,
+        "cache": facts[head.name].cache.path,
+        "client": inside("download.py"),
     }
-    where = {"cache": facts[head.name].cache.path, "path": snapshot_directory(facts[head.name].cache.path, model)}
-    placed = [
+    copy = {"source": {**_head_source(settings, links), **_readable(model)}} if others else {}
+    # A directory is the user's own on the head; on the others it is our copy.
+    at_head = {"keep": chosen.keep or bool(model.path), **({} if model.path or chosen.offline else fetch)}
+    at_others = {"keep": chosen.keep or chosen.shared, **({} if chosen.shared else copy)}
+    return tuple(
         steps.make(
-            head.name,
-            "weights",
+            node.name,
+            kind,
             "weights.py",
-            {**about, **where, "encodings": _encodings(settings, model, where["cache"])},
-            means={"endpoint": settings.weights.endpoint, "image": image, "keep": settings.weights.keep},
+            {
+                "repo": model.repo,
+                "revision": chosen.revision if kind == WEIGHTS else None,
+                "commit": model.commit,
+                "files": [asdict(file) for file in model.files],
+                "folder": model_folder(facts[node.name].cache.path, model),
+                "path": snapshot_directory(facts[node.name].cache.path, model),
+                "encodings": _encodings(settings, model, facts[node.name].cache.path),
+            },
+            means=at_head if node is head else at_others,
             limit=24 * HOUR,
         )
-    ]
-    for node in others:
-        cache = facts[node.name].cache.path
-        given = {
-            **about,
-            "cache": cache,
-            "path": snapshot_directory(cache, model),
-            "encodings": _encodings(settings, model, cache),
-        }
-        means = {"source": _head_source(settings, links), "keep": settings.weights.keep}
-        placed.append(steps.make(node.name, "weights", "weights.py", given, means=means, limit=24 * HOUR))
-    return tuple(placed)
+        for node in settings.nodes
+    )
+
+
+def _readable(model: Model) -> dict[str, str]:
+    """What the copies ask for, relative to the directory that their key may read (`authorize`)."""
+    if model.path:
+        return {"model": ".", "encodings": ""}
+    return {"model": posixpath.basename(model_folder("", model)), "encodings": posixpath.basename(ENCODINGS)}
 
 
 def images(steps: Steps, settings: Settings, links: Mapping[str, NodeLink], image: Image, dockerfile: str) -> Images:
@@ -237,14 +305,25 @@ def _head_source(settings: Settings, links: Mapping[str, NodeLink]) -> dict[str,
 
 
 def authorize(
-    steps: Steps, settings: Settings, facts: Mapping[str, NodeFacts], links: Mapping[str, NodeLink]
+    steps: Steps, settings: Settings, facts: Mapping[str, NodeFacts], links: Mapping[str, NodeLink], model: Model
 ) -> Step | None:
     """The public keys join the step's input when they are known (model_weights.py)."""
-    if len(settings.nodes) == 1:
+    if not copies(settings):
         return None
     head, *others = settings.nodes
-    given = {"directory": f"{facts[head.name].cache.path}/hub", **_access("copy-key", others, links)}
+    directory = model.path or f"{facts[head.name].cache.path}/hub"
+    given = {"directory": directory, **_access("copy-key", others, links)}
     return steps.make(head.name, "copy-access", "copy_access.py", given)
+
+
+def inside(name: str) -> str:
+    """Text of a program that runs inside the containers."""
+    return (Path(__file__).parent / "inside" / name).read_text()
+
+
+def copies(settings: Settings) -> bool:
+    """Do other Sparks copy weights from the head?"""
+    return len(settings.nodes) > 1 and not settings.weights.shared
 
 
 def swarm(steps: Steps, settings: Settings, facts: Mapping[str, NodeFacts]) -> Swarm:

@@ -63,13 +63,16 @@ def switch_command(
     stack: StackOption = None,
     yes: YesOption = False,
     show: Annotated[bool, typer.Option("--list", help="The stacks and what they serve.")] = False,
+    stage_only: Annotated[
+        bool, typer.Option("--stage-only", help="Put the model's weights in place; no more.")
+    ] = False,
 ) -> None:
     """Serve another model or stack; put the former one back when the new one does not get ready."""
     where = switch.project(stack)
     if show or target is None:
         switch.show(where)
     else:
-        switch.switch(where, target, stack, lambda question: yes or typer.confirm(question))
+        switch.switch(where, target, stack, lambda question: yes or typer.confirm(question), stage_only=stage_only)
 
 
 @app.command(name="rollback")

@@ -41,6 +41,14 @@ class Project:
         found = json.loads(engine.output(["stack", "ls", "--json"], self.env, self.folder))
         return {stack["name"].rsplit("/", 1)[-1]: bool(stack.get("current")) for stack in found}
 
+    def changes(self, stack: str) -> list[str]:
+        """Names of the resources that an `up` would touch. Raises CommandError where the preview is refused."""
+        steps = json.loads(engine.output(["preview", "--json", "--stack", stack], self.env, self.folder))["steps"]
+        touched = (step for step in steps if step["op"] not in ("same", "refresh", "read"))
+        # Components follow what is in them.
+        own = (step["urn"].split("::") for step in touched)
+        return [name for _, _, kinds, name in own if not kinds.rsplit("$", 1)[-1].startswith("dgx-spark:")]
+
     def chosen(self, name: str | None) -> str:
         known = self.stacks()
         selected = next((stack for stack, current in known.items() if current), None)
@@ -71,15 +79,51 @@ def show(where: Project) -> None:
     console.print("Models: ./spark models")
 
 
-def switch(where: Project, target: str, stack: str | None, confirm: Confirm) -> None:
-    """To a stack of that name, else to that model within the stack. Raises CommandError where it did not work."""
-    if target in where.stacks():
+def switch(where: Project, target: str, stack: str | None, confirm: Confirm, *, stage_only: bool = False) -> None:
+    """To a stack of that name, else to that model within the stack. Raises CommandError where it did not work.
+
+    stage_only   put the model's weights in place and change nothing else
+    """
+    if stage_only:
+        _stage(where, where.chosen(stack), target, confirm)
+    elif target in where.stacks():
         _to_stack(where, target, where.chosen(stack), confirm)
     else:
         chosen = where.chosen(stack)
         former = str(where.config(chosen, "model") or "the former model")
         _reconfigure(where, chosen, lambda: where.run("config", "set", "model", target, "--stack", chosen), target,
                      former, confirm)  # fmt: skip
+
+
+def _stage(where: Project, stack: str, model: str, confirm: Confirm) -> None:
+    if model in where.stacks():
+        raise CommandError(f"{model} is a stack; name a model (./spark models)")
+    before = where.file(stack).read_text()
+    number = len((where.config(stack, "weights") or {}).get("stage", []))
+
+    def back(why: str) -> None:
+        where.file(stack).write_text(before)
+        raise CommandError(f"{model} can't be staged: {why}; nothing was changed")
+
+    if where.run("config", "set", "--path", f"weights.stage[{number}]", model, "--stack", stack):
+        back("see above")
+    try:
+        changed = where.changes(stack)
+    except CommandError as error:
+        back(str(error))
+    other = [name for name in changed if "-staged-" not in name]
+    if other:
+        back(f"the stack has other changes waiting ({', '.join(other)}): `pulumi up` first")
+    if not changed:
+        where.file(stack).write_text(before)
+        console.print(f"[bold]·[/bold] {model} is in place already")
+        return
+    if not confirm(f"Stage {model} ({', '.join(changed)})?"):
+        where.file(stack).write_text(before)
+        return
+    if not where.up(stack):
+        back("see above; what has arrived is kept")
+    console.print(f"[bold]·[/bold] {model} is in place: ./spark switch {model}")
 
 
 def rollback(where: Project, stack: str | None, confirm: Confirm) -> None:

@@ -16,6 +16,7 @@ import json
 import random
 import re
 import sys
+import time
 from dataclasses import asdict, dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -25,6 +26,9 @@ TOKEN = "hf_simulated_licence_accepted"
 """Opens the gated repositories."""
 
 MEBIBYTE = 1 << 20
+
+RATE = ".rate"
+"""File beside the repositories that slows the hub down."""
 
 ENCODINGS = {f"/encodings/{name}.tiktoken": f"simulated {name}\n".encode() for name in ("o200k_base", "cl100k_base")}
 """Path → tokenizer vocabulary."""
@@ -55,6 +59,9 @@ class Recipe:
     repo: str
     config: dict[str, object]
     shards: int = 2
+    mebibytes: int = 4
+    """Of one shard."""
+
     gated: bool = False
     announced: dict[str, int] = field(default_factory=dict)
 
@@ -91,6 +98,7 @@ RECIPES = (
     Recipe("openai/gpt-oss-20b", {**GPT_OSS, "num_hidden_layers": 24, "num_local_experts": 32}),
     Recipe("Qwen/Qwen2.5-7B-Instruct", _llama(28, 3584, 28, 4, 32768)),
     Recipe("meta-llama/Llama-3.3-70B-Instruct", _llama(80, 8192, 64, 8), gated=True),
+    Recipe("simulated/large", _llama(28, 3584, 28, 4, 32768), shards=1, mebibytes=32),
     Recipe("simulated/enormous", _llama(80, 8192, 64, 8), announced={"model-00001-of-00002.safetensors": 1 << 52}),
 )
 
@@ -102,8 +110,11 @@ def publish(directory: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         names = [f"model-{n:05}-of-{recipe.shards:05}.safetensors" for n in range(1, recipe.shards + 1)]
         for name in names:
-            (folder / name).write_bytes(random.Random(f"{recipe.repo}/{name}").randbytes(4 * MEBIBYTE))
-        index = {"metadata": {"total_size": 4 * MEBIBYTE * recipe.shards}, "weight_map": {n: n for n in names}}
+            (folder / name).write_bytes(random.Random(f"{recipe.repo}/{name}").randbytes(recipe.mebibytes * MEBIBYTE))
+        index = {
+            "metadata": {"total_size": recipe.mebibytes * MEBIBYTE * recipe.shards},
+            "weight_map": {n: n for n in names},
+        }
         (folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=2))
         (folder / "config.json").write_text(json.dumps(recipe.config, indent=2))
         (folder / "tokenizer.json").write_text(json.dumps({"version": "1.0", "model": {"type": "BPE"}}))
@@ -237,7 +248,20 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header(key, value)
         self.end_headers()
         if body:
-            self.wfile.write(content[first : last + 1])
+            self._pour(content[first : last + 1])
+
+    def _pour(self, content: bytes) -> None:
+        """At the rate in the file RATE, bytes per second, as long as there is one."""
+        piece, sent = MEBIBYTE // 4, 0
+        try:
+            for start in range(0, len(content), piece):
+                rate = self.directory / RATE
+                if rate.exists():
+                    time.sleep(piece / int(rate.read_text()))
+                self.wfile.write(content[start : start + piece])
+                sent += len(content[start : start + piece])
+        finally:
+            self.log_message("sent %d bytes of %s", sent, self.path)
 
     def _index(self, package: str, *, body: bool) -> None:
         def normal(name: str) -> str:

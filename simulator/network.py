@@ -93,6 +93,18 @@ def describe(spark: Spark, device: str, netdev: str, address: str | None, *, gid
         (port / "gid_attrs" / "ndevs" / str(index)).write_text(netdev + "\n")
 
 
+def throttle(spark: Spark, mbit: int | None) -> None:
+    """Let no more than `mbit` Mbit/s out of the cabled fabric port's twins, whatever they say of themselves; None: all
+    that this machine can do."""
+    for netdev, _ in TWINS:
+        tc = ["tc", "-n", spark.name, "qdisc"]
+        name = netdev.format(port=1)
+        run([*tc, "del", "dev", name, "root"], check=False)
+        if mbit is not None:
+            shape = ["tbf", "rate", f"{mbit}mbit", "burst", "64kb", "latency", "100ms"]
+            run([*tc, "add", "dev", name, "root", *shape])
+
+
 def down(sparks: list[Spark]) -> None:
     for spark in sparks:
         # By name first: a namespace frees its links only some time after it is deleted.

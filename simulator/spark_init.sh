@@ -13,6 +13,9 @@ mount -t overlay overlay -o "lowerdir=/,upperdir=$home/rw/upper,workdir=$home/rw
 mount -t proc proc "$root/proc"
 # A Spark's memory, not this machine's.
 mount --bind "$home/meminfo" "$root/proc/meminfo"
+# Writing there would drop this machine's.
+: >"$home/drop_caches"
+mount --bind "$home/drop_caches" "$root/proc/sys/vm/drop_caches"
 mount -t sysfs sysfs "$root/sys"
 mount -t tmpfs -o mode=755 tmpfs "$root/sys/fs/cgroup" 2>/dev/null || true
 mount --rbind /sys/fs/cgroup "$root/sys/fs/cgroup"

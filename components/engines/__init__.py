@@ -41,10 +41,11 @@ class Context:
     @property
     def served_name(self) -> str:
         """The model's name in the API."""
+        last = self.model.repo.rsplit("/", 1)[-1]
         if self.settings.engine == "trtllm":
             # trtllm-serve has no option for it: it takes the directory's last name (engines/trtllm.py).
-            return self.model.repo.rsplit("/", 1)[-1]
-        return self.settings.serving.served_model_name or self.model.repo
+            return last
+        return self.settings.serving.served_model_name or (last if self.model.path else self.model.repo)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import TypeVar
 
 from components.catalog import Served
@@ -14,7 +13,7 @@ from components.environment import SINGLE_NODE, communication
 from components.plan import Container, Mount, digest
 from components.ports import RANKS
 from components.settings import Serving, Settings
-from components.steps import ENCODINGS, needs_encodings
+from components.steps import ENCODINGS, inside, needs_encodings, snapshot_directory
 
 Environments = dict[str, dict[str, str]]
 """Node → variables."""
@@ -100,6 +99,22 @@ def attention_heads(config: Mapping[str, object]) -> int | None:
     return heads if isinstance(heads, int) else None
 
 
+STARTUP = 1800
+"""Seconds from a server's start to its first answer. Source: the limit of vllm-dgx-spark's own start script."""
+
+STARTUP_PER_GB = 30
+"""Seconds for each 10^9 bytes of weights on a Spark; twice what was published of a pair that took 15 minutes
+for 58 GiB on each. Source: conselara.dev, Qwen3-235B on two Sparks, vLLM 0.19."""
+
+
+def startup_limit(context: Context) -> int:
+    """Seconds: as configured, else as the catalog knows, else by the weights' size."""
+    known = context.entry.startup_timeout if context.entry else None
+    each = context.model.size / 1e9 / len(context.settings.nodes) * context.settings.serving.data_parallel
+    limit = choose(context.settings.serving.startup_timeout, known)
+    return limit if limit is not None else max(STARTUP, int(each * STARTUP_PER_GB))
+
+
 def chosen_image(settings: Settings, known: Served, default: str) -> str:
     """As set, else what the catalog says that the model needs, else the engine's default."""
     return settings.image.name or known.image or default
@@ -109,11 +124,6 @@ def entrypoint(image: str) -> tuple[str, ...] | None:
     """NVIDIA's entrypoint sets up CUDA's forward compatibility and runs its arguments: kept. Others may be
     the server itself (vllm/vllm-openai), so they are replaced by a program that only runs its arguments."""
     return None if image.startswith("nvcr.io/nvidia/") else ("/usr/bin/env",)
-
-
-def inside(name: str) -> str:
-    """A program that runs inside the containers."""
-    return (Path(__file__).parent.parent / "inside" / name).read_text()
 
 
 def together(ranks: tuple[Container, ...]) -> tuple[Container, ...]:
@@ -172,6 +182,11 @@ class ContainerMaker:
             retries=CRASHES,
         )
 
+    def _directory(self) -> tuple[Mount, ...]:
+        """A model that is a directory of its own, where it is on the Spark too."""
+        path = self._context.model.path
+        return (Mount(path, path, read_only=True),) if path else ()
+
     def _together(self, node: str, alone: bool, needs: tuple[str, ...]) -> tuple[str, ...]:
         """The command line of inside/together.py, up to the engine's own."""
         context, serving = self._context, self._context.settings.serving
@@ -186,6 +201,7 @@ class ContainerMaker:
             f"--restarts={serving.restarts}",
             f"--health=http://{host}:{context.port}/health",
             *([f"--needs={shlex.join(needs)}"] if needs else []),
+            f"--weights={snapshot_directory(HF_HOME, context.model)}",
         )
 
     def _make(
@@ -229,7 +245,7 @@ class ContainerMaker:
                 **(environment or {}),
                 **settings.serving.env,
             },
-            mounts=(Mount(facts.cache.path, HF_HOME, read_only=True), *mounts),
+            mounts=(Mount(facts.cache.path, HF_HOME, read_only=True), *self._directory(), *mounts),
             files=files or {},
             labels={
                 "dgx-spark.project": identity.project,

@@ -11,7 +11,16 @@ import json
 
 from components import ports
 from components.engines import Context, EnginePlan
-from components.engines.common import HF_HOME, ContainerMaker, option, rank_environments, split, together, wanted
+from components.engines.common import (
+    HF_HOME,
+    ContainerMaker,
+    option,
+    rank_environments,
+    split,
+    startup_limit,
+    together,
+    wanted,
+)
 from components.plan import Container, Image
 from components.steps import snapshot_directory
 
@@ -46,7 +55,7 @@ def _rendezvous(context: Context, rank: int) -> tuple[str, ...]:
         f"--node-rank={rank}",
         f"--dist-init-addr={head}:{ports.SGLANG_RENDEZVOUS}",
         # A rank that never joins is a failure with a name, not a wait without end.
-        f"--dist-timeout={settings.serving.startup_timeout}",
+        f"--dist-timeout={startup_limit(context)}",
     )
 
 

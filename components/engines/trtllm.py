@@ -16,7 +16,6 @@ from components.engines import Context, EnginePlan
 from components.engines.common import (
     ContainerMaker,
     choose,
-    inside,
     option,
     rank_environments,
     split,
@@ -24,7 +23,7 @@ from components.engines.common import (
     wanted,
 )
 from components.plan import Container, Image, Mount
-from components.steps import snapshot_directory
+from components.steps import inside, model_folder, snapshot_directory
 
 IMAGE = "nvcr.io/nvidia/tensorrt-llm/release:1.2.1"
 PORT = ports.TRTLLM
@@ -106,9 +105,11 @@ def _directory(context: Context) -> str:
 def _mounts(context: Context, node: str) -> tuple[Mount, ...]:
     """The snapshot under the model's own name, since trtllm-serve serves it under its directory's; and the files
     that the snapshot's links (../../blobs/…) lead to."""
-    snapshot = snapshot_directory(context.facts[node].cache.path, context.model)
-    blobs = f"{snapshot.rsplit('/', 2)[0]}/blobs"
-    return Mount(snapshot, _directory(context), read_only=True), Mount(blobs, "/blobs", read_only=True)
+    cache = context.facts[node].cache.path
+    snapshot = Mount(snapshot_directory(cache, context.model), _directory(context), read_only=True)
+    if context.model.path:
+        return (snapshot,)
+    return snapshot, Mount(f"{model_folder(cache, context.model)}/blobs", "/blobs", read_only=True)
 
 
 def options(context: Context) -> str:

@@ -14,7 +14,6 @@ from components.engines.common import (
     HF_HOME,
     ContainerMaker,
     Environments,
-    inside,
     option,
     rank_environments,
     split,
@@ -23,7 +22,7 @@ from components.engines.common import (
 )
 from components.environment import ray_node
 from components.plan import Container, Image, Mount, Ray
-from components.steps import snapshot_directory
+from components.steps import inside, snapshot_directory
 
 IMAGE = "nvcr.io/nvidia/vllm:26.04-py3"
 PORT = ports.VLLM
@@ -127,7 +126,14 @@ def _driver(context: Context, make: ContainerMaker, environments: Environments) 
         files={NOT_CARRIED: json.dumps(own), RAY_READY: inside("ray_ready.py")},
         alone=True,
         # vLLM that is started before all have joined hangs, or fails for want of GPUs.
-        needs=("python3", RAY_READY, address, str(RAY_REJOIN), *(link.address for link in context.links.values())),
+        needs=(
+            "python3",
+            RAY_READY,
+            f"--weights={snapshot_directory(HF_HOME, context.model)}",
+            address,
+            str(RAY_REJOIN),
+            *(link.address for link in context.links.values()),
+        ),
     )
 
 

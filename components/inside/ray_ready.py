@@ -1,34 +1,72 @@
 """Wait until every Spark has joined Ray with its GPU. Runs inside the head's containers.
 
-usage   ray_ready.py ADDRESS SECONDS NODE_ADDRESS…
+usage   ray_ready.py [--weights DIRECTORY] ADDRESS SECONDS NODE_ADDRESS…
+        --weights   that the ranks will load: their pages are dropped on every Spark (together.drop_pages)
 exit    0 all are there; else the reason is the last line of stderr
 """
 
+import argparse
 import sys
 import time
 
 import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-address, limit, *wanted = sys.argv[1:]
-deadline = time.monotonic() + int(limit)
-while True:
-    try:
-        ray.init(address=address, log_to_driver=False, logging_level="ERROR")
-        break
-    except (ConnectionError, RuntimeError):
+DROP_LIMIT = 60
+"""Seconds for all Sparks to have dropped the weights' pages; without it, the engine may still find enough memory."""
+
+
+def all_there(address: str, limit: int, wanted: list) -> list:
+    """Ray's own ids of the nodes, once all are there."""
+    deadline = time.monotonic() + limit
+    while True:
+        try:
+            ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+            break
+        except (ConnectionError, RuntimeError):
+            if time.monotonic() > deadline:
+                sys.exit(f"Ray's head does not answer at {address}")
+            time.sleep(1)
+    said = None
+    while True:
+        nodes = {n["NodeManagerAddress"]: n for n in ray.nodes() if n["Alive"] and n["Resources"].get("GPU", 0) >= 1}
+        missing = sorted(set(wanted) - set(nodes))
+        if not missing:
+            print(f"{len(wanted)} Sparks in Ray", file=sys.stderr)
+            return [nodes[address]["NodeID"] for address in wanted]
         if time.monotonic() > deadline:
-            sys.exit(f"Ray's head does not answer at {address}")
+            sys.exit(f"after {limit} s these Sparks have not joined Ray: {', '.join(missing)}")
+        if missing != said:
+            print(f"waiting for {', '.join(missing)} to join Ray", file=sys.stderr, flush=True)
+            said = missing
         time.sleep(1)
-said = None
-while True:
-    alive = {n["NodeManagerAddress"] for n in ray.nodes() if n["Alive"] and n["Resources"].get("GPU", 0) >= 1}
-    missing = sorted(set(wanted) - alive)
-    if not missing:
-        break
-    if time.monotonic() > deadline:
-        sys.exit(f"after {limit} s these Sparks have not joined Ray: {', '.join(missing)}")
-    if missing != said:
-        print(f"waiting for {', '.join(missing)} to join Ray", file=sys.stderr, flush=True)
-        said = missing
-    time.sleep(1)
-print(f"{len(wanted)} Sparks in Ray", file=sys.stderr)
+
+
+def drop_everywhere(directory: str, nodes: list) -> None:
+    import together
+
+    # A worker's container has no such module.
+    ray.cloudpickle.register_pickle_by_value(together)
+    task = ray.remote(num_cpus=0)(together.drop_pages)
+    asked = [
+        task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(directory)
+        for node in nodes
+    ]
+    _, late = ray.wait(asked, num_returns=len(asked), timeout=DROP_LIMIT)
+    if late:
+        print(f"{len(late)} Sparks have not dropped the weights' pages", file=sys.stderr)
+
+
+def main() -> None:
+    words = argparse.ArgumentParser()
+    words.add_argument("--weights")
+    words.add_argument("address")
+    words.add_argument("limit", type=int)
+    words.add_argument("nodes", nargs="+")
+    given = words.parse_args()
+    nodes = all_there(given.address, given.limit, given.nodes)
+    if given.weights:
+        drop_everywhere(given.weights, nodes)
+
+
+main()

@@ -10,10 +10,11 @@ a reboot) is started by Docker, and joins again.
 Runs inside the engine's image: Python 3.10+, standard library only.
 
 usage   together.py --rank R --names NODE,NODE… [--address HOST:PORT] [--restarts N] [--pause SECONDS]
-                    [--health URL] [--needs COMMAND] -- COMMAND…
+                    [--health URL] [--needs COMMAND] [--weights DIRECTORY] -- COMMAND…
         --pause   before the first restart, doubled for each further one
         --health  answers 200 when the engine serves
         --needs   must succeed before the engine is started
+        --weights that the engine loads (drop_pages)
 env     DGX_SPARK_SERVER   what tells this server's ranks from those of another one
 exit    0 gave up | 143 was told to end
 """
@@ -115,11 +116,12 @@ class Link:
 class Engine:
     """The engine's process on this rank, started and ended as often as it takes."""
 
-    def __init__(self, command: list[str], ended: Callable[[subprocess.Popen[bytes], int], None]) -> None:
-        self.command, self.ended = command, ended
+    def __init__(self, command: list[str], weights: str, ended: Callable[[subprocess.Popen[bytes], int], None]) -> None:
+        self.command, self.weights, self.ended = command, weights, ended
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
+        drop_pages(self.weights)
         self.process = subprocess.Popen(self.command, start_new_session=True)
         threading.Thread(target=self._wait, args=(self.process,), daemon=True).start()
 
@@ -141,6 +143,17 @@ class Engine:
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         end_orphans()
+
+
+def drop_pages(directory: str) -> None:
+    """Let the page cache go of what was read to verify the weights, or by an engine that ran before.
+
+    CPU and GPU of a GB10 share one memory, and an engine that is about to load wants to find it free.
+    """
+    for base, _, names in os.walk(directory):
+        for name in names:
+            with contextlib.suppress(OSError), open(os.path.join(base, name), "rb") as stream:
+                os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def adopt_orphans() -> None:
@@ -171,7 +184,9 @@ class Lead:
     def __init__(self, options: argparse.Namespace) -> None:
         self.options = options
         self.inbox: queue.Queue[Event] = queue.Queue()
-        self.engine = Engine(options.command, lambda process, code: self.inbox.put(("ended", 0, (process, code))))
+        self.engine = Engine(
+            options.command, options.weights, lambda process, code: self.inbox.put(("ended", 0, (process, code)))
+        )
         self.links: dict[int, Link] = {}
         self.served = 0.0
         """When the engine was first seen healthy in this attempt; 0: not yet."""
@@ -334,7 +349,9 @@ class Follow:
     def __init__(self, options: argparse.Namespace) -> None:
         self.options = options
         self.inbox: queue.Queue[dict[str, Any]] = queue.Queue()
-        self.engine = Engine(options.command, lambda process, code: self.inbox.put({"ended": (process, code)}))
+        self.engine = Engine(
+            options.command, options.weights, lambda process, code: self.inbox.put({"ended": (process, code)})
+        )
 
     def run(self) -> int:
         while True:
@@ -425,6 +442,7 @@ def main() -> int:
     words.add_argument("--pause", type=int, default=5)
     words.add_argument("--health")
     words.add_argument("--needs")
+    words.add_argument("--weights", default="/nowhere")
     words.add_argument("command", nargs="+")
     options = words.parse_args()
     adopt_orphans()

@@ -1,6 +1,5 @@
 """Shared by the scripts that run on a Spark: records, directories and Docker's API. Python 3.10+, no packages."""
 
-import glob
 import hashlib
 import http.client
 import json
@@ -47,13 +46,24 @@ def read(path: str) -> str:
 
 
 def model_folder(cache: str, repo: str) -> str:
-    """Where huggingface_hub keeps a repository below HF_HOME."""
-    return os.path.join(cache, "hub", f"models--{repo.replace('/', '--')}")
+    """Where huggingface_hub keeps a repository below HF_HOME; a directory (an absolute path) is its own."""
+    return repo if repo.startswith("/") else os.path.join(cache, "hub", f"models--{repo.replace('/', '--')}")
 
 
-def held(cache: str, repo: str) -> int:
+def held(folder: str) -> int:
     """Bytes of a model on disk, parts of interrupted downloads included."""
-    return sum(os.stat(path).st_blocks * 512 for path in glob.glob(f"{model_folder(cache, repo)}/blobs/*"))
+    found = (os.lstat(os.path.join(base, name)) for base, _, names in os.walk(folder) for name in names)
+    # A partial file may have two names.
+    return sum({about.st_ino: about.st_blocks * 512 for about in found}.values())
+
+
+def stamp(path: str) -> list:
+    """[size, mtime in ns]: changes with whatever is written to the file; [-1, 0] where there is none."""
+    try:
+        about = os.stat(path)
+    except OSError:
+        return [-1, 0]
+    return [about.st_size, about.st_mtime_ns]
 
 
 def say(text: str) -> None:
@@ -95,7 +105,7 @@ def write_record(wanted: dict, checks: dict, **more: object) -> None:
     """Say that `wanted` (stack, kind, spec, generation) is in place; written last, and whole or not at all.
 
     checks   what the probe must find for the record to count as intact:
-             files {path: size}, digests {path: sha256}, lines {path: [line]}, images [id], directories [path],
+             files {path: stamp}, digests {path: sha256}, lines {path: [line]}, images [id], directories [path],
              swarm (id of this node in its Swarm)
     """
     path = record_path(wanted["stack"], wanted["kind"])
@@ -137,6 +147,8 @@ def digest_of(path: str) -> str:
         with open(path, "rb") as stream:
             while block := stream.read(1 << 24):
                 digest.update(block)
+            # Memory that the GPU shares should not hold what was only looked at.
+            os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
     except OSError:
         return ""
     return digest.hexdigest()
@@ -220,14 +232,8 @@ def holds(checks: dict, images: set, swarm: str = "") -> bool:
         except FileNotFoundError:
             return set()
 
-    def size(path: str) -> int:
-        try:
-            return os.stat(path).st_size
-        except OSError:
-            return -1
-
     return (
-        all(size(path) == wanted for path, wanted in checks.get("files", {}).items())
+        all(stamp(path) == wanted for path, wanted in checks.get("files", {}).items())
         and all(set(wanted) <= lines(path) for path, wanted in checks.get("lines", {}).items())
         and all(image in images for image in checks.get("images", []))
         and all(os.path.isdir(path) for path in checks.get("directories", []))

@@ -7,7 +7,7 @@ apply   stdout: the public key
 import os
 import subprocess
 
-from common import key_file, remove_record, run, write_record
+from common import key_file, remove_record, run, stamp, write_record
 
 
 def path(given: dict) -> str:
@@ -20,7 +20,7 @@ def apply(given: dict) -> None:
         os.makedirs(os.path.dirname(key), mode=0o700, exist_ok=True)
         comment = f"dgx-spark:{given['record']['stack']}:{given['record']['kind']}"
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", comment, "-f", key], check=True)
-    write_record(given["record"], {"files": {p: os.path.getsize(p) for p in (key, f"{key}.pub")}})
+    write_record(given["record"], {"files": {p: stamp(p) for p in (key, f"{key}.pub")}})
     with open(f"{key}.pub") as stream:
         print(stream.read().strip())
 

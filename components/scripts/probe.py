@@ -1,19 +1,21 @@
 """Read-only facts of one Spark, as JSON on stdout. Runs on the Spark at every preview and up.
 
-stdin   JSON: stack, cache (directory for weights, may begin with ~), repo (the model), images (names to look up),
-        sudo (whether it is needed: a refusal goes into the Spark's log)
+stdin   JSON: stack, cache (directory for weights, may begin with ~), repos (the models'), images (names to look up),
+        sudo (whether it is needed: a refusal goes into the Spark's log), look (null, or the model that must be here
+        already: {"repo", "revision"} or {"path"})
 stdout  JSON, read by components/facts.py, which says what each fact means
 exit    0, also where something is missing: absence is a fact, and the plan decides what it means
 """
 
 import glob
+import hashlib
 import json
 import os
 import platform
 import shutil
 import subprocess
 
-from common import LEASE, Docker, held, holds, job, read, record_path, stack_directory
+from common import LEASE, Docker, held, holds, job, model_folder, read, record_path, stack_directory
 
 
 def output(*argv: str) -> str:
@@ -109,6 +111,38 @@ def space(path: str) -> dict:
     return {"free": shutil.disk_usage(path).free, "writable": os.access(path, os.W_OK)}
 
 
+def snapshot(cache: str, repo: str, revision: str | None) -> str:
+    """Directory of a commit in huggingface_hub's cache; without a revision, that of main or the only one."""
+    folder = model_folder(cache, repo)
+    there = glob.glob(f"{folder}/snapshots/*")
+    commit = read(f"{folder}/refs/{revision or 'main'}") or revision
+    if commit is None and len(there) == 1:
+        return there[0]
+    return f"{folder}/snapshots/{commit}"
+
+
+def present(wanted: dict, cache: str) -> dict | None:
+    """A model that is here: its files, by whatever checksums the cache keeps; None where there is none."""
+    base = wanted.get("path") or snapshot(cache, wanted["repo"], wanted["revision"])
+    config = read(os.path.join(base, "config.json"))
+    if not config:
+        return None
+    files, stamps = [], []
+    for folder, below, names in os.walk(base):
+        below[:] = [name for name in below if not name.startswith(".")]
+        for name in names:
+            path = os.path.join(folder, name)
+            about = os.stat(path)
+            # The cache names large files by their sha256.
+            blob = os.path.basename(os.path.realpath(path))
+            known = blob if len(blob) == 64 and os.path.islink(path) else None
+            files.append({"path": os.path.relpath(path, base), "size": about.st_size, "sha256": known})
+            stamps.append([files[-1]["path"], about.st_size, about.st_mtime_ns])
+    listing = hashlib.sha256(json.dumps(sorted(stamps)).encode()).hexdigest()[:40]
+    commit = listing if "path" in wanted else os.path.basename(base)
+    return {"commit": commit, "files": sorted(files, key=lambda file: file["path"]), "config": json.loads(config)}
+
+
 def records(stack: str, image_ids: set, swarm: str) -> dict:
     found = {}
     for path in glob.glob(f"{stack_directory(stack)}/*.json"):
@@ -137,7 +171,12 @@ def main() -> None:
         "gid": os.getgid(),
         "memory": memory.get("MemTotal", 0),
         "available": memory.get("MemAvailable", 0),
-        "cache": {"path": cache, "held": held(cache, wanted["repo"]), **space(cache)},
+        "cache": {
+            "path": cache,
+            "held": {repo: held(model_folder(cache, repo)) for repo in wanted["repos"]},
+            **space(cache),
+        },
+        "present": wanted["look"] and present(wanted["look"], cache),
         "gpus": [dict(zip(("name", "uuid", "driver"), line.split(", "), strict=True)) for line in gpus],
         "docker": engine,
         "links": addresses(),

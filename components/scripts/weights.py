@@ -1,17 +1,20 @@
-"""Put one commit of a model into this Spark's Hugging Face cache, and verify every file.
+"""Put one commit of a model onto this Spark, mostly into its Hugging Face cache, and verify every file.
 
 From the hub: its own client does it, out of the engine's image and as the login user, so nothing is
 installed on the Spark and no file ends up owned by root. From another Spark: rsync over the fabric with
 the stack's own key (copy_key.py, copy_access.py). Both keep whole files and resume partial ones.
 
 stdin   JSON: repo, commit, revision, files [{path, size, sha256}], encodings [{path, url, sha256}] (vocabularies
-        that the engine would fetch), cache, path, keep, record, and
-        from the hub: endpoint, image, token
-        from another Spark: source (address, user, port, host_key)
+        that the engine would fetch), path (where the files are), folder (all that there is of the model), record,
+        keep (leave the files when the record is removed), and one of
+        from the hub: endpoint, image, token, cache (HF_HOME), client (inside/download.py)
+        from another Spark: source (common.from_head; also model and encodings: what its key may read, relative)
+        neither: the files are there already, or are an error
 stderr  progress; on failure the reason, last
-remove  forgets the record; the files too unless `keep`
+remove  forgets the record; the files too unless `keep`, or another stack on this Spark uses them
 """
 
+import glob
 import json
 import os
 import shlex
@@ -20,49 +23,49 @@ import subprocess
 import sys
 import threading
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 
-from common import digest_of, from_head, has_record, held, key_file, model_folder, remove_record, run, say, write_record
+from common import (
+    STATE, digest_of, from_head, has_record, held, holds, key_file, read, record_path, remove_record, run, say, stamp,
+    write_record,
+)  # fmt: skip
 
-CLIENT = """
-import json, os, sys
-job = json.load(sys.stdin)
-os.environ["HF_ENDPOINT"] = job["endpoint"]
-os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
-from huggingface_hub import snapshot_download
-snapshot_download(job["repo"], revision=job["commit"], token=job["token"] or False, allow_patterns=job["files"])
-"""
 PROGRESS = 10
 """Seconds between two lines of progress."""
 
-
-def folder(given: dict) -> str:
-    return model_folder(given["cache"], given["repo"])
+READERS = 4
+"""Files that are verified at a time; more than one, because a checksum is slower than the disk."""
 
 
 def download(given: dict) -> None:
     user = f"{os.getuid()}:{os.getgid()}"
     argv = ["docker", "run", "--rm", "--interactive", "--network=host", f"--user={user}"]
     argv += [f"--volume={given['cache']}:/hf", "--env=HF_HOME=/hf", "--env=HOME=/tmp", "--entrypoint=/usr/bin/env"]
-    argv += [given["image"], "python3", "-c", CLIENT]
-    order = {key: given[key] for key in ("endpoint", "repo", "commit", "token")}
-    order["files"] = [file["path"] for file in given["files"]]
+    argv += [given["image"], "python3", "-c", given["client"]]
+    order = {key: given[key] for key in ("endpoint", "repo", "commit", "token", "files")}
     execute(argv, f"{given['repo']}: the download failed", json.dumps(order))
 
 
-def copy(given: dict, target: str) -> None:
-    """`target`: a directory that the head has beside its models too."""
+def copy(given: dict, there: str, here: str) -> None:
+    """`there`: relative to the one directory on the head that the key may read."""
+    try:
+        os.makedirs(here, exist_ok=True)
+    except PermissionError:
+        user = os.path.basename(os.path.expanduser("~"))
+        sys.exit(f"{here} can't be made: on this Spark, sudo install -d -o {user} {here}")
     source = given["source"]
+    # In place: what had come before a power cut is not sent again.
     ssh = from_head(source, key_file(given["record"]["stack"], "copy-key"))
-    argv = ["rsync", "--archive", "--no-owner", "--no-group", "--partial", "--mkpath", "--exclude=*.incomplete"]
-    # The path is relative to the one directory that the key may read.
-    there = f"{source['user']}@{source['address']}:{os.path.basename(target)}/"
-    execute([*argv, "--rsh", shlex.join(ssh), there, f"{target}/"], f"{given['repo']}: the copy from the head failed")
+    argv = ["rsync", "--archive", "--no-owner", "--no-group", "--inplace", "--exclude=*.incomplete"]
+    remote = f"{source['user']}@{source['address']}:{there}/"
+    execute([*argv, "--rsh", shlex.join(ssh), remote, f"{here}/"], f"{given['repo']}: the copy from the head failed")
 
 
 def place_encodings(given: dict) -> None:
     wrong = [encoding for encoding in given["encodings"] if digest_of(encoding["path"]) != encoding["sha256"]]
-    if wrong and "source" in given:
-        copy(given, os.path.dirname(wrong[0]["path"]))
+    there = given.get("source", {}).get("encodings")
+    if wrong and there:
+        copy(given, there, os.path.dirname(wrong[0]["path"]))
     elif wrong:
         os.makedirs(os.path.dirname(wrong[0]["path"]), exist_ok=True)
         for encoding in wrong:
@@ -91,9 +94,9 @@ def execute(argv: list, failure: str, stdin: str = "") -> None:
 
 def report(given: dict, stop: threading.Event) -> None:
     """Rate and time left, from what is on the disk."""
-    total, before = sum(file["size"] for file in given["files"]), held(given["cache"], given["repo"])
+    total, before = sum(file["size"] for file in given["files"]), held(given["folder"])
     while not stop.wait(PROGRESS):
-        now = held(given["cache"], given["repo"])
+        now = held(given["folder"])
         rate = (now - before) / PROGRESS
         left = f", {(total - now) / rate / 60:.0f} min left" if rate > 0 else ""
         say(f"{given['repo']}: {now / 1e9:.1f} of {total / 1e9:.1f} GB, {rate / 1e6:.0f} MB/s{left}")
@@ -101,8 +104,10 @@ def report(given: dict, stop: threading.Event) -> None:
 
 
 def broken(given: dict) -> list:
-    """Files that are missing, of another size, or of other content than the hub says."""
-    return [file["path"] for file in given["files"] if not whole(os.path.join(given["path"], file["path"]), file)]
+    """Paths that are missing, of another size, or of other content than the hub says."""
+    with ThreadPoolExecutor(READERS) as pool:
+        fine = list(pool.map(lambda file: whole(os.path.join(given["path"], file["path"]), file), given["files"]))
+    return [file["path"] for file, right in zip(given["files"], fine, strict=True) if not right]
 
 
 def whole(path: str, file: dict) -> bool:
@@ -112,9 +117,15 @@ def whole(path: str, file: dict) -> bool:
 
 
 def forget(given: dict, names: list) -> None:
-    """Take away broken files and their blobs, so that they come anew."""
+    """Take away what would be taken for whole and is not, so that it comes anew.
+
+    rsync mends whatever differs in size, sending only what differs; the hub's client trusts every file that it finds.
+    """
+    sizes = {file["path"]: file["size"] for file in given["files"]}
     for name in names:
         path = os.path.join(given["path"], name)
+        if "source" in given and not (os.path.exists(path) and os.path.getsize(path) == sizes[name]):
+            continue
         for doomed in {path, os.path.realpath(path)}:
             if os.path.lexists(doomed):
                 os.unlink(doomed)
@@ -125,39 +136,76 @@ def place(given: dict) -> None:
     reporter = threading.Thread(target=report, args=(given, stop), daemon=True)
     reporter.start()
     try:
-        copy(given, folder(given)) if "source" in given else download(given)
+        copy(given, given["source"]["model"], given["folder"]) if "source" in given else download(given)
     finally:
         stop.set()
         reporter.join()
+    free_page_cache()
+
+
+def free_page_cache() -> None:
+    """GB10's GPU has no memory of its own, and what the page cache holds it may not get.
+
+    Source: NVIDIA's DGX Spark playbooks, troubleshooting of memory. Where sudo asks for a password, the files that
+    are verified next are let go one by one (common.digest_of).
+    """
+    os.sync()
+    subprocess.run(["sh", "-c", "echo 3 | sudo -n tee /proc/sys/vm/drop_caches"], capture_output=True)
 
 
 def apply(given: dict) -> None:
-    if has_record(given["record"]):
-        # Only the means changed (another image, a new token): reading 100 GB again would prove nothing new.
+    if has_record(given["record"]) or vouched(given):
+        # Only the means changed (another image, a new token), or it was staged: reading 100 GB again proves nothing.
         say(f"{given['repo']}@{given['commit'][:12]}: in place")
-        return
+    else:
+        verify(given)
+    place_encodings(given)
+    paths = [os.path.join(given["path"], file["path"]) for file in given["files"]]
+    paths += [encoding["path"] for encoding in given["encodings"]]
+    model = {key: given[key] for key in ("repo", "revision", "commit", "files", "path")}
+    write_record(given["record"], {"files": {path: stamp(path) for path in paths}}, model=model)
+
+
+def verify(given: dict) -> None:
     wrong = broken(given)
+    if wrong and not {"endpoint", "source"} & set(given):
+        sys.exit(f"{given['path']} lacks, or has damaged: {', '.join(wrong)}; and nothing says where to get it from")
     if wrong:
         forget(given, wrong)
         place(given)
         wrong = broken(given)
     if wrong:
         forget(given, wrong)
-        sys.exit(f"{given['repo']}: {', '.join(wrong)} arrived damaged and was removed; run `pulumi up` again")
-    place_encodings(given)
-    sizes = {os.path.join(given["path"], file["path"]): file["size"] for file in given["files"]}
-    sizes |= {encoding["path"]: os.path.getsize(encoding["path"]) for encoding in given["encodings"]}
-    model = {key: given[key] for key in ("repo", "revision", "commit", "files", "path")}
-    write_record(given["record"], {"files": sizes}, model=model)
-    say(f"{given['repo']}@{given['commit'][:12]}: {len(sizes)} files verified")
+        sys.exit(f"{given['repo']}: {', '.join(wrong)} arrived damaged; run `pulumi up` again")
+    say(f"{given['repo']}@{given['commit'][:12]}: {len(given['files'])} files verified")
+
+
+def records() -> dict:
+    """Record file → record, of every model that a stack has on this Spark."""
+    found = {path: json.loads(read(path) or "{}") for path in glob.glob(os.path.join(STATE, "*", "*.json"))}
+    return {path: record for path, record in found.items() if "model" in record}
+
+
+def vouched(given: dict) -> bool:
+    """Has another stack, or this one when it staged the model, verified these very files?"""
+    about = {key: given[key] for key in ("commit", "files", "path")}
+    names = {os.path.join(given["path"], file["path"]) for file in given["files"]}
+    return any(
+        all(record["model"][key] == value for key, value in about.items())
+        and holds({"files": {p: s for p, s in record["checks"]["files"].items() if p in names}}, set())
+        for record in records().values()
+    )
 
 
 def remove(given: dict) -> None:
+    own = record_path(given["record"]["stack"], given["record"]["kind"])
+    others = [r for path, r in records().items() if path != own and r["model"]["repo"] == given["repo"]]
     remove_record(given["record"])
-    if not given["keep"]:
-        shutil.rmtree(folder(given), ignore_errors=True)
-        locks = os.path.join(given["cache"], "hub", ".locks", os.path.basename(folder(given)))
-        shutil.rmtree(locks, ignore_errors=True)
+    if given["keep"] or others:
+        return
+    shutil.rmtree(given["folder"], ignore_errors=True)
+    hub, name = os.path.split(given["folder"])
+    shutil.rmtree(os.path.join(hub, ".locks", name), ignore_errors=True)
 
 
 run(apply, remove)

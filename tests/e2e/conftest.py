@@ -76,9 +76,13 @@ class Stack:
             base[full] = {**base[full], **value} if merge else value
         path.write_text(yaml.safe_dump({**document, "config": base}, sort_keys=False))
 
+    @property
+    def argv(self) -> tuple[str, ...]:
+        return engine.chosen().argv
+
     def __call__(self, *words: str, check: bool = True) -> Run:
         done = subprocess.run(
-            [*engine.chosen().argv, *words], env=self.environment, cwd=self.folder, capture_output=True, text=True
+            [*self.argv, *words], env=self.environment, cwd=self.folder, capture_output=True, text=True
         )
         run = Run(done.returncode, done.stdout + done.stderr)
         assert not check or run.code == 0, run.text

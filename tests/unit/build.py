@@ -65,7 +65,7 @@ def facts(number: int = 1, **changes: Any) -> NodeFacts:
         "uid": 1000,
         "gid": 1000,
         "memory": 128 * 10**9,
-        "cache": {"path": "/home/nvidia/.cache/huggingface", "free": 10**12, "held": 0, "writable": True},
+        "cache": {"path": "/home/nvidia/.cache/huggingface", "free": 10**12, "held": {}, "writable": True},
         "gpus": [{"name": "NVIDIA GB10", "uuid": f"GPU-{number}", "driver": "580.95.05"}],
         "docker": {"version": "28.0.0", "runtimes": ["nvidia", "runc"]},
         "links": [
@@ -96,6 +96,11 @@ def pair(**changes: Any) -> dict[str, NodeFacts]:
 
 
 def plan(settings_: Settings | None = None, facts_: dict[str, NodeFacts] | None = None, model: Model = MODEL) -> Plan:
-    chosen = settings_ or settings()
+    return decided(settings_ or settings(), facts_, model)
+
+
+def decided(
+    chosen: Settings, facts_: dict[str, NodeFacts] | None = None, model: Model = MODEL, staged: tuple[Model, ...] = ()
+) -> Plan:
     known = facts_ or {node.name: facts(number) for number, node in enumerate(chosen.nodes, 1)}
-    return decide(chosen, known, model, IDENTITY, fresh="fresh")
+    return decide(chosen, known, model, IDENTITY, fresh="fresh", staged=staged)

@@ -8,10 +8,11 @@ import pytest
 
 from components.checks import used_ports
 from components.decide import before_model
+from components.engines.common import HF_HOME
 from components.engines.vllm import NOT_CARRIED
 from components.hub import File, Model
 from components.problems import Refused
-from components.steps import pinned_revision, recorded_model
+from components.steps import pinned_revision, recorded_model, snapshot_directory
 from tests.unit.build import FOUR_DOWN, IDENTITY, MODEL, facts, hca, pair, plan, settings
 
 ROOT = Path(__file__).parent.parent.parent
@@ -143,6 +144,7 @@ def test_ranks_are_led_by_the_first_over_the_fabric():
             "--address=192.168.177.1:29600",
             "--restarts=1",
             "--health=http://127.0.0.1:30000/health",
+            f"--weights={snapshot_directory(HF_HOME, MODEL)}",
             "--",
         )
         for rank in (0, 1)
@@ -219,13 +221,13 @@ def test_heads_that_the_tensor_parallel_degree_does_not_divide():
 
 
 def test_a_disk_too_small_for_the_weights():
-    cache = {"path": "/raid", "free": 61 * 10**9, "held": 0, "writable": True}
+    cache = {"path": "/raid", "free": 61 * 10**9, "held": {}, "writable": True}
     text = refusal(facts_=pair(cache=cache))
     assert "spark-2: disk too small for the weights: /raid has 61.0 GB free, 70.0 GB needed" in text
 
 
 def test_a_download_that_was_interrupted_counts_what_is_there():
-    cache = {"path": "/raid", "free": 61 * 10**9, "held": 20 * 10**9, "writable": True}
+    cache = {"path": "/raid", "free": 61 * 10**9, "held": {"openai/gpt-oss-120b": 20 * 10**9}, "writable": True}
     assert plan(facts_=pair(cache=cache)).weights
 
 
@@ -239,7 +241,7 @@ def test_a_download_that_was_interrupted_counts_what_is_there():
         ({"lease": {"stack": "o/p/other"}}, "spark-2: is held by the stack o/p/other"),
         ({"machine_id": "machine-1"}, "spark-2: is the same machine as spark-1"),
         (
-            {"cache": {"path": "/x", "free": 1, "held": 0, "writable": False}},
+            {"cache": {"path": "/x", "free": 1, "held": {}, "writable": False}},
             "spark-2: nvidia can't write /x (files of root from an older container?)",
         ),
     ],
@@ -323,11 +325,11 @@ def test_an_unchanged_stack_stays_at_its_commit_without_asking_the_hub():
     }
     held = {"weights": {"spec": "s", "generation": "g", "intact": True, "model": known}}
     head = facts(1, records=held, model_config_=MODEL.config)
-    assert recorded_model(settings(), head) == MODEL
-    assert recorded_model(settings(model="gpt-oss-20b"), head) is None
-    assert recorded_model(settings(weights={"revision": "v2"}), head) is None
-    assert pinned_revision(settings(), head) == MODEL.commit
-    assert pinned_revision(settings(weights={"revision": "v2"}), head) == "v2"
+    assert recorded_model(head, MODEL.repo, None) == MODEL
+    assert recorded_model(head, "openai/gpt-oss-20b", None) is None
+    assert recorded_model(head, MODEL.repo, "v2") is None
+    assert pinned_revision(head, MODEL.repo, None) == MODEL.commit
+    assert pinned_revision(head, MODEL.repo, "v2") == "v2"
 
 
 def test_plan_and_checks_know_nothing_of_pulumi():

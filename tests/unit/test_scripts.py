@@ -5,43 +5,10 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
-from components import spark_scripts
-
-STACK = "organization/dgx-spark/test"
-
-
-class Home:
-    """A login user's home, and scripts run in it exactly as on a Spark."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def run(self, script: str, verb: str, **given: object) -> subprocess.CompletedProcess[str]:
-        command = spark_scripts.command(script, verb, limit=20).replace("python3", sys.executable, 1)
-        return subprocess.run(
-            ["sh", "-c", command],
-            input=spark_scripts.text(script, given),
-            env={**os.environ, "HOME": str(self.path)},
-            capture_output=True,
-            text=True,
-        )
-
-    def files(self) -> list[str]:
-        return sorted(str(path.relative_to(self.path)) for path in self.path.rglob("*"))
-
-
-@pytest.fixture
-def home(tmp_path):
-    return Home(tmp_path)
-
-
-def record(kind: str, generation: str = "1", stack: str = STACK) -> dict[str, str]:
-    return {"stack": stack, "kind": kind, "spec": "s", "generation": generation}
+from tests.unit.home import STACK, Home, record
 
 
 def lease(
@@ -154,24 +121,3 @@ def test_a_copy_key_is_made_once_and_never_leaves(home):
     assert first.stdout.strip().endswith(f"dgx-spark:{STACK}:copy-key")
     home.run("copy_key.py", "remove", record=record("copy-key"))
     assert not [name for name in home.files() if "copy_key" in name]
-
-
-def test_weights_in_place_are_not_read_again_for_another_image(home, tmp_path):
-    snapshot = tmp_path / "hub" / "snapshot"
-    snapshot.mkdir(parents=True)
-    (snapshot / "w").write_bytes(b"1234")
-    (home.path / ".local/state/dgx-spark" / STACK.replace("/", ".")).mkdir(parents=True)
-    wanted = record("weights")
-    note = {"spec": "s", "generation": "1", "checks": {"files": {str(snapshot / "w"): 4}}}
-    (home.path / ".local/state/dgx-spark" / STACK.replace("/", ".") / "weights.json").write_text(json.dumps(note))
-    files = [{"path": "w", "size": 4, "sha256": "0" * 64}]
-    given = {
-        "repo": "a/b",
-        "commit": "c" * 40,
-        "revision": None,
-        "files": files,
-        "cache": str(tmp_path),
-        "path": str(snapshot),
-    }
-    done = home.run("weights.py", "apply", **given, keep=True, record=wanted)
-    assert (done.returncode, done.stderr.strip()) == (0, f"a/b@{'c' * 12}: in place")

@@ -1,0 +1,36 @@
+"""A login user's home, in which the scripts for a Spark run here."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from components import spark_scripts
+
+STACK = "organization/dgx-spark/test"
+
+
+class Home:
+    """A login user's home, and scripts run in it exactly as on a Spark."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def run(self, script: str, verb: str, **given: object) -> subprocess.CompletedProcess[str]:
+        command = spark_scripts.command(script, verb, limit=20).replace("python3", sys.executable, 1)
+        return subprocess.run(
+            ["sh", "-c", command],
+            input=spark_scripts.text(script, given),
+            env={**os.environ, "HOME": str(self.path)},
+            capture_output=True,
+            text=True,
+        )
+
+    def files(self) -> list[str]:
+        return sorted(str(path.relative_to(self.path)) for path in self.path.rglob("*"))
+
+
+def record(kind: str, generation: str = "1", stack: str = STACK) -> dict[str, str]:
+    return {"stack": stack, "kind": kind, "spec": "s", "generation": generation}

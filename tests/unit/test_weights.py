@@ -1,0 +1,210 @@
+"""Where a model's files come from, where they go, and when they are read again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import replace
+
+import pytest
+
+from components.decide import before_model
+from components.engines.common import HF_HOME
+from components.hub import File, Model
+from components.problems import Refused
+from components.steps import present_model, staged_repositories
+from tests.unit.build import IDENTITY, MODEL, decided, facts, pair, plan, settings
+from tests.unit.home import STACK, record
+
+WHOLE = b"1234"
+
+
+def sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+class Cached:
+    """A model of one file, as huggingface_hub keeps it, and the script that places it."""
+
+    def __init__(self, home):
+        self.home = home
+        self.folder = home.path / "hub" / "models--a--b"
+        self.snapshot = self.folder / "snapshots" / ("c" * 40)
+        self.blob = self.folder / "blobs" / sha256(WHOLE)
+        for path in (self.snapshot, self.blob.parent, self.folder / "refs"):
+            path.mkdir(parents=True)
+        (self.folder / "refs" / "main").write_text("c" * 40)
+        self.blob.write_bytes(WHOLE)
+        (self.snapshot / "w.safetensors").symlink_to(f"../../blobs/{self.blob.name}")
+        (self.snapshot / "config.json").write_text("{}")
+
+    def run(self, verb, *, kind="weights", stack=STACK, keep=True):
+        given = {
+            "repo": "a/b",
+            "commit": "c" * 40,
+            "revision": None,
+            "files": [{"path": "w.safetensors", "size": len(WHOLE), "sha256": sha256(WHOLE)}],
+            "encodings": [],
+            "folder": str(self.folder),
+            "path": str(self.snapshot),
+        }
+        return self.home.run("weights.py", verb, **given, keep=keep, record=record(kind, stack=stack))
+
+
+@pytest.fixture
+def cached(home):
+    return Cached(home)
+
+
+def test_what_was_verified_is_not_read_again(cached):
+    assert "1 files verified" in cached.run("apply").stderr
+    assert cached.run("apply").stderr.strip() == f"a/b@{'c' * 12}: in place"
+
+
+def test_what_another_stack_or_a_staging_verified_is_not_read_again(cached):
+    cached.run("apply", kind="staged-a-b")
+    assert cached.run("apply").stderr.strip() == f"a/b@{'c' * 12}: in place"
+    assert "in place" in cached.run("apply", stack="organization/dgx-spark/other").stderr
+
+
+def test_a_file_that_was_written_to_is_read_again_although_its_size_is_right(cached):
+    cached.run("apply", kind="staged-a-b")
+    cached.blob.write_bytes(b"1235")
+    done = cached.run("apply")
+    assert done.returncode != 0
+    assert "lacks, or has damaged: w.safetensors; and nothing says where to get it from" in done.stderr
+
+
+def test_weights_that_another_stack_uses_stay_when_they_need_not_be_kept(cached):
+    cached.run("apply")
+    cached.run("apply", stack="organization/dgx-spark/other")
+    cached.run("remove", keep=False)
+    assert cached.blob.exists()
+    cached.run("remove", keep=False, stack="organization/dgx-spark/other")
+    assert not cached.folder.exists()
+
+
+def probe(home, look):
+    given = {"stack": STACK, "cache": str(home.path), "repos": ["a/b"], "images": [], "sudo": False, "look": look}
+    return json.loads(home.run("probe.py", "apply", **given).stdout)
+
+
+@pytest.mark.parametrize("revision", [None, "main", "c" * 40])
+def test_a_model_in_the_cache_is_found_with_the_checksums_of_its_large_files(cached, revision):
+    found = probe(cached.home, {"repo": "a/b", "revision": revision})
+    assert found["present"] == {
+        "commit": "c" * 40,
+        "files": [
+            {"path": "config.json", "size": 2, "sha256": None},
+            {"path": "w.safetensors", "size": 4, "sha256": sha256(WHOLE)},
+        ],
+        "config": {},
+    }
+    assert found["cache"]["held"]["a/b"] > 0
+    assert probe(cached.home, {"repo": "a/other", "revision": None})["present"] is None
+
+
+def test_a_directory_is_another_model_when_a_file_in_it_changes(cached):
+    def commit():
+        return probe(cached.home, {"path": str(cached.snapshot)})["present"]["commit"]
+
+    before = commit()
+    assert commit() == before
+    os.utime(cached.snapshot / "config.json", (1, 1))
+    assert commit() != before
+
+
+def test_a_model_that_is_not_there_is_refused_with_the_way_to_get_it():
+    offline = settings(weights={"offline": True})
+    with pytest.raises(Refused, match=r"(?s)not in the cache of spark-1.* hf download openai/gpt-oss-120b"):
+        present_model(offline, facts(1))
+    with pytest.raises(Refused, match=r"spark-1 has no /data/mine/config\.json"):
+        present_model(settings(model="/data/mine"), facts(1))
+
+
+def test_second_copies_in_the_cache_are_no_part_of_the_model():
+    there = {
+        "commit": "c" * 40,
+        "files": [{"path": path, "size": 1, "sha256": None} for path in ("config.json", "original/x.safetensors")],
+        "config": {},
+    }
+    model = present_model(settings(weights={"offline": True}), facts(1, present=there))
+    assert model.files == (File("config.json", 1, None),)
+
+
+DIRECTORY = Model("/data/mine", "d" * 40, MODEL.files, MODEL.config, "/data/mine")
+
+
+@pytest.mark.parametrize("engine", ["vllm", "sglang", "trtllm"])
+def test_a_directory_is_served_under_its_last_name_from_where_it_is(engine):
+    made = plan(settings(engine=engine, model="/data/mine"), model=DIRECTORY)
+    assert made.served_name == "mine"
+    everywhere = [*made.ranks, *((made.ray.head, *made.ray.workers) if made.ray else ())]
+    assert all("/data/mine" in {mount.source for mount in one.mounts} for one in everywhere)
+    assert all(step.given["path"] == "/data/mine" for step in made.weights)
+    head, other = made.weights
+    assert "endpoint" not in head.given
+    assert other.given["source"]["model"] == "."
+    assert made.authorization.given["directory"] == "/data/mine"
+    assert plan(settings(model="/data/mine", weights={"keep": False}), model=DIRECTORY).weights[0].given["keep"]
+
+
+def test_offline_nothing_is_fetched_and_the_others_still_copy():
+    head, other = plan(settings(weights={"offline": True})).weights
+    assert not {"endpoint", "source"} & set(head.given)
+    assert "source" in other.given
+
+
+def test_on_a_shared_filesystem_the_head_alone_places_and_removes():
+    made = plan(settings(weights={"shared": True, "keep": False}))
+    head, other = made.weights
+    assert head.given["endpoint"]
+    assert not {"endpoint", "source"} & set(other.given)
+    assert (head.given["keep"], other.given["keep"]) == (False, True)
+    assert (made.copy_keys, made.authorization) == ((), None)
+
+
+def test_staged_models_are_placed_like_the_one_that_is_served_and_each_once():
+    chosen = settings(weights={"stage": ["gpt-oss-20b", "openai/gpt-oss-20b", "gpt-oss-120b"]})
+    assert staged_repositories(chosen) == ("openai/gpt-oss-20b",)
+    other = replace(MODEL, repo="openai/gpt-oss-20b")
+    (staged,) = decided(chosen, staged=(other,)).staged
+    assert [step.kind for step in staged.weights] == ["staged-openai-gpt-oss-20b"] * 2
+    assert [step.given["record"]["kind"] for step in decided(chosen, staged=(other,)).weights] == ["weights"] * 2
+
+
+def test_the_disk_must_hold_what_is_staged_too():
+    chosen = settings(weights={"stage": ["gpt-oss-20b"]})
+    cache = {"path": "/raid", "free": 80 * 10**9, "held": {}, "writable": True}
+    with pytest.raises(Refused, match=r"135.0 GB needed .*gpt-oss-120b: 65.0 GB, openai/gpt-oss-20b: 65.0 GB"):
+        decided(chosen, pair(cache=cache), staged=(replace(MODEL, repo="openai/gpt-oss-20b"),))
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ({"weights": {"stage": ["/data/mine"]}}, r"weights.stage\[0\]: a directory needs no staging"),
+        ({"weights": {"stage": ["gpt-oss-20b"], "offline": True}}, "weights.stage: can't be fetched offline"),
+        ({"weights": {"stage": ["gpt-oss-20b"]}, "model": "/data/mine"}, "one directory of the head"),
+    ],
+)
+def test_what_can_not_be_staged_is_refused(config, words):
+    with pytest.raises(Refused, match=words):
+        before_model(settings(**config), pair(), IDENTITY)
+
+
+def test_each_rank_drops_the_pages_of_the_weights_that_it_will_load():
+    for engine in ("sglang", "vllm"):
+        rank = plan(settings(1, engine=engine)).ranks[0]
+        assert f"--weights={HF_HOME}/hub/models--openai--gpt-oss-120b/snapshots/{MODEL.commit}" in rank.runner
+
+
+@pytest.mark.parametrize(
+    ("gigabytes", "serving", "seconds"),
+    [(65, {}, 1800), (230, {}, 3450), (230, {"startupTimeout": 60}, 60)],
+)
+def test_larger_weights_get_more_time_to_load(gigabytes, serving, seconds):
+    model = replace(MODEL, files=(File("w.bin", gigabytes * 10**9, None),))
+    chosen = settings(serving={**serving, "checkFit": False})
+    assert plan(chosen, model=model).readiness.timeout == seconds
