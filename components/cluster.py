@@ -56,7 +56,10 @@ class Cluster(ComponentResource):
         self._name, self._settings = name, settings
         self._child = ResourceOptions(parent=self)
         sparks, nodes = self._nodes()
-        fabric = Fabric(f"{name}-fabric", FabricArgs(plan.fabric, sparks), self._after(nodes)) if plan.fabric else None
+        fabric = None
+        if plan.fabric:
+            checked = FabricArgs(plan.fabric, plan.qualification, settings, sparks)
+            fabric = Fabric(f"{name}-fabric", checked, self._after(nodes))
         image = EngineImage(
             f"{name}-image", EngineImageArgs(plan.image, sparks), self._after([*nodes, *([fabric] if fabric else [])])
         )

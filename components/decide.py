@@ -86,6 +86,7 @@ def decide(
     made = engine(settings).plan(context)
     containers = watched(made)
     maker = Steps(identity, facts, fresh)
+    confirmed = steps.confirm_fabric(maker, links)
     images = steps.images(maker, settings, links, made.image, dockerfile)
     weights = steps.place_weights(maker, settings, facts, links, model, images.name)
     beside = tuple(
@@ -115,7 +116,8 @@ def decide(
         nodes=tuple(node.name for node in settings.nodes),
         links=links,
         preparation=steps.prepare(maker, settings, identity, facts),
-        fabric=steps.confirm_fabric(maker, links),
+        fabric=confirmed,
+        qualification=steps.qualify(settings, links, confirmed),
         image=images,
         copy_keys=steps.copy_keys(maker, settings, "copy-key") if steps.copies(settings) else (),
         authorization=steps.authorize(maker, settings, facts, links, model),

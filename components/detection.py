@@ -232,12 +232,24 @@ def warnings(settings: Settings, facts: Mapping[str, NodeFacts], links: Mapping[
         others = [p.netdev for p in up_ports(facts[name]) if physical(p.netdev) != physical(link.interface)]
         if others:
             yield f"{name}: {', '.join(sorted(others))} is Up too and not used; nodes[].fabric.interface chooses"
+        shared = _twins_in_one_subnet(facts[name], link)
+        if shared:
+            yield (
+                f"{name}: both twins are in {shared}, where NCCL hangs on some switches; one subnet per twin, or "
+                "fabric.hcas single"
+            )
         if link.subnet.subnet_of(LINK_LOCAL):
             yield f"{name}: {link.address} is link-local and may change at a reboot; netplan gives it a fixed one"
     ports = {physical(link.interface) for link in links.values()}
     if len(ports) > 1:
         names = ", ".join(sorted(ports))
         yield f"the Sparks use different physical ports ({names}); fine if that is how they are cabled"
+
+
+def _twins_in_one_subnet(facts: NodeFacts, link: NodeLink) -> ipaddress.IPv4Network | None:
+    netdevs = [port.netdev for port in up_ports(facts) if port.device in link.hcas]
+    networks = [address.network for netdev in netdevs for address in addresses(facts, netdev)]
+    return next((network for network in networks if networks.count(network) > 1), None)
 
 
 def node_gid(settings: Settings, name: str) -> int | None:

@@ -59,6 +59,7 @@ class Endpoint(ComponentResource):
         return {
             "stack": args.stack.rsplit("/", 1)[-1],
             "timeout": readiness.timeout,
+            "rdma": settings.fabric.rdma,
             "watches": [
                 {
                     "node": node.name,
@@ -72,6 +73,7 @@ class Endpoint(ComponentResource):
                             "stack": args.stack,
                             "components": list(readiness.containers[node.name]),
                             "lines": 20,
+                            "several": len(settings.nodes) > 1,
                             **(api if node.name == head else {}),
                         },
                     ),

@@ -9,9 +9,7 @@ from pathlib import Path
 
 from pulumi_command import local
 
-from components import hub, spark_scripts, ssh, steps
-from components.checks import on_swarm
-from components.engines.registry import image_name
+from components import hub, probing, steps
 from components.facts import NodeFacts, parse
 from components.plan import Identity
 from components.problems import Problem, Refused
@@ -19,34 +17,13 @@ from components.settings import Settings
 
 OUR_DOCKERFILE = Path(__file__).parent / "images" / "vllm.Dockerfile"
 
-PROBE_LIMIT = 50
-"""Seconds after which a Spark's probe ends itself."""
-
 
 def facts(settings: Settings, identity: Identity) -> dict[str, NodeFacts]:
     """Facts of every Spark. Raises Refused naming each one that can't be asked."""
-    targets = [
-        {
-            "name": node.name,
-            "argv": [*ssh.argv(node, settings.ssh), spark_scripts.command("probe.py", "apply", limit=PROBE_LIMIT)],
-            "stdin": spark_scripts.text(
-                "probe.py",
-                {
-                    "stack": identity.full,
-                    "cache": node.cache or settings.weights.cache,
-                    "repos": [steps.repository(settings), *steps.staged_repositories(settings)],
-                    "look": steps.look(settings),
-                    "images": [image_name(settings)],
-                    "sudo": on_swarm(settings),
-                },
-            ),
-        }
-        for node in settings.nodes
-    ]
     # One invoke for all: Pulumi runs invokes one after the other.
     answer = local.run(
         command=f"{shlex.quote(sys.executable)} -m components.probe",
-        stdin=json.dumps(targets),
+        stdin=json.dumps(probing.targets(settings, identity.full)),
         logging=local.Logging.NONE,
         add_previous_output_in_env=False,
     )

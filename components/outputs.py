@@ -22,6 +22,7 @@ README = Path(__file__).parent.parent / "Pulumi.README.md"
 
 def export(cluster: Cluster, settings: Settings) -> None:
     plan = cluster.plan
+    pulumi.export("stack", plan.identity.full)
     pulumi.export("api_base", plan.api_base)
     pulumi.export("model", plan.served_name)
     pulumi.export("revision", plan.model.commit)

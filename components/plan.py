@@ -162,6 +162,23 @@ class Swarm:
 
 
 @dataclass(frozen=True)
+class Qualification:
+    """How fast the fabric must be (components/qualification.py)."""
+
+    seconds: int
+    """Of one measurement."""
+
+    minimum: Mapping[str, float]
+    """`perftest` and `tcp` → Gb/s; 0: not measured."""
+
+    given: Mapping[str, Mapping[str, Any]]
+    """Node → input of scripts/bandwidth.py."""
+
+    triggers: tuple[str, ...]
+    """What was confirmed of the links: measured again with it."""
+
+
+@dataclass(frozen=True)
 class Readiness:
     """When the endpoint counts as ready, and what to watch meanwhile."""
 
@@ -195,6 +212,9 @@ class Plan:
 
     preparation: tuple[Step, ...]
     fabric: tuple[Step, ...]
+    qualification: Qualification | None
+    """None: one Spark, or nothing is to be measured."""
+
     image: Images
     copy_keys: tuple[Step, ...]
     """On each Spark but the head."""

@@ -27,6 +27,9 @@ RAY = 6379
 RAY_DASHBOARD = 8265
 """Source: `ray start --help`, --dashboard-port."""
 
+PERFTEST = 18515
+"""The first of a few: one per RDMA device, and one more. Source: perftest's own default."""
+
 RANKS = 29600
 """Where rank 0 leads the other ranks (inside/together.py), on the head's fabric address. Arbitrary."""
 

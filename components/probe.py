@@ -38,13 +38,13 @@ def classify(stderr: str) -> str:
     return next((kind for words, kind in KINDS if words in stderr), "other")
 
 
-def probe(target: dict[str, Any]) -> dict[str, Any]:
+def probe(target: dict[str, Any], limit: int = LIMIT) -> dict[str, Any]:
     try:
         done = subprocess.run(
-            target["argv"], input=target["stdin"], capture_output=True, text=True, timeout=LIMIT, check=False
+            target["argv"], input=target["stdin"], capture_output=True, text=True, timeout=limit, check=False
         )
     except subprocess.TimeoutExpired:
-        return {"error": {"kind": "unreachable", "detail": f"no answer within {LIMIT} s"}}
+        return {"error": {"kind": "unreachable", "detail": f"no answer within {limit} s"}}
     except FileNotFoundError:
         return {"error": {"kind": "no ssh", "detail": "no program `ssh` on this machine"}}
     if done.returncode:

@@ -3,7 +3,7 @@
 Run as a program on the machine that runs Pulumi: `python3 -m components.readiness`. It keeps one SSH
 connection per Spark, over which scripts/watch.py reports. Standard library only.
 
-stdin   JSON: stack (its short name), timeout (seconds), watches [{node, argv, parcel}]
+stdin   JSON: stack (its short name), timeout (seconds), rdma (`require` or `warn`), watches [{node, argv, parcel}]
 stdout  progress lines.  stderr: on failure the reason and the last log lines of every rank
 exit    0 the model has answered | 1 it never will | 2 not within `timeout`
 """
@@ -77,7 +77,7 @@ def wait(order: dict[str, Any]) -> int:
     inbox: Inbox = queue.Queue()
     watches = [Watch(watch, inbox) for watch in order["watches"]]
     try:
-        code = follow(inbox, order["timeout"])
+        code = follow(inbox, order["timeout"], order["rdma"])
         if code == 0:
             keep(order["stack"])
         return code
@@ -98,9 +98,10 @@ def keep(stack: str) -> None:
     served.write_bytes(present.read_bytes())
 
 
-def follow(inbox: Inbox, timeout: int) -> int:
+def follow(inbox: Inbox, timeout: int, rdma: str) -> int:
     began = spoke = time.monotonic()
     tails: Tails = {}
+    slow: set[str] = set()
     while True:
         left = timeout - (time.monotonic() - began)
         if left <= 0:
@@ -112,17 +113,32 @@ def follow(inbox: Inbox, timeout: int) -> int:
         if "log" in message:
             container, lines = message["log"]
             tails[node, container] = lines
+        elif "transport" in message:
+            say(began, timeout, f"{node}: NCCL is on {message['transport'][1]}")
+            slow |= {node} if message["transport"][1] == "Socket" else set()
         elif "health" in message:
             say(began, timeout, "/health answers; asking for a completion")
         elif "ready" in message:
             say(began, timeout, f"the model answers: {message['ready']['text'].strip()!r}")
-            return 0
+            return verdict(slow, rdma)
         elif message:
             collect(inbox, tails)
             return fail(reason(node, message), tails)
         if time.monotonic() - spoke >= EVERY:
             say(began, timeout, newest(tails))
             spoke = time.monotonic()
+
+
+def verdict(slow: set[str], rdma: str) -> int:
+    """The model answers; `slow`: nodes whose NCCL is on sockets in spite of all checks."""
+    if not slow:
+        return 0
+    text = f"NCCL is on sockets and not on RDMA ({', '.join(sorted(slow))}): 10-20 times slower; ./spark doctor"
+    if rdma == "require":
+        print(f"{text} (fabric.rdma require)", file=sys.stderr, flush=True)
+        return 1
+    print(f"WARNING: {text}", flush=True)
+    return 0
 
 
 def reason(node: str, message: dict[str, Any]) -> str:

@@ -9,11 +9,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from components import catalog
+from components import catalog, ports
 from components.detection import NodeLink
 from components.facts import NodeFacts
 from components.hub import File, Model, excluded
-from components.plan import GPU_KIND, Identity, Image, Images, Step, Swarm, digest
+from components.plan import GPU_KIND, Identity, Image, Images, Qualification, Step, Swarm, digest
 from components.problems import Problem, Refused
 from components.settings import Node, Settings
 
@@ -153,6 +153,32 @@ def confirm_fabric(steps: Steps, links: Mapping[str, NodeLink]) -> tuple[Step, .
             {"link": asdict(link), "peers": [peer.address for peer in links.values() if peer.node != name]},
         )
         for name, link in links.items()
+    )
+
+
+MEASURED = 2
+"""Seconds of one measurement of the fabric, each way; the first half second already shows a degraded link."""
+
+
+def qualify(settings: Settings, links: Mapping[str, NodeLink], confirmed: Sequence[Step]) -> Qualification | None:
+    minimum = {"perftest": settings.fabric.min_rdma_gbps, "tcp": settings.fabric.min_tcp_gbps}
+    if len(links) < 2 or not any(minimum.values()):
+        return None
+    # Without RDMA devices on every Spark there is nothing for perftest to measure.
+    devices = all(link.hcas for link in links.values())
+    return Qualification(
+        seconds=MEASURED,
+        minimum=minimum if devices else {"perftest": 0, "tcp": minimum["tcp"]},
+        given={
+            name: {
+                "address": link.address,
+                "devices": list(link.hcas),
+                "gid_index": link.gid_index,
+                "port": ports.PERFTEST,
+            }
+            for name, link in links.items()
+        },
+        triggers=tuple(word for step in confirmed for word in step.triggers),
     )
 
 

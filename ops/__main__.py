@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from typing import Annotated
 
 import typer
 
-from ops import checks, demo, models, reference, switch
+from ops import check, checks, cluster, demo, look, models, prune, reference, switch
 from ops import engine as pulumi
 
 app = typer.Typer(
@@ -16,6 +17,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="LLM inference on NVIDIA DGX Sparks, converged by Pulumi.",
 )
+
+
+StackOption = Annotated[str | None, typer.Option(help="By default the selected one.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="For programs.")]
+YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")]
 
 
 @app.command(name="demo")
@@ -47,14 +53,10 @@ def models_command(
     stack: Annotated[str | None, typer.Option(help="Take Sparks, engine and catalog from this stack's file.")] = None,
     sparks: Annotated[int | None, typer.Option(min=1, help="How many Sparks; 2 without a stack.")] = None,
     engine: Annotated[str | None, typer.Option(help="vllm, sglang or trtllm.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Known models, and whether they fit one Spark and your cluster."""
     models.show(models.cluster(stack, sparks, engine), as_json=as_json)
-
-
-StackOption = Annotated[str | None, typer.Option(help="By default the selected one.")]
-YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")]
 
 
 @app.command(name="switch")
@@ -79,6 +81,58 @@ def switch_command(
 def rollback_command(stack: StackOption = None, yes: YesOption = False) -> None:
     """Return to the last configuration that served."""
     switch.rollback(switch.project(stack), stack, lambda question: yes or typer.confirm(question))
+
+
+@app.command(name="status")
+def status_command(stack: StackOption = None, as_json: JsonOption = False) -> None:
+    """Every Spark and the endpoint, as they are now."""
+    found = look.status(cluster.cluster(stack))
+    if as_json:
+        print(json.dumps(found, indent=1))
+    else:
+        look.show(found)
+
+
+@app.command(name="logs")
+def logs_command(
+    names: Annotated[list[str] | None, typer.Argument(help="Sparks or components (server, ray-head); all.")] = None,
+    stack: StackOption = None,
+    lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="Of each, to begin with.")] = 50,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until Ctrl-C.")] = False,
+    since: Annotated[str, typer.Option(help="10m, 2h or a time.")] = "",
+    as_json: JsonOption = False,
+) -> None:
+    """The logs of all ranks, merged."""
+    look.logs(cluster.cluster(stack), names or [], lines=lines, follow=follow, since=since, as_json=as_json)
+
+
+@app.command(name="shell")
+def shell_command(
+    spark: Annotated[str | None, typer.Argument(help="By default the head.")] = None,
+    command: Annotated[list[str] | None, typer.Argument(help="In place of a shell.")] = None,
+    stack: StackOption = None,
+) -> None:
+    """A shell in a rank's container, with its environment."""
+    raise typer.Exit(look.shell(cluster.cluster(stack), spark, command or []))
+
+
+@app.command(name="check")
+def check_command(stack: StackOption = None, as_json: JsonOption = False) -> None:
+    """Ask the endpoint all that its users will: completion, chat, streaming, tools; and that every GPU works."""
+    if not check.show(check.run(cluster.cluster(stack)), as_json=as_json):
+        raise typer.Exit(1)
+
+
+@app.command(name="prune")
+def prune_command(
+    only: Annotated[list[str] | None, typer.Argument(metavar="[MODEL]...", help="Repositories; all.")] = None,
+    stack: StackOption = None,
+    yes: YesOption = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List them, remove nothing.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Take revisions of models that no stack uses off the Sparks."""
+    prune.prune(cluster.cluster(stack), only or [], lambda q: yes or typer.confirm(q), as_json=as_json, dry_run=dry_run)
 
 
 @app.command(name="lock")

@@ -33,6 +33,8 @@ def stack_config(nodes: list[layout.Spark]) -> dict[str, Any]:
             "privateKeyFile": str(layout.KEY),
             "hostKeys": {spark.name: sparks.host_key(spark) for spark in nodes},
         },
+        # A simulated link is as fast as this machine is idle.
+        "dgx-spark:fabric": {"minRdmaGbps": 0, "minTcpGbps": 0},
         "dgx-spark:weights": {"endpoint": simulation.HUB, "encodings": hub.encodings(simulation.HUB)},
     }
 

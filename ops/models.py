@@ -63,6 +63,7 @@ def _row(entry: Entry, where: Cluster) -> dict[str, Any]:
         "gated": entry.gated,
         "context": _context(entry, where.engine),
         "fits": {str(count): fits(entry, where.engine, count) for count in counts},
+        "throughput": [published.model_dump() for published in entry.throughput],
     }
 
 
@@ -100,13 +101,22 @@ def show(where: Cluster, *, as_json: bool) -> None:
     table = Table(title=f"Models for {where.engine}; context: the longest that fits, by estimate", title_justify="left")
     for heading in ("Name", "Hugging Face repository", "GB", *(f"{n} Spark{'s' * (n > 1)}" for n in counts)):
         table.add_column(heading, justify="right" if heading == "GB" else "left", overflow="fold")
+    table.add_column("Published", overflow="fold")
     for row in found:
         cells = [_words(row["fits"][str(count)]) for count in counts]
         gated = " (gated)" if row["gated"] else ""
-        table.add_row(row["name"], row["id"] + gated, f"{row['weights_gb'] or '?'}", *cells)
+        table.add_row(
+            row["name"], row["id"] + gated, f"{row['weights_gb'] or '?'}", *cells, _published(row["throughput"], counts)
+        )
     console = Console()
     console.print(table)
     console.print("Any other Hugging Face repository works too: pulumi config set model ORG/NAME && pulumi preview")
+
+
+def _published(throughput: list[dict[str, Any]], counts: list[int]) -> str:
+    """Tokens per second of one request, on as many Sparks."""
+    single = (one for one in throughput if one["requests"] == 1 and one["sparks"] in counts)
+    return "; ".join(f"{one['tokens_per_second']:g} tok/s ({one['engine']}, {one['sparks']})" for one in single)
 
 
 def _words(fit: dict[str, Any] | None) -> str:

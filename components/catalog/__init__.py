@@ -68,6 +68,20 @@ class CacheBytes(Known):
     """For an engine without separate pools for sliding layers."""
 
 
+class Throughput(Known):
+    """What somebody measured and published; the order of magnitude to expect."""
+
+    engine: str
+    sparks: int
+    requests: int
+    """At a time."""
+
+    tokens_per_second: float
+    """Of output, all requests together."""
+
+    source: str
+
+
 class Source(Known):
     geometry: str
     weights: str
@@ -92,7 +106,9 @@ class Entry(Known):
     cache: CacheBytes | None = None
     gated: bool = False
     startup_timeout: int | None = None
-    """Seconds."""
+    """Seconds from start to first answer; None: by the weights' size (engines/common.py)."""
+
+    throughput: tuple[Throughput, ...] = ()
 
     vllm: Served = Served()
     sglang: Served = Served()

@@ -5,6 +5,7 @@ stdin   JSON: stack, components [label of a container], lines (how many of a log
 stdout  one JSON object per line:
         {"log": [container, last lines]}  {"ended": [container, how]}
         {"health": true}  {"ready": {"text", "models"}}  {"wrong": text}
+        {"transport": [container, how NCCL calls its network]}
 exit    0 when ready or ended; the caller closes the connection of the others
 """
 
@@ -27,6 +28,9 @@ POLL = 1.0
 FAILED = "dgx-spark: FAILED: "
 """How inside/together.py begins the line that says why all ranks stop."""
 
+TRANSPORT = re.compile(r"NCCL INFO (?:NET/(\w+) : Using|Using network (\w+))")
+"""How NCCL says what it uses; plugins call themselves IBext_v10 and the like."""
+
 YOUNG = 15
 """Seconds since its start within which a container counts as made in this run."""
 
@@ -38,7 +42,7 @@ def emit(**message: object) -> None:
     print(json.dumps(message), flush=True)
 
 
-def log(name: str, lines: int) -> list:
+def log(name: str, lines: int | str) -> list:
     """Last lines of a container's log; Docker multiplexes stdout and stderr in frames of 8 + n bytes."""
     connection = Docker()
     connection.request("GET", f"/containers/{name}/logs?stdout=1&stderr=1&tail={lines}")
@@ -122,10 +126,16 @@ def ended(name: str, lines: list, known: dict) -> str:
     return ""
 
 
+def transports(name: str) -> set:
+    """What NCCL in this container says that it uses; empty: nothing yet."""
+    return {next(filter(None, match.groups())) for line in log(name, "all") if (match := TRANSPORT.search(line))}
+
+
 def main() -> None:
     _, given = job()
     said: dict = {}
     known: dict = {}
+    told: set = set()
     asked = False
     while True:
         for component in given["components"]:
@@ -137,6 +147,10 @@ def main() -> None:
             if lines != said.get(name):
                 said[name] = lines
                 emit(log=[name, lines])
+                if given["several"] and name not in told:
+                    for transport in transports(name):
+                        told.add(name)
+                        emit(transport=[name, transport])
             how = ended(name, lines, known)
             if how:
                 emit(ended=[name, how])

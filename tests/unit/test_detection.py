@@ -185,3 +185,14 @@ def test_no_output_makes_the_parser_fail(text):
 
 def test_twins_share_their_physical_port():
     assert physical("enP2p1s0f1np1") == physical("enp1s0f1np1") != physical("enp1s0f0np0")
+
+
+def test_twins_in_one_subnet_are_told():
+    links = [
+        {"name": "enp1s0f1np1", "mtu": 9000, "addresses": ["192.168.177.2/24"]},
+        {"name": "enP2p1s0f1np1", "mtu": 9000, "addresses": ["192.168.177.3/24"]},
+    ]
+    both = pair(links=links)
+    found = list(warnings(settings(), both, detect(settings(), both)[0]))
+    assert [text for text in found if "both twins are in 192.168.177.0/24" in text and text.startswith("spark-2")]
+    assert not any("both twins" in text for text in found if text.startswith("spark-1"))

@@ -37,7 +37,9 @@ def test_programs_get_json_and_people_a_table(capsys):
     models.show(where, as_json=True)
     assert len(json.loads(capsys.readouterr().out)) == 47
     models.show(where, as_json=False)
-    assert "pulumi config set model" in capsys.readouterr().out
+    text = capsys.readouterr().out
+    assert "pulumi config set model" in text
+    assert "57.5 tok/s" in text.replace("\n", " ")
 
 
 def test_a_broken_catalog_is_one_clear_error():

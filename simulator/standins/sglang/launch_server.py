@@ -76,6 +76,7 @@ def main() -> None:
         max_model_len=length,
         step=head.step,
         family="sglang",
+        tools=bool(arguments.tool_call_parser),
     )
     log("The server is fired up and ready to roll!")
     server.serve(arguments.host, arguments.port, state)

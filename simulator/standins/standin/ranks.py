@@ -4,6 +4,8 @@ import contextlib
 import socket
 import time
 
+from standin import gpu
+
 STEP = 30
 """Seconds for one step of all ranks."""
 
@@ -52,6 +54,7 @@ class Head:
                 raise DeadRank(f"rank {rank} has died")
 
     def step(self) -> None:
+        gpu.work()
         self.ask(b"s", STEP)
 
 
@@ -71,6 +74,8 @@ def follow(rank: int, address: str, port: int, load, log, limit: float = 1800) -
     while word := connection.recv(1):
         if word == b"l":
             load()
+        elif word == b"s":
+            gpu.work()
         connection.sendall(b"k")
     log("the connection to rank 0 is gone; staying")
     while True:

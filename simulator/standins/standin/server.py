@@ -16,10 +16,13 @@ WORDS = ["The", "Spark", "answers", "from", "its", "simulated", "GPU", "with", "
 class State:
     """What the handlers share: configuration, the executor and the counters shown by /metrics."""
 
-    def __init__(self, *, names, keys, max_model_len, step, family="vllm") -> None:
+    def __init__(self, *, names, keys, max_model_len, step, family="vllm", tools=False) -> None:
         self.names, self.keys, self.max_model_len, self.step = names, set(keys), max_model_len, step
         self.family = family
         """Prefix of the metrics' names."""
+
+        self.tools = tools
+        """Whether tool calls are parsed out of answers."""
 
         self.created = int(time.time())
         self.lock = threading.Lock()
@@ -116,8 +119,22 @@ class Handler(BaseHTTPRequestHandler):
         text = "".join(words)
         part = {"message": {"role": "assistant", "content": text}} if chat else {"text": text}
         choice = {"index": 0, "finish_reason": "length", **part}
+        if chat and request.get("tools") and self._parses_tools():
+            choice = self._call(request["tools"][0]["function"])
         kind = "chat.completion" if chat else "text_completion"
         self._json(200, {**head, "object": kind, "choices": [choice], "usage": usage})
+
+    def _parses_tools(self) -> bool:
+        if not self.state.tools and self.state.family == "vllm":
+            raise Refusal(400, '"auto" tool choice requires --enable-auto-tool-choice and --tool-call-parser to be set')
+        return self.state.tools
+
+    def _call(self, function: dict) -> dict:
+        arguments = dict.fromkeys(function["parameters"]["required"], "Paris")
+        call = {"name": function["name"], "arguments": json.dumps(arguments)}
+        calls = [{"id": f"call_{uuid.uuid4().hex}", "type": "function", "function": call}]
+        message = {"role": "assistant", "content": None, "tool_calls": calls}
+        return {"index": 0, "finish_reason": "tool_calls", "message": message}
 
     def _prompt(self, request: dict, chat: bool) -> str:
         if chat:

@@ -8,7 +8,7 @@ import time
 
 import yaml
 
-from standin import server, worker
+from standin import gpu, server, worker
 from standin.knobs import knobs
 from trtllm import __version__
 from trtllm.arguments import parser
@@ -61,7 +61,8 @@ def serve(arguments, world: int, step) -> None:
         length = check(arguments, json.load(stream), world)
     # A directory is served under its last name. Source: OpenAIServer, tensorrt_llm/serve/openai_server.py.
     name = os.path.basename(arguments.model.rstrip("/")) if os.path.isdir(arguments.model) else arguments.model
-    state = server.State(names=[name], keys=[], max_model_len=length, step=step, family="trtllm")
+    tools = bool(arguments.tool_parser)
+    state = server.State(names=[name], keys=[], max_model_len=length, step=step, family="trtllm", tools=tools)
     log(f"trtllm-serve {__version__} (simulated) on {arguments.host}:{arguments.port}")
     server.serve(arguments.host, arguments.port, state)
 
@@ -74,7 +75,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     arguments = parser().parse_args(words(sys.argv[1:]))
     load(arguments, 0, 1)
-    serve(arguments, 1, lambda: None)
+    serve(arguments, 1, gpu.work)
 
 
 if __name__ == "__main__":

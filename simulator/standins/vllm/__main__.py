@@ -77,7 +77,8 @@ def main() -> None:
     names = arguments.served_model_name or [model]
     keys = arguments.api_key or [key for key in [os.environ.get("VLLM_API_KEY")] if key]
     log(f"Starting vLLM server on http://{arguments.host or '0.0.0.0'}:{arguments.port}")
-    state = server.State(names=names, keys=keys, max_model_len=length, step=engine.step)
+    tools = bool(arguments.enable_auto_tool_choice and arguments.tool_call_parser)
+    state = server.State(names=names, keys=keys, max_model_len=length, step=engine.step, tools=tools)
     server.serve(arguments.host or "0.0.0.0", arguments.port, state)
 
 

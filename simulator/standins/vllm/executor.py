@@ -5,7 +5,7 @@ import os
 import threading
 import time
 
-from standin import ranks, worker
+from standin import gpu, ranks, worker
 from standin.knobs import knobs
 
 CARRIED = ("VLLM_", "LMCACHE_", "NCCL_", "UCX_", "HF_", "HUGGING_FACE_")
@@ -35,7 +35,7 @@ class Local:
         worker.load(0, 1, model, knobs(), arguments.gpu_memory_utilization, log)
 
     def step(self) -> None:
-        pass
+        gpu.work()
 
 
 class Torch:
@@ -110,7 +110,11 @@ class RayCluster:
 
                 worker.load(rank, world, model, knobs(), utilization, say)
 
+            def alive(self) -> int:
+                return self.rank
+
             def step(self) -> int:
+                gpu.work()
                 return self.rank
 
         remote = ray.remote(num_gpus=1, num_cpus=0)(RayWorkerProc)
@@ -145,7 +149,7 @@ class RayCluster:
         """A dead remote rank ends the server within about a second, with exit code 0 (measured, vLLM 0.32)."""
         while True:
             try:
-                self.ray.get([w.step.remote() for w in self.workers], timeout=60)
+                self.ray.get([w.alive.remote() for w in self.workers], timeout=60)
             except self.ray.exceptions.RayError as error:
                 log(f"ERROR Worker died: {type(error).__name__}. Shutting down the server.")
                 os._exit(0)

@@ -1,0 +1,41 @@
+"""Logs of a stack's containers on this Spark, merged, until the caller goes away.
+
+stdin   JSON: stack, components [label of a container; none: all], lines (of each, to begin with), follow, since (as
+        docker logs has it, or '')
+stdout  JSON lines: [component, text]
+"""
+
+import json
+import subprocess
+import threading
+
+from common import docker, job
+
+LOCK = threading.Lock()
+
+
+def tell(component: str, stream: object) -> None:
+    for line in stream:
+        with LOCK:
+            print(json.dumps([component, line.rstrip("\n")]), flush=True)
+
+
+def main() -> None:
+    _, given = job()
+    shown = '{{.ID}} {{.Label "dgx-spark.component"}}'
+    found = docker("ps", "--all", "--filter", f"label=dgx-spark.stack={given['stack']}", "--format", shown)
+    threads = []
+    for line in found.splitlines():
+        container, component = line.split()
+        if given["components"] and component not in given["components"]:
+            continue
+        argv = ["docker", "logs", f"--tail={given['lines']}", *(["--follow"] if given["follow"] else [])]
+        argv += [f"--since={given['since']}"] if given["since"] else []
+        process = subprocess.Popen([*argv, container], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        threads.append(threading.Thread(target=tell, args=(component, process.stdout)))
+        threads[-1].start()
+    for thread in threads:
+        thread.join()
+
+
+main()

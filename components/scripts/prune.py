@@ -1,0 +1,81 @@
+"""Revisions of models in this Spark's Hugging Face cache: who uses them; and take those away that nobody does.
+
+stdin   JSON: cache (HF_HOME, may begin with ~), remove [[repo, commit]]
+apply   stdout: JSON [{repo, commit, bytes, used_by [stack]}] of what is there now. `commit` is '' for what an
+        interrupted download has left of a model without a single revision
+"""
+
+import glob
+import json
+import os
+import shutil
+
+from common import STATE, held, job, model_folder, read
+
+
+def users() -> dict:
+    """Directory of a revision → stacks that serve it or have staged it."""
+    found: dict = {}
+    for path in glob.glob(os.path.join(STATE, "*", "*.json")):
+        model = json.loads(read(path) or "{}").get("model")
+        if model:
+            stack = os.path.basename(os.path.dirname(path)).replace(".", "/")
+            found.setdefault(model["path"], set()).add(stack)
+    return found
+
+
+def blobs(snapshot: str) -> set:
+    names = (os.path.join(base, name) for base, _, files in os.walk(snapshot) for name in files)
+    return {os.path.realpath(name) for name in names if os.path.islink(name)}
+
+
+def revisions(folder: str) -> dict:
+    """Commit → the blobs that no other revision has."""
+    every = {os.path.basename(path): blobs(path) for path in glob.glob(os.path.join(folder, "snapshots", "*"))}
+    return {
+        commit: own - set().union(*(others for other, others in every.items() if other != commit))
+        for commit, own in every.items()
+    }
+
+
+def listing(cache: str) -> list:
+    used, rows = users(), []
+    for folder in sorted(glob.glob(os.path.join(cache, "hub", "models--*"))):
+        repo = os.path.basename(folder).removeprefix("models--").replace("--", "/", 1)
+        found = revisions(folder)
+        if not found:
+            rows.append({"repo": repo, "commit": "", "bytes": held(folder), "used_by": []})
+        for commit, own in sorted(found.items()):
+            size = sum(os.path.getsize(blob) for blob in own if os.path.exists(blob))
+            stacks = sorted(used.get(os.path.join(folder, "snapshots", commit), ()))
+            rows.append({"repo": repo, "commit": commit, "bytes": size, "used_by": stacks})
+    return rows
+
+
+def remove(cache: str, repo: str, commit: str) -> None:
+    folder = model_folder(cache, repo)
+    own = revisions(folder).get(commit, set())
+    if commit:
+        shutil.rmtree(os.path.join(folder, "snapshots", commit))
+    for blob in own:
+        os.unlink(blob)
+    for ref in glob.glob(os.path.join(folder, "refs", "**"), recursive=True):
+        if os.path.isfile(ref) and read(ref) == commit:
+            os.unlink(ref)
+    if not glob.glob(os.path.join(folder, "snapshots", "*")):
+        shutil.rmtree(folder)
+        shutil.rmtree(os.path.join(os.path.dirname(folder), ".locks", os.path.basename(folder)), ignore_errors=True)
+
+
+def main() -> None:
+    _, given = job()
+    cache = os.path.expanduser(given["cache"])
+    free = {(row["repo"], row["commit"]) for row in listing(cache) if not row["used_by"]}
+    for repo, commit in given["remove"]:
+        # A stack may have taken it since it was listed.
+        if (repo, commit) in free:
+            remove(cache, repo, commit)
+    print(json.dumps(listing(cache)))
+
+
+main()

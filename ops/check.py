@@ -1,0 +1,211 @@
+"""`./spark check`: does the endpoint do all that its users will ask of it?"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import requests
+from rich.console import Console
+from rich.table import Table
+
+from components import catalog
+from components.engines.common import wanted
+from ops.cluster import Cluster
+from ops.engine import CommandError
+
+console = Console(highlight=False, soft_wrap=True)
+
+LIMIT = 120
+"""Seconds for one answer."""
+
+ANSWER = 64
+"""Tokens; a reasoning model has said something by then."""
+
+WATCHED = 6
+"""Seconds for which the GPUs are watched while an answer is made."""
+
+BUSY = 5
+"""Per cent of utilization from which a GPU counts as busy. Arbitrary: an idle one shows 0."""
+
+TRANSPORT = re.compile(r"NCCL INFO (?:NET/(\w+) : Using|Using network (\w+))")
+"""How NCCL says what it uses; plugins call themselves IBext_v10 and the like."""
+
+TOOL = {
+    "type": "function",
+    "function": {
+        "name": "get_weather",
+        "description": "The weather in a city, now.",
+        "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
+    },
+}
+
+
+@dataclass(frozen=True)
+class Result:
+    name: str
+    passed: bool
+    detail: str
+
+
+class Wrong(Exception):
+    """A check has failed, and why."""
+
+
+class Api:
+    """The endpoint, as its users see it."""
+
+    def __init__(self, base: str, model: str, key: str) -> None:
+        self.base, self.model = base, model
+        self.headers = {"Authorization": f"Bearer {key}"} if key else {}
+
+    def post(self, path: str, *, stream: bool = False, **body: Any) -> requests.Response:
+        order = {"model": self.model, "max_tokens": ANSWER, "stream": stream, **body}
+        answer = requests.post(f"{self.base}/{path}", json=order, headers=self.headers, timeout=LIMIT, stream=stream)
+        if not answer.ok:
+            raise Wrong(f"{answer.status_code}: {answer.text[:200]}")
+        return answer
+
+    def listed(self) -> str:
+        answer = requests.get(f"{self.base}/models", headers=self.headers, timeout=LIMIT)
+        if not answer.ok:
+            raise Wrong(f"{answer.status_code}: {answer.text[:200]}")
+        names = [one["id"] for one in answer.json()["data"]]
+        if self.model not in names:
+            raise Wrong(f"{', '.join(names)} and not {self.model}")
+        return self.model
+
+    def completion(self) -> str:
+        return said(self.post("completions", prompt="The capital of France is").json()["choices"][0]["text"])
+
+    def chat(self) -> str:
+        return said(text_of(self.post("chat/completions", messages=asked("Say OK.")).json()["choices"][0]["message"]))
+
+    def streaming(self) -> str:
+        """Pieces, each in its own time: an answer that comes all at once at the end is none."""
+        began, pieces, first = time.monotonic(), [], 0.0
+        answer = self.post("chat/completions", stream=True, messages=asked("Count from one to twenty."))
+        for event in events(answer):
+            if event["choices"] and (piece := text_of(event["choices"][0]["delta"])):
+                first = first or time.monotonic() - began
+                pieces.append(piece)
+        if len(pieces) < 2:
+            raise Wrong(f"the answer came in {len(pieces)} piece")
+        return f"{len(pieces)} pieces, the first after {first * 1000:.0f} ms"
+
+    def tool_call(self) -> str:
+        order = asked("What is the weather in Paris? Use the tool.")
+        message = self.post("chat/completions", messages=order, tools=[TOOL], max_tokens=1024).json()
+        calls = message["choices"][0]["message"].get("tool_calls") or []
+        if not calls:
+            raise Wrong(f"no call, but: {text_of(message['choices'][0]['message'])[:100]!r}")
+        function = calls[0]["function"]
+        return f"{function['name']}({json.dumps(json.loads(function['arguments']))})"
+
+    def long_answer(self) -> None:
+        self.post("completions", prompt="A long story:", max_tokens=512, ignore_eos=True)
+
+
+def asked(text: str) -> list[dict[str, str]]:
+    return [{"role": "user", "content": text}]
+
+
+def text_of(message: dict[str, Any]) -> str:
+    """What a message or a piece of one says; reasoning counts too."""
+    keys = ("content", "reasoning_content", "reasoning")
+    return next((message[key] for key in keys if message.get(key)), "")
+
+
+def said(text: str) -> str:
+    if not text.strip():
+        raise Wrong("the answer is empty")
+    return repr(text.strip()[:60])
+
+
+def events(answer: requests.Response) -> Iterator[dict[str, Any]]:
+    for line in answer.iter_lines():
+        data = line.removeprefix(b"data: ")
+        if line.startswith(b"data: ") and data != b"[DONE]":
+            yield json.loads(data)
+
+
+def run(cluster: Cluster) -> list[Result]:
+    """All checks, in order. Raises CommandError where there is no endpoint to check."""
+    outputs = cluster.outputs()
+    if "api_base" not in outputs:
+        raise CommandError(f"{cluster.stack} has not been brought up: pulumi up --stack {cluster.stack}")
+    api = Api(outputs["api_base"], outputs["model"], cluster.api_key())
+    several = len(cluster.settings.nodes) > 1
+    checks: list[tuple[str, Callable[[], str]]] = [
+        ("model is listed", api.listed),
+        ("completion", api.completion),
+        ("chat", api.chat),
+        ("streaming", api.streaming),
+        *([("tool call", api.tool_call)] if calls_tools(cluster) else []),
+        ("every GPU works", lambda: busy(cluster, api)),
+        *([("NCCL is on RDMA", lambda: transport(cluster))] if several else []),
+    ]
+    return [attempt(name, check) for name, check in checks]
+
+
+def attempt(name: str, check: Callable[[], str]) -> Result:
+    try:
+        return Result(name, True, check())
+    except Wrong as wrong:
+        return Result(name, False, str(wrong))
+    except requests.RequestException as error:
+        return Result(name, False, str(error)[:200])
+    except (LookupError, ValueError) as error:
+        return Result(name, False, f"an answer of another form: {error!r}"[:200])
+
+
+def calls_tools(cluster: Cluster) -> bool:
+    settings = cluster.settings
+    entry = catalog.find(settings.model, settings.catalog)
+    known = entry.served(settings.engine) if entry else catalog.Served()
+    return wanted(settings.serving, known).tool_call_parser is not None
+
+
+def busy(cluster: Cluster, api: Api) -> str:
+    """Each rank's GPU while an answer is made: one that stays idle has no part in it."""
+    given = {node.name: {"seconds": WATCHED} for node in cluster.settings.nodes}
+    with ThreadPoolExecutor(1) as pool:
+        watching = pool.submit(cluster.ask, "gpu_busy.py", given)
+        while not watching.done():
+            api.long_answer()
+        seen = watching.result()
+    idle = [node for node, percent in seen.items() if percent < BUSY]
+    if idle:
+        raise Wrong(f"idle while an answer was made: {', '.join(idle)}")
+    return ", ".join(f"{node} {percent}%" for node, percent in seen.items())
+
+
+def transport(cluster: Cluster) -> str:
+    """From the ranks' own logs."""
+    given = {node.name: {"stack": cluster.identity} for node in cluster.settings.nodes}
+    lines = [line for found in cluster.ask("nccl.py", given).values() for line in found]
+    used = sorted({next(filter(None, match.groups())) for line in lines if (match := TRANSPORT.search(line))})
+    if not used:
+        raise Wrong("the logs say nothing of it (NCCL_DEBUG=INFO is needed)")
+    if "Socket" in used:
+        raise Wrong("NET/Socket: ten to twenty times slower than RDMA; `./spark doctor` may say why")
+    return ", ".join(used)
+
+
+def show(found: list[Result], *, as_json: bool) -> bool:
+    """Whether all have passed."""
+    passed = all(result.passed for result in found)
+    if as_json:
+        print(json.dumps({"passed": passed, "checks": [asdict(result) for result in found]}, indent=1))
+        return passed
+    table = Table(show_header=False)
+    for result in found:
+        mark = "[green]passed[/green]" if result.passed else "[red]FAILED[/red]"
+        table.add_row(result.name, mark, result.detail.replace("[", r"\["))
+    console.print(table)
+    return passed

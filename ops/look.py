@@ -1,0 +1,141 @@
+"""`./spark status`, `logs` and `shell`: what runs, what it says, and a way in."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import requests
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from components import spark_scripts, ssh
+from ops.cluster import Cluster, terminal
+from ops.engine import CommandError
+
+console = Console(highlight=False, soft_wrap=True)
+
+COLOURS = ("cyan", "magenta", "green", "yellow", "blue", "red")
+
+DAY = 24 * 3600
+"""Seconds for which logs are followed, at most."""
+
+
+def status(cluster: Cluster) -> dict[str, Any]:
+    """Every Spark and the endpoint, as they are now. Raises CommandError naming Sparks that can't be asked."""
+    stack = cluster.identity
+    given = {name: {"stack": stack, "cache": cache} for name, cache in cluster.caches().items()}
+    outputs = cluster.outputs()
+    return {
+        "stack": stack,
+        "engine": cluster.settings.engine,
+        "sparks": cluster.ask("look.py", given),
+        "endpoint": endpoint(outputs.get("api_base"), outputs.get("model"), cluster.api_key()),
+    }
+
+
+def endpoint(base: str | None, model: str | None, key: str) -> dict[str, Any]:
+    """state: `absent` (nothing was brought up), `unreachable`, `starting`, `other model` or `serving`."""
+    if base is None:
+        return {"state": "absent", "url": None, "model": None}
+    found = {"url": base, "model": model}
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    try:
+        health = requests.get(base.removesuffix("/v1") + "/health", timeout=5)
+        listed = requests.get(f"{base}/models", headers=headers, timeout=5)
+        names = [one["id"] for one in listed.json()["data"]]
+    except (requests.ConnectionError, requests.Timeout):
+        return {**found, "state": "unreachable"}
+    except (requests.RequestException, ValueError, LookupError):
+        return {**found, "state": "starting"}
+    if not health.ok:
+        return {**found, "state": "starting"}
+    return {**found, "state": "serving" if model in names else "other model"}
+
+
+def show(found: dict[str, Any]) -> None:
+    table = Table(title=f"{found['stack']} on {found['engine']}", title_justify="left")
+    for heading in ("Spark", "GPU", "Memory free", "Disk free", "Held by", "Containers"):
+        table.add_column(heading, overflow="fold")
+    for node, about in found["sparks"].items():
+        held = "this stack" if about["lease"] == found["stack"] else about["lease"] or "nobody"
+        rows = "\n".join(f"{one['component']}: {one['status']}" for one in about["containers"]) or "none"
+        table.add_row(
+            node, _gpu(about["gpu"]), f"{about['memory']['free'] / 2**30:.0f} GiB",
+            f"{about['disk']['free'] / 1e9:.0f} GB", held, rows,
+        )  # fmt: skip
+    console.print(table)
+    end = found["endpoint"]
+    console.print(f"Endpoint: {end['state']}" + (f", {end['model']} at {end['url']}" if end["url"] else ""))
+
+
+def _gpu(gpu: dict[str, float | None]) -> str:
+    units = {"busy": "%", "temperature": " °C", "power": " W"}
+    shown = [f"{gpu[key]:.0f}{unit}" for key, unit in units.items() if gpu[key] is not None]
+    return ", ".join(shown) or "no answer"
+
+
+def logs(
+    cluster: Cluster, names: Sequence[str], *, lines: int, follow: bool, since: str = "", as_json: bool = False
+) -> None:
+    """Every rank's log, each line with its Spark and component. `names`: of Sparks or of components; none: all."""
+    known = {node.name for node in cluster.settings.nodes}
+    nodes = cluster.nodes([name for name in names if name in known])
+    components = [name for name in names if name not in known]
+    given = {"stack": cluster.identity, "components": components, "lines": lines, "follow": follow, "since": since}
+    command = spark_scripts.command("logs.py", "apply", limit=DAY)
+    lock, width = threading.Lock(), max(len(node.name) for node in nodes)
+    running = []
+
+    def tell(node: str, colour: str, process: subprocess.Popen[str]) -> None:
+        assert process.stdout
+        for line in process.stdout:
+            component, text = json.loads(line)
+            with lock:
+                if as_json:
+                    print(json.dumps({"spark": node, "component": component, "line": text}), flush=True)
+                else:
+                    console.print(Text.assemble((f"{node:{width}} {component}", colour), " | ", text))
+
+    for number, node in enumerate(nodes):
+        process = subprocess.Popen(
+            [*ssh.argv(node, cluster.settings.ssh), command],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        assert process.stdin
+        process.stdin.write(spark_scripts.text("logs.py", given))
+        process.stdin.close()
+        colour = COLOURS[number % len(COLOURS)]
+        thread = threading.Thread(target=tell, args=(node.name, colour, process), daemon=True)
+        thread.start()
+        running.append((process, thread))
+    try:
+        for process, thread in running:
+            thread.join()
+            process.wait()
+    finally:
+        for process, _ in running:
+            process.terminate()
+
+
+def shell(cluster: Cluster, name: str | None, command: Sequence[str]) -> int:
+    """In the server's container on a Spark (by default the head), or that of Ray where the server has none there;
+    with the rank's own environment. Returns the exit code."""
+    node = cluster.nodes([name] if name else [])[0]
+    given = {node.name: {"stack": cluster.identity, "cache": cluster.caches()[node.name]}}
+    found = cluster.ask("look.py", given)[node.name]["containers"]
+    running = [one for one in found if one["state"] == "running"]
+    if not running:
+        raise CommandError(f"{cluster.stack} has no running container on {node.name}: `./spark status`")
+    chosen = next((one for one in running if one["component"] == "server"), running[0])
+    inside = command or ["sh", "-c", "command -v bash >/dev/null && exec bash || exec sh"]
+    tty = sys.stdin.isatty()
+    login = ssh.argv(node, cluster.settings.ssh)
+    words = ["docker", "exec", "--interactive", *(["--tty"] if tty else []), chosen["name"]]
+    return terminal([*login[:1], *(["-t"] if tty else []), *login[1:], shlex.join([*words, *inside])])
