@@ -14,7 +14,7 @@ from typing import Any
 import pulumi
 
 from components.cluster import Cluster
-from components.plan import Plan
+from components.plan import Plan, digest
 from components.settings import Settings
 
 README = Path(__file__).parent.parent / "Pulumi.README.md"
@@ -27,6 +27,8 @@ def export(cluster: Cluster, settings: Settings) -> None:
     pulumi.export("model", plan.served_name)
     pulumi.export("revision", plan.model.commit)
     pulumi.export("engine", settings.engine)
+    # Tells one way of serving from another, for whoever compares figures (ops/bench.py).
+    pulumi.export("configuration", digest([asdict(rank) for rank in plan.ranks]))
     pulumi.export("nodes", nodes(plan, settings))
     pulumi.export("image", cluster.image_id)
     pulumi.export("dashboard", dashboard(plan, settings))

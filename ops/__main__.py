@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import Annotated
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Literal, cast
 
 import typer
 
-from ops import check, checks, cluster, demo, look, models, prune, reference, switch
+from ops import bench, check, checks, cluster, demo, doctor, look, matrix, models, prune, reference, switch
 from ops import engine as pulumi
 
 app = typer.Typer(
@@ -121,6 +123,70 @@ def check_command(stack: StackOption = None, as_json: JsonOption = False) -> Non
     """Ask the endpoint all that its users will: completion, chat, streaming, tools; and that every GPU works."""
     if not check.show(check.run(cluster.cluster(stack)), as_json=as_json):
         raise typer.Exit(1)
+
+
+@app.command(name="bench")
+def bench_command(
+    profile: Annotated[str | None, typer.Argument(help=f"{', '.join(bench.PROFILES)}; quick.")] = None,
+    stack: StackOption = None,
+    prompts: Annotated[int | None, typer.Option("-n", "--prompts", min=1)] = None,
+    input_tokens: Annotated[int | None, typer.Option("-i", "--input", min=1, help="Tokens of each prompt.")] = None,
+    output_tokens: Annotated[int | None, typer.Option("-o", "--output", min=1, help="Tokens of each answer.")] = None,
+    concurrency: Annotated[
+        str | None, typer.Option("-c", help="Requests at a time; several for a sweep: 1,4,16.")
+    ] = None,
+    rate: Annotated[float | None, typer.Option("-r", min=0.01, help="Requests per second.")] = None,
+    matrix_: Annotated[bool, typer.Option("--matrix", help="Over models and engines, one after the other.")] = False,
+    only: Annotated[str, typer.Option("--models", help="With --matrix: names, with commas; all that fit.")] = "",
+    engines: Annotated[str, typer.Option(help="With --matrix: names, with commas; the stack's.")] = "",
+    nodes: Annotated[str, typer.Option(help="With --matrix: any, single (fits one Spark) or multi.")] = "any",
+    skip_gated: Annotated[bool, typer.Option("--skip-gated", help="With --matrix.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="With --matrix: what would be measured.")] = False,
+    yes: YesOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure how fast the endpoint is: time to first token, between tokens, whole answers, tokens per second."""
+    if nodes not in ("any", "single", "multi"):
+        raise typer.BadParameter("any, single or multi", param_hint="--nodes")
+    try:
+        sweep = [int(word) for word in concurrency.split(",")] if concurrency else []
+    except ValueError:
+        raise typer.BadParameter("a number, or several with commas", param_hint="-c") from None
+    limit = sweep[0] if len(sweep) == 1 else None
+    sizes = {"prompts": prompts, "input": input_tokens, "output": output_tokens, "concurrency": limit, "rate": rate}
+    chosen, where = bench.chosen(profile, **sizes), cluster.cluster(stack)
+    if not matrix_:
+        for one in [replace(chosen, concurrency=count) for count in sweep] or [chosen]:
+            result = bench.run(where, one)
+            bench.show(result, bench.former(result), as_json=as_json)
+        return
+    wanted = matrix.Wanted(
+        models=[word for word in only.split(",") if word],
+        engines=[word for word in engines.split(",") if word],
+        nodes=cast(Literal["any", "single", "multi"], nodes),
+        skip_gated=skip_gated,
+        concurrency=sweep,
+    )
+    if dry_run:
+        matrix.plan(where, wanted, chosen)
+    elif yes or typer.confirm(f"{where.stack} will serve one model after the other, for hours. Go on?"):
+        folder = matrix.run(where, wanted, chosen, lambda text: print(text, flush=True))
+        print((folder / "summary.txt").read_text(), folder, sep="\n")
+
+
+@app.command(name="doctor")
+def doctor_command(
+    stack: StackOption = None,
+    bandwidth: Annotated[bool, typer.Option("--bandwidth", help="Measure the fabric too, some seconds.")] = False,
+    report: Annotated[Path | None, typer.Option(help="Write all that was found to this file; no secrets.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Every check of every Spark, with what was found and how to mend it. Changes nothing."""
+    findings, about = doctor.examine(cluster.cluster(stack), bandwidth=bandwidth, texts=report is not None)
+    fine = doctor.show(findings, as_json=as_json)
+    if report:
+        doctor.write(report, findings, about)
+    raise typer.Exit(0 if fine else 1)
 
 
 @app.command(name="prune")

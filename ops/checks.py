@@ -116,9 +116,11 @@ def _pytest(
 
 
 def lock() -> int:
-    """uv resolves for every Python from 3.10 on and writes hashes."""
-    for name in ("requirements", "requirements-dev"):
-        argv = ["uv", "pip", "compile", "--quiet", "--universal", "--python-version", "3.10", "--generate-hashes"]
+    """uv resolves for every Python from 3.10 on and writes hashes; AIPerf has no Python 3.10 and no 3.14."""
+    every = ["--universal", "--python-version", "3.10"]
+    locks = {"requirements": every, "requirements-dev": every, "requirements-bench": ["--python-version", "3.11"]}
+    for name, versions in locks.items():
+        argv = ["uv", "pip", "compile", "--quiet", *versions, "--generate-hashes"]
         argv += ["--custom-compile-command", "./spark lock", f"{name}.in", "-o", f"{name}.txt"]
         code = subprocess.run([str(BIN / argv[0]), *argv[1:]], cwd=ROOT).returncode
         if code:

@@ -6,10 +6,10 @@ import json
 
 import pytest
 
-from ops import check, cluster, look, prune
+from ops import bench, check, cluster, doctor, look, prune
 from ops.engine import CommandError
 from ops.switch import Project
-from simulator import sparks
+from simulator import network, sparks
 from tests.e2e.conftest import Stack
 
 pytestmark = pytest.mark.e2e
@@ -83,6 +83,51 @@ def test_an_endpoint_that_is_gone_fails_the_checks_with_the_reason(where, stack,
     assert check.attempt("listed", wrong.listed).detail.startswith("401")
 
 
+def states(findings):
+    return {(one.spark, one.check): one for one in findings if one.state in ("warning", "FAILED")}
+
+
+def test_doctor_finds_nothing_on_healthy_sparks_and_its_report_has_no_secret(where, tmp_path, capsys):
+    findings, about = doctor.examine(where, texts=True)
+    assert [one for one in findings if one.state == "FAILED"] == []
+    checked = {one.check for one in findings}
+    assert {"SSH", "Docker", "GPU", "disk", "memory", "lease", "weights", "memlock", "cache", "clock"} <= checked
+    assert {"driver", "image", "link", "peer", "firewall"} <= checked
+    link = "enp1s0f1np1 192.168.177.12/24, MTU 9000, rocep1s0f1, roceP2p1s0f1, GID 3"
+    assert doctor.Finding("spark-2", "link", "ok", link) in findings
+    assert doctor.show(findings, as_json=False)
+    assert "spark-2 answers, with 9000 bytes too" in " ".join(capsys.readouterr().out.split())
+    doctor.write(tmp_path / "report.json", findings, about)
+    text = (tmp_path / "report.json").read_text()
+    assert "let-me-in" not in text
+    assert "PRIVATE KEY" not in text
+    assert "NVIDIA-SMI 580.95.05" in text
+
+
+def test_doctor_names_what_is_wrong_and_the_remedy(where, simulated):
+    second = simulated[1]
+    filtered = ["iptables", "-A", "INPUT", "-i", "enp1s0f1np1", "-p", "tcp", "--dport", "50000", "-j", "DROP"]
+    mine = "~/.cache/huggingface/of-root"
+    sparks.inside(second, *filtered)
+    sparks.on(second, f"sudo touch {mine} && sudo chmod 600 {mine}")
+    try:
+        findings, _ = doctor.examine(where)
+        found = states(findings)
+        assert found["spark-1", "firewall"].detail == "spark-2 lets nothing through to port 50000"
+        assert "sudo chown -R nvidia /home/nvidia/.cache/huggingface" in found["spark-2", "cache"].fix
+        assert not doctor.show(findings, as_json=True)
+    finally:
+        sparks.inside(second, *[word.replace("-A", "-D") for word in filtered])
+        sparks.on(second, f"sudo rm {mine}")
+    network.cable(second, port=1, mtu=1500)
+    try:
+        found = states(doctor.examine(where)[0])
+        assert "the MTU differs: spark-1 9000, spark-2 1500" in found["fabric", "link"].detail
+        assert "spark-2 answers, but not to packets of 9000 bytes" in found["spark-1", "peer"].detail
+    finally:
+        network.cable(second, port=1)
+
+
 def test_what_no_stack_uses_is_pruned_and_what_one_uses_stays(where, simulated):
     old = "~/.cache/huggingface/hub/models--nobody--old/snapshots/abc"
     sparks.on(simulated[1], f"mkdir -p {old} && echo x > {old}/w")
@@ -92,3 +137,23 @@ def test_what_no_stack_uses_is_pruned_and_what_one_uses_stays(where, simulated):
     prune.prune(where, ["nobody/old"], lambda _question: True, as_json=False, dry_run=False)
     assert "nobody" not in sparks.on(simulated[1], "ls ~/.cache/huggingface/hub")
     assert "openai--gpt-oss-120b" in sparks.on(simulated[1], "ls ~/.cache/huggingface/hub")
+
+
+def test_a_measurement_is_kept_and_compared_with_the_last_one_of_the_same_configuration(
+    where, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(bench, "RESULTS", tmp_path)
+    profile = bench.chosen(None, prompts=6, input=100, output=16, concurrency=3)
+    first = bench.run(where, profile)
+    assert (first.requests, first.failed, first.output_tokens) == (6, 0, 16)
+    assert first.input_tokens == pytest.approx(100, abs=2)
+    assert first.ttft_ms.p99 >= first.ttft_ms.p50 > 0
+    assert bench.former(first) is None
+    second = bench.run(where, profile)
+    assert bench.former(second) == first
+    assert bench.former(bench.replace(second, configuration="another")) is None
+    bench.show(second, first, as_json=False)
+    assert "last time" in capsys.readouterr().out
+    assert len((tmp_path / "day" / "results.csv").read_text().splitlines()) == 3
+    kept = "".join(path.read_text(errors="replace") for path in tmp_path.rglob("*") if path.is_file())
+    assert "let-me-in" not in kept

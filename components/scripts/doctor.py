@@ -1,0 +1,128 @@
+"""What the probe does not look at, for `./spark doctor`. Read-only.
+
+stdin   JSON: cache (may begin with ~), peers {node: fabric address}, interface and mtu (of the fabric; '' and 0 for
+        none), ports [TCP ports that peers listen on, or will], texts (whether they are wanted)
+stdout  JSON: time (seconds since the epoch), kernel, system, memlock (bytes, -1 unlimited, of dockerd), foreign
+        [paths in the cache that the login user can't write], pings {node: `answers`, `small only` or `silent`}, ports
+        {node: {port: `open`, `closed` or `filtered`}}, swarm {state, nodes}, containers [names of other people's that
+        run], texts {command: output, for a report}
+"""
+
+import json
+import os
+import platform
+import socket
+import subprocess
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+from common import Docker, job, read
+
+HEADERS = 28
+"""Bytes of IPv4 and ICMP headers in a ping."""
+
+WAIT = 2
+"""Seconds after which a port counts as filtered: a peer on the fabric answers within microseconds."""
+
+MANY = 20
+"""Paths that are named, at most."""
+
+TEXTS = (
+    "uname -a", "cat /etc/os-release", "nvidia-smi", "ibdev2netdev", "ip -br addr", "docker version",
+    "docker ps --all --format '{{.Names}} {{.Image}} {{.Status}}'", "free -h", "df -h", "uptime",
+)  # fmt: skip
+
+
+def output(command: str) -> str:
+    try:
+        done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=20)
+    except subprocess.TimeoutExpired:
+        return "no answer within 20 s"
+    return (done.stdout + done.stderr).strip()
+
+
+def memlock() -> int | None:
+    """Docker's daemon must be unlimited for its containers to be; None where it can't be seen."""
+    pid = read("/var/run/docker.pid")
+    for line in read(f"/proc/{pid}/limits").splitlines():
+        if line.startswith("Max locked memory"):
+            value = line.split()[3]
+            return -1 if value == "unlimited" else int(value)
+    return None
+
+
+def foreign(cache: str) -> list:
+    found = []
+    for base, folders, names in os.walk(cache):
+        for path in [base, *(os.path.join(base, name) for name in names)]:
+            if not os.path.islink(path) and not os.access(path, os.W_OK):
+                found.append(path)
+        if len(found) >= MANY:
+            break
+        folders.sort()
+    return found[:MANY]
+
+
+def ping(address: str, given: dict) -> str:
+    argv = ["ping", "-c", "1", "-W", "2", "-I", given["interface"], address]
+    if subprocess.run(argv, capture_output=True).returncode:
+        return "silent"
+    full = [*argv, "-M", "do", "-s", str(given["mtu"] - HEADERS)]
+    return "small only" if subprocess.run(full, capture_output=True).returncode else "answers"
+
+
+def port(address: str, number: int) -> str:
+    try:
+        with socket.create_connection((address, number), timeout=WAIT):
+            return "open"
+    except ConnectionRefusedError:
+        return "closed"
+    except OSError:
+        return "filtered"
+
+
+def ports(address: str, given: dict) -> dict:
+    with ThreadPoolExecutor(max(1, len(given["ports"]))) as pool:
+        return dict(zip(given["ports"], pool.map(lambda number: port(address, number), given["ports"]), strict=True))
+
+
+def swarm() -> dict:
+    try:
+        found = Docker().get("/info")["Swarm"]
+    except OSError:
+        return {"state": "unknown", "nodes": 0}
+    return {"state": found["LocalNodeState"], "nodes": found.get("Nodes", 0)}
+
+
+def others() -> list:
+    try:
+        found = Docker().get("/containers/json")
+    except OSError:
+        return []
+    return sorted(c["Names"][0].lstrip("/") for c in found if "dgx-spark.stack" not in c["Labels"])
+
+
+def main() -> None:
+    _, given = job()
+    peers = given["peers"].items()
+    print(
+        json.dumps(
+            {
+                "time": time.time(),
+                "kernel": platform.release(),
+                "system": next(
+                    (s[13:-1] for s in read("/etc/os-release").splitlines() if s[:12] == "PRETTY_NAME="), ""
+                ),
+                "memlock": memlock(),
+                "foreign": foreign(os.path.expanduser(given["cache"])),
+                "pings": {node: ping(address, given) for node, address in peers},
+                "ports": {node: ports(address, given) for node, address in peers},
+                "swarm": swarm(),
+                "containers": others(),
+                "texts": {command: output(command) for command in TEXTS} if given["texts"] else {},
+            }
+        )
+    )
+
+
+main()
