@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal, cast
 
 import typer
 
-from ops import bench, check, checks, cluster, demo, doctor, look, matrix, models, prune, reference, switch
+from ops import bench, check, checks, cluster, demo, doctor, look, matrix, models, prune, reference, setup, switch
 from ops import engine as pulumi
 
 app = typer.Typer(
@@ -24,6 +25,11 @@ app = typer.Typer(
 StackOption = Annotated[str | None, typer.Option(help="By default the selected one.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="For programs.")]
 YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")]
+
+
+def asker(yes: bool) -> Callable[[str], bool]:
+    """Asks on the terminal, or takes everything for confirmed."""
+    return lambda question: yes or typer.confirm(question)
 
 
 @app.command(name="demo")
@@ -76,13 +82,13 @@ def switch_command(
     if show or target is None:
         switch.show(where)
     else:
-        switch.switch(where, target, stack, lambda question: yes or typer.confirm(question), stage_only=stage_only)
+        switch.switch(where, target, stack, asker(yes), stage_only=stage_only)
 
 
 @app.command(name="rollback")
 def rollback_command(stack: StackOption = None, yes: YesOption = False) -> None:
     """Return to the last configuration that served."""
-    switch.rollback(switch.project(stack), stack, lambda question: yes or typer.confirm(question))
+    switch.rollback(switch.project(stack), stack, asker(yes))
 
 
 @app.command(name="status")
@@ -123,6 +129,56 @@ def check_command(stack: StackOption = None, as_json: JsonOption = False) -> Non
     """Ask the endpoint all that its users will: completion, chat, streaming, tools; and that every GPU works."""
     if not check.show(check.run(cluster.cluster(stack)), as_json=as_json):
         raise typer.Exit(1)
+
+
+@app.command(name="init")
+def init_command(
+    stack: Annotated[str, typer.Argument(help="Its name; the file is Pulumi.NAME.yaml.")] = "head-worker",
+    hosts: Annotated[str, typer.Option(help="Names or addresses of the Sparks with commas, the head first.")] = "",
+    user: Annotated[str, typer.Option(help="The account on every Spark.")] = "",
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 22,
+    key: Annotated[str, typer.Option(help="Your private key, or agent.")] = "~/.ssh/id_ed25519",
+    engine: Annotated[str, typer.Option(help="vllm, sglang or trtllm.")] = "vllm",
+    model: Annotated[str, typer.Option()] = "gpt-oss-120b",
+    force: Annotated[bool, typer.Option("--force", help="Write a file anew that is there.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Take the host keys as they are shown.")] = False,
+) -> None:
+    """Look at your Sparks and write the stack's file for them."""
+    chosen = hosts or typer.prompt("The Sparks' names or addresses (ordinary Ethernet), the head first, with commas")
+    login = (user or (typer.prompt("Account on the Sparks", "nvidia") if not yes else "nvidia"), port, key)
+    setup.init(
+        pulumi.ROOT, stack, [host.strip() for host in chosen.split(",") if host.strip()], login,
+        asker(yes), chosen=(engine, model), force=force,
+    )  # fmt: skip
+
+
+@app.command(name="setup-ssh")
+def setup_ssh_command(
+    hosts: Annotated[str, typer.Option(help="Names or addresses with commas; by default the stack's.")] = "",
+    stack: StackOption = None,
+    user: Annotated[str, typer.Option(help="The account on every Spark; by default the stack's.")] = "",
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 22,
+    key: Annotated[str, typer.Option(help="Your private key; made where there is none.")] = "~/.ssh/id_ed25519",
+    yes: YesOption = False,
+) -> None:
+    """Put your key onto the Sparks and their account into the group docker."""
+    if hosts:
+        setup.setup_ssh(hosts.split(","), (user or "nvidia", port, key), asker(yes))
+        return
+    settings = cluster.cluster(stack).settings
+    every = [node.host for node in settings.nodes]
+    setup.setup_ssh(every, (user or settings.ssh.user, settings.ssh.port, setup.key_of(settings)), asker(yes))
+
+
+@app.command(name="setup-network")
+def setup_network_command(
+    stack: StackOption = None,
+    subnets: Annotated[str, typer.Option(help="One per twin, with a comma.")] = ",".join(setup.SUBNETS),
+    undo: Annotated[bool, typer.Option("--undo", help="Take away what this command wrote.")] = False,
+    yes: YesOption = False,
+) -> None:
+    """Give both halves of the QSFP port addresses and MTU 9000, by netplan on every Spark; needs sudo there."""
+    setup.setup_network(cluster.cluster(stack), asker(yes), subnets=subnets.split(","), undo=undo)
 
 
 @app.command(name="bench")
@@ -198,7 +254,7 @@ def prune_command(
     as_json: JsonOption = False,
 ) -> None:
     """Take revisions of models that no stack uses off the Sparks."""
-    prune.prune(cluster.cluster(stack), only or [], lambda q: yes or typer.confirm(q), as_json=as_json, dry_run=dry_run)
+    prune.prune(cluster.cluster(stack), only or [], asker(yes), as_json=as_json, dry_run=dry_run)
 
 
 @app.command(name="lock")

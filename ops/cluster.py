@@ -61,7 +61,9 @@ class Cluster:
             answers = dict(zip([target["name"] for target in targets], pool.map(probe.probe, targets), strict=True))
         return facts.parse(answers, self.settings)
 
-    def ask(self, script: str, given: Mapping[str, Mapping[str, Any]], *, limit: int = 60) -> dict[str, Any]:
+    def ask(
+        self, script: str, given: Mapping[str, Mapping[str, Any]], *, limit: int = 60, root: bool = False
+    ) -> dict[str, Any]:
         """Node → what a script prints there as JSON, all at once. Raises CommandError naming those that fail.
 
         given   node → input
@@ -70,20 +72,23 @@ class Cluster:
 
         def one(name: str) -> Any:
             (node,) = self.nodes([name])
-            argv = [*ssh.argv(node, self.settings.ssh), spark_scripts.command(script, "apply", limit=limit)]
+            command = spark_scripts.command(script, "apply", limit=limit, root=root)
+            argv = [*ssh.argv(node, self.settings.ssh), command]
             target = {"argv": argv, "stdin": spark_scripts.text(script, given[name])}
             return probe.probe(target, limit=limit + 10)
 
         with ThreadPoolExecutor(max(1, len(given))) as pool:
             answers = dict(zip(given, pool.map(one, given), strict=True))
-        failed = [
-            str(facts.explain(self.nodes([name])[0], self.settings, **answer["error"]))
-            for name, answer in answers.items()
-            if "error" in answer
-        ]
+        failed = {name: answer["error"] for name, answer in answers.items() if "error" in answer}
         if failed:
-            raise CommandError("\n".join(failed))
+            raise CommandError("\n".join(self._why(name, **error) for name, error in failed.items()))
         return {name: answer["facts"] for name, answer in answers.items()}
+
+    def _why(self, name: str, kind: str, detail: str) -> str:
+        if kind == "other":
+            return f"{name}: {detail}"
+        problem = facts.explain(self.nodes([name])[0], self.settings, kind, detail)
+        return f"{problem.at}: {problem.wrong}\n  → {problem.fix}"
 
     def caches(self) -> dict[str, str]:
         """Node → its cache directory, as configured."""

@@ -33,6 +33,7 @@ def main(folder: Path) -> None:
             axes[2].plot([row["concurrency"] for row in ordered], rates, marker="o", label=name)
         axes[2].set(title="By requests at a time", xlabel="requests at a time", ylabel="output tokens per second")
         axes[2].set_xscale("log", base=2)
+        axes[2].set_ylim(bottom=0)
         axes[2].legend(fontsize=8)
     figure.tight_layout()
     figure.savefig(folder / "picture.png", dpi=120)

@@ -43,9 +43,9 @@ PATH = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
 def missing_packages() -> list[str]:
     missing = {package for program, package in PACKAGES.items() if not shutil.which(program, path=PATH)}
     try:
-        run([SYSTEM_PYTHON, "-c", "import venv, ensurepip"])
+        run([SYSTEM_PYTHON, "-c", "import venv, ensurepip, yaml"])
     except (OSError, SimulatorError):
-        missing.add("python3-venv")
+        missing |= {"python3-venv", "python3-yaml"}
     return sorted(missing)
 
 

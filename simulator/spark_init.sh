@@ -70,7 +70,7 @@ if [ ! -f "$home/rw/prepared" ]; then
     rm -f "$root"/etc/ssh/ssh_host_*
     cp "$home/ssh_host_ed25519_key" "$home/ssh_host_ed25519_key.pub" "$root/etc/ssh/"
     chmod 600 "$root/etc/ssh/ssh_host_ed25519_key"
-    mkdir -p "$root/etc/docker"
+    mkdir -p "$root/etc/docker" "$root/etc/netplan"
     cp "$home/daemon.json" "$root/etc/docker/daemon.json"
     # As the NVIDIA toolkit ships it.
     mkdir -p "$root/etc/nvidia-container-runtime"
