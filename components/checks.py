@@ -216,6 +216,15 @@ def used_ports(settings: Settings) -> Iterator[tuple[str, int]]:
     """(config key or '', TCP port) of everything that will listen on the head."""
     several = len(settings.nodes) > 1
     yield "serving.port", api_port(settings)
+    if settings.monitoring:
+        yield "beside.grafanaPort", settings.beside.grafana_port
+        yield "", table.PROMETHEUS
+        yield "", table.NODE_EXPORTER
+        yield "", table.GPU_EXPORTER
+    if settings.gateway:
+        yield "beside.gatewayPort", settings.beside.gateway_port
+    if settings.chat:
+        yield "beside.chatPort", settings.beside.chat_port
     if several and settings.engine == "vllm" and settings.serving.executor == "ray":
         yield "ray.port", settings.ray.port
         yield "ray.dashboardPort", settings.ray.dashboard_port
@@ -223,6 +232,22 @@ def used_ports(settings: Settings) -> Iterator[tuple[str, int]]:
         yield "", table.RANKS
         if settings.engine != "trtllm":
             yield "", table.SGLANG_RENDEZVOUS if settings.engine == "sglang" else table.VLLM_RENDEZVOUS
+
+
+def beside(settings: Settings) -> Iterator[Problem]:
+    if settings.gateway and not settings.gateway_keys:
+        yield Problem(
+            "gatewayKeys",
+            "is empty, so nobody could use the gateway",
+            "pulumi config set --secret --path gatewayKeys.NAME sk-…, one for each who may",
+        )
+    short = sorted(name for name, key in settings.gateway_keys.items() if len(key.get_secret_value()) < SHORTEST_KEY)
+    if short:
+        yield Problem("gatewayKeys", f"too short to be a secret: {', '.join(short)}", "openssl rand -hex 24 makes one")
+
+
+SHORTEST_KEY = 16
+"""Characters."""
 
 
 def on_swarm(settings: Settings) -> bool:

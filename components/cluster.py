@@ -9,10 +9,11 @@ from uuid import uuid4
 import pulumi
 from pulumi import ComponentResource, Resource, ResourceOptions
 
-from components import access, decide, gather, steps
+from components import access, beside, decide, gather, steps
 from components.access import SparkAccess
 from components.endpoint import Endpoint, EndpointArgs
 from components.engine_image import EngineImage, EngineImageArgs
+from components.extras import Extras, ExtrasArgs
 from components.fabric import Fabric, FabricArgs
 from components.inference_server import InferenceServer, InferenceServerArgs
 from components.model_weights import ModelWeights, ModelWeightsArgs
@@ -111,6 +112,11 @@ class Cluster(ComponentResource):
             ),
             self._child,
         )
+        if plan.extras:
+            # Theirs go first where another stack's run, for the same reason as Ray's.
+            needs = [*nodes, *(room if plan.takes_over else [])]
+            extras = ExtrasArgs(plan.identity, plan.extras, sparks, beside.secrets(settings), needs)
+            Extras(f"{name}-beside", extras, self._child)
         self.image_id = image.ids[plan.nodes[0]]
         self.register_outputs({"apiBase": plan.api_base})
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from components import catalog, checks, detection, plan, steps
+from components import beside, catalog, checks, detection, plan, steps
 from components.engines import Context, EnginePlan
 from components.engines.common import startup_limit
 from components.engines.registry import api_port, engine
@@ -25,6 +25,7 @@ def before_model(settings: Settings, facts: Mapping[str, NodeFacts], identity: I
     problems += checks.leases(settings, identity, facts)
     problems += checks.engine(settings, facts)
     problems += checks.staging(settings)
+    problems += checks.beside(settings)
     problems += checks.ports(settings, identity, facts[settings.head.name])
     if len(settings.nodes) > 1:
         problems += detection.detect(settings, facts)[1]
@@ -86,10 +87,11 @@ def decide(
     made = engine(settings).plan(context)
     containers = watched(made)
     maker = Steps(identity, facts, fresh)
+    extras = beside.plan(settings, identity, links, port, context.served_name)
     confirmed = steps.confirm_fabric(maker, links)
     images = steps.images(maker, settings, links, made.image, dockerfile)
     weights = steps.place_weights(maker, settings, facts, links, model, images.name)
-    beside = tuple(
+    in_store = tuple(
         Staged(
             other.repo,
             steps.place_weights(maker, settings, facts, links, other, images.name, kind=steps.staged_kind(other.repo)),
@@ -99,7 +101,7 @@ def decide(
     missing = {
         node.name: [
             wanted
-            for wanted, placed in zip((model, *staged), (weights, *(one.weights for one in beside)), strict=True)
+            for wanted, placed in zip((model, *staged), (weights, *(one.weights for one in in_store)), strict=True)
             # Whether a directory of its own has room is not known: rsync says it.
             if placed[rank].triggers[-1] == fresh and not wanted.path
         ]
@@ -122,13 +124,14 @@ def decide(
         copy_keys=steps.copy_keys(maker, settings, "copy-key") if steps.copies(settings) else (),
         authorization=steps.authorize(maker, settings, facts, links, model),
         weights=weights,
-        staged=beside,
+        staged=in_store,
         ray=made.ray,
         swarm=steps.swarm(maker, settings, facts) if made.swarm else None,
         mpi_key=Step(settings.head.name, "mpi-key", "mpi_key.py", {}, (), 60) if made.mpi else None,
         takes_over=bool(checks.holders(identity, facts)),
-        room=steps.make_room(maker, settings, identity, containers, made.swarm),
+        room=steps.make_room(maker, settings, identity, containers, made.swarm, extras),
         ranks=made.ranks,
+        extras=extras,
         readiness=Readiness(port, context.served_name, startup_limit(context), containers),
         model=model,
         served_name=context.served_name,

@@ -13,6 +13,7 @@ from typing import Any
 
 import pulumi
 
+from components import beside
 from components.cluster import Cluster
 from components.plan import Plan, digest
 from components.settings import Settings
@@ -32,6 +33,7 @@ def export(cluster: Cluster, settings: Settings) -> None:
     pulumi.export("nodes", nodes(plan, settings))
     pulumi.export("image", cluster.image_id)
     pulumi.export("dashboard", dashboard(plan, settings))
+    pulumi.export("beside", beside.links(settings))
     pulumi.export("example", example(plan, settings))
     pulumi.export("logs", logs(plan, settings))
     # Read by the Pulumi console, which puts the other outputs into it.

@@ -194,6 +194,34 @@ class Readiness:
 
 
 @dataclass(frozen=True)
+class Extra:
+    """A container beside the server, of another image (components/beside.py)."""
+
+    role: str
+    node: str
+    image: str
+    ports: tuple[int, ...]
+    """TCP, on the Spark itself."""
+
+    command: tuple[str, ...] = ()
+    entrypoint: tuple[str, ...] | None = None
+    """None: the image's own."""
+
+    environment: Mapping[str, str] = field(default_factory=dict)
+    files: Mapping[str, str] = field(default_factory=dict)
+    secrets: tuple[str, ...] = ()
+    """Paths in the container of files whose content is a secret."""
+
+    volume: tuple[str, str] | None = None
+    """(end of its name, path in the container)"""
+
+    host_root: str = ""
+    """Where the Spark's own / is mounted, read-only."""
+
+    gpu: bool = False
+
+
+@dataclass(frozen=True)
 class Staged:
     """A model that is in place for a later switch to it."""
 
@@ -238,6 +266,7 @@ class Plan:
     ranks: tuple[Container, ...]
     """The server's containers, the one that serves HTTP first."""
 
+    extras: tuple[Extra, ...]
     readiness: Readiness
     model: Model
     served_name: str

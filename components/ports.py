@@ -33,4 +33,13 @@ PERFTEST = 18515
 RANKS = 29600
 """Where rank 0 leads the other ranks (inside/together.py), on the head's fabric address. Arbitrary."""
 
+NODE_EXPORTER = 9100
+"""Source: node_exporter's own default; and so are the next ones their programs'."""
+
+GPU_EXPORTER = 9835
+PROMETHEUS = 9090
+GRAFANA = 3000
+GATEWAY = 4000
+CHAT = 8080
+
 SSH = 22

@@ -292,6 +292,31 @@ class RaySettings(Frozen):
     """Ray's dashboard and jobs API run any code without asking: not for open networks."""
 
 
+Role = Literal["prometheus", "grafana", "node-exporter", "gpu-exporter", "gateway", "chat"]
+
+
+class BesideSettings(Frozen):
+    """Of `monitoring`, `gateway` and `chat`."""
+
+    host: Annotated[str, BeforeValidator(lambda value: str(ipaddress.IPv4Address(value)))] = "0.0.0.0"
+    """Address on the head that Grafana, gateway and chat bind to."""
+
+    grafana_port: Port = ports.GRAFANA
+    """Where people look at the dashboards; anybody may, and nobody may change them."""
+
+    gateway_port: Port = ports.GATEWAY
+    """Of the gateway's OpenAI API."""
+
+    chat_port: Port = ports.CHAT
+    """Of the chat page."""
+
+    retention: Annotated[str, Field(pattern=r"^\d+[dwy]$")] = "15d"
+    """How long Prometheus keeps figures."""
+
+    images: dict[Role, Annotated[str, Field(min_length=1)]] = {}
+    """Role → image in place of the pinned one (components/beside.py)."""
+
+
 class Settings(Frozen):
     """A stack's whole configuration."""
 
@@ -319,6 +344,19 @@ class Settings(Frozen):
     takeover: bool = False
     """Take Sparks that another stack holds: its server is stopped and removed when this one's image and weights are
     in place. False: be told who holds them."""
+
+    monitoring: bool = False
+    """Prometheus and Grafana on the head, with exporters for GPU, memory and fabric on every Spark."""
+
+    gateway: bool = False
+    """LiteLLM on the head: one OpenAI endpoint in front, which only the keys in `gatewayKeys` open."""
+
+    chat: bool = False
+    """Open WebUI on the head, for people; who registers first is its administrator."""
+
+    beside: BesideSettings = BesideSettings()
+    gateway_keys: dict[Name, SecretStr] = {}
+    """Who may use the gateway: name → key."""
 
     hf_token: SecretStr = SecretStr("")
     """Hugging Face token for gated models. Goes to the Sparks by stdin and is kept nowhere there."""
@@ -374,7 +412,8 @@ def load(raw: Mapping[str, str], project: str = PROJECT) -> Settings:
         try:
             values[key] = json.loads(text)
         except ValueError:
-            kind = {"nodes": "a list of Sparks", "takeover": "true or false"}.get(key, "an object")
+            switches = dict.fromkeys(("takeover", "monitoring", "gateway", "chat"), "true or false")
+            kind = {"nodes": "a list of Sparks", **switches}.get(key, "an object")
             problems.append(
                 Problem(f"{project}:{key}", f"is {text!r}, not {kind}", f"see {key} in docs/configuration.md")
             )

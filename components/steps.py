@@ -13,7 +13,7 @@ from components import catalog, ports
 from components.detection import NodeLink
 from components.facts import NodeFacts
 from components.hub import File, Model, excluded
-from components.plan import GPU_KIND, Identity, Image, Images, Qualification, Step, Swarm, digest
+from components.plan import GPU_KIND, Extra, Identity, Image, Images, Qualification, Step, Swarm, digest
 from components.problems import Problem, Refused
 from components.settings import Node, Settings
 
@@ -377,15 +377,26 @@ def swarm(steps: Steps, settings: Settings, facts: Mapping[str, NodeFacts]) -> S
 
 
 def make_room(
-    steps: Steps, settings: Settings, identity: Identity, containers: Mapping[str, Sequence[str]], services: bool
+    steps: Steps,
+    settings: Settings,
+    identity: Identity,
+    containers: Mapping[str, Sequence[str]],
+    services: bool,
+    extras: Sequence[Extra],
 ) -> tuple[Step, ...]:
-    """`containers`: node → components that stay there."""
+    """`containers`: node → components of the server that stay there."""
+    beside = {node.name: sorted({extra.role for extra in extras if extra.node == node.name}) for node in settings.nodes}
     return tuple(
         steps.make(
             node.name,
             "room",
             "room.py",
-            {"stack": identity.full, "components": sorted(containers.get(node.name, ())), "services": services},
+            {
+                "stack": identity.full,
+                "components": sorted(containers.get(node.name, ())),
+                "beside": beside[node.name],
+                "services": services,
+            },
             means={"takeover": settings.takeover},
         )
         for node in settings.nodes

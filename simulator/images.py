@@ -20,6 +20,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from components.beside import IMAGES as BESIDE
 from simulator import sparks
 from simulator.layout import CACHE, GATEWAY, HUB_PORT, Spark
 from simulator.preflight import SYSTEM_PYTHON
@@ -40,6 +41,9 @@ if sys.argv[1] == "install":
 """
 HUB_CLIENT = "huggingface_hub==2.4.0"
 PYTHON_PACKAGES = "usr/lib/python3/dist-packages"
+USES = {"beside": ("beside", "litellm", "fastapi")}
+"""Layer → the stand-ins that are in it; else its own and the common ones."""
+
 STANDINS = Path(__file__).resolve().parent / "standins"
 
 PROGRAMS = (
@@ -53,6 +57,8 @@ class Image:
     name: str
     layers: tuple[str, ...]
     environment: Mapping[str, str] = field(default_factory=dict)
+    entrypoint: tuple[str, ...] = ()
+    command: tuple[str, ...] = ("/bin/bash",)
 
 
 MPI = "/usr/local/mpi"
@@ -67,8 +73,15 @@ IMAGES = (
     Image("lmsysorg/sglang:spark", ("base", "hub", "sglang")),
     Image("nvcr.io/nvidia/tensorrt-llm/release:1.2.1", ("base", "hub", "mpi", "sshd", "trtllm"), WITH_MPI),
     Image("simulated/trtllm:without-sshd", ("base", "hub", "mpi", "apt", "trtllm"), WITH_MPI),
+    Image(BESIDE["prometheus"], ("base", "prometheus"), entrypoint=("/bin/prometheus",)),
+    Image(BESIDE["node-exporter"], ("base", "prometheus"), entrypoint=("/bin/node_exporter",)),
+    Image(BESIDE["gpu-exporter"], ("base", "beside"), entrypoint=("/usr/bin/nvidia_gpu_exporter",)),
+    Image(BESIDE["grafana"], ("base", "beside"), entrypoint=("/run.sh",)),
+    Image(BESIDE["gateway"], ("base", "beside"), entrypoint=("docker/prod_entrypoint.sh",)),
+    Image(BESIDE["chat"], ("base", "beside"), command=("bash", "start.sh")),
 )
-"""NVIDIA's own images have neither Ray nor sshd; with them inside, most tests need not build a derived image."""
+"""Prometheus and its node_exporter are the real ones, from Debian's packages.
+NVIDIA's own images have neither Ray nor sshd; with them inside, most tests need not build a derived image."""
 
 
 def build() -> list[Path]:
@@ -76,7 +89,7 @@ def build() -> list[Path]:
     CACHE.mkdir(parents=True, exist_ok=True)
     makers = {
         "base": _base, "hub": _hub, "ray": _ray, "mpi": _mpi, "sshd": _sshd, "apt": _apt,
-        "vllm": _vllm, "sglang": _sglang, "trtllm": _trtllm,
+        "vllm": _vllm, "sglang": _sglang, "trtllm": _trtllm, "prometheus": _prometheus, "beside": _beside,
     }  # fmt: skip
     layers = {name: _layer(name, make) for name, make in makers.items()}
     archives = [_archive(image, [layers[name] for name in image.layers]) for image in IMAGES]
@@ -145,7 +158,9 @@ def _layer(name: str, make: object) -> Path:
     assert callable(make)
     key = hashlib.sha256(Path(__file__).read_bytes())
     if (STANDINS / name).exists():
-        for source in sorted([*(STANDINS / name).rglob("*.*"), *(STANDINS / "standin").rglob("*.*")]):
+        for source in sorted(
+            path for used in USES.get(name, (name, "standin")) for path in (STANDINS / used).rglob("*.*")
+        ):
             if "__pycache__" not in source.parts:
                 key.update(source.read_bytes())
     path = CACHE / f"layer-{name}-{key.hexdigest()[:12]}.tar"
@@ -328,6 +343,41 @@ def _vllm(root: Path) -> None:
     _executable(root / "usr/bin/vllm", "#!/usr/bin/python3\nfrom vllm.__main__ import main\n\nmain()\n")
 
 
+def _prometheus(root: Path) -> None:
+    """Debian's binaries where the images have theirs."""
+    folder = CACHE / "debian"
+    folder.mkdir(exist_ok=True)
+    (root / "bin").mkdir()
+    for package, program, name in (
+        ("prometheus", "prometheus", "prometheus"),
+        ("prometheus-node-exporter", "prometheus-node-exporter", "node_exporter"),
+    ):
+        if not list(folder.glob(f"{package}_*.deb")):
+            get = f"apt-get download -qq {package}"
+            run(["sh", "-c", f"cd {folder} && {{ {get} || {{ apt-get update -qq && {get}; }}; }}"], timeout=300)
+        unpacked = folder / f"unpacked-{package}"
+        run(["dpkg-deb", "-x", str(next(folder.glob(f"{package}_*.deb"))), str(unpacked)])
+        shutil.copy2(unpacked / "usr/bin" / program, root / "bin" / name)
+        _copy_libraries(root, [str(unpacked / "usr/bin" / program)])
+        shutil.rmtree(unpacked)
+
+
+def _beside(root: Path) -> None:
+    pip("install", "-q", "--no-compile", "--target", str(root / PYTHON_PACKAGES), "pyyaml")
+    for package in ("beside", "litellm", "fastapi"):
+        shutil.copytree(
+            STANDINS / package, root / PYTHON_PACKAGES / package, ignore=shutil.ignore_patterns("__pycache__")
+        )
+    (root / "usr/bin").mkdir(parents=True)
+    for path, module in {
+        "usr/bin/nvidia_gpu_exporter": "beside.gpu_exporter",
+        "run.sh": "beside.grafana",
+        "usr/bin/litellm": "litellm",
+    }.items():
+        _executable(root / path, f'#!/bin/sh\nexec python3 -m {module} "$@"\n')
+    _executable(root / "start.sh", "exec python3 -m beside.webui\n")
+
+
 def _executable(path: Path, text: str) -> None:
     path.write_text(text)
     path.chmod(0o755)
@@ -350,7 +400,8 @@ def _archive(image: Image, layers: Sequence[Path]) -> Path:
         "os": "linux",
         "config": {
             "Env": [f"{key}={value}" for key, value in environment.items()],
-            "Cmd": ["/bin/bash"],
+            "Cmd": list(image.command),
+            **({"Entrypoint": list(image.entrypoint)} if image.entrypoint else {}),
             "Labels": {"org.opencontainers.image.title": f"simulated {image.name}"},
         },
         "rootfs": {"type": "layers", "diff_ids": [f"sha256:{digest}" for digest in digests]},

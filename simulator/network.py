@@ -79,6 +79,12 @@ def describe(spark: Spark, device: str, netdev: str, address: str | None, *, gid
     (port / "state").write_text("4: ACTIVE\n" if address else "1: DOWN\n")
     (port / "phys_state").write_text("5: LinkUp\n" if address else "3: Disabled\n")
     (port / "link_layer").write_text("Ethernet\n")
+    (base / "fw_ver").write_text("28.45.4028\n")
+    (base / "board_id").write_text("NVD0000000087\n")
+    (base / "hca_type").write_text("MT4129\n")
+    (port / "counters").mkdir(exist_ok=True)
+    for counter in ("port_rcv_data", "port_xmit_data", "port_rcv_packets", "port_xmit_packets"):
+        (port / "counters" / counter).write_text("1000\n")
     (port / "rate").write_text(f"{rate} Gb/sec (4X HDR)\n")
     link_local = "fe80:0000:0000:0000:4ab0:2dff:fe00:0000"
     table = {0: (link_local, "IB/RoCE v1"), 1: (link_local, "RoCE v2")}

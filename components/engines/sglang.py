@@ -80,6 +80,7 @@ def arguments(context: Context) -> tuple[str, ...]:
         *option("--context-length", want.length),
         *option("--mem-fraction-static", want.memory_share),
         *(["--trust-remote-code"] if want.trust_remote_code else []),
+        *(["--enable-metrics"] if settings.monitoring else []),
         *option("--reasoning-parser", want.reasoning_parser),
         *option("--tool-call-parser", want.tool_call_parser),
         *serving.extra_args,

@@ -4,7 +4,8 @@ Two engines don't fit into one GPU. What this stack ran here and no longer wants
 which deletes it at the very end of a run, when the new server should have answered already. What the stack that
 held this Spark ran is removed, by its label and never by a name, and the lease goes over.
 
-stdin   JSON: stack, components [that stay], services (whether they are Swarm services), takeover, record
+stdin   JSON: stack, components [that stay], services (whether they are Swarm services), beside [components that stay
+        and are none], takeover, record
 remove  nothing but the record
 """
 
@@ -32,7 +33,10 @@ def stop_unwanted(given: dict) -> None:
     for container in containers(given["stack"]):
         labels = container["Labels"]
         service = labels.get("com.docker.swarm.service.id")
-        stays = labels["dgx-spark.component"] in given["components"] and bool(service) == given["services"]
+        component = labels["dgx-spark.component"]
+        stays = component in given["beside"] or (
+            component in given["components"] and bool(service) == given["services"]
+        )
         if stays or container["State"] != "running":
             continue
         say(f"stopping {name(container)}")

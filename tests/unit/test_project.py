@@ -10,7 +10,7 @@ from components.settings import PROJECT as NAME
 from ops import reference
 
 ROOT = Path(__file__).parent.parent.parent
-KINDS = {"nodes": "array", "takeover": "boolean"}
+KINDS = {"nodes": "array", **dict.fromkeys(("takeover", "monitoring", "gateway", "chat"), "boolean")}
 PROJECT = yaml.safe_load((ROOT / "Pulumi.yaml").read_text())
 
 

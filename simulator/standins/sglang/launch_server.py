@@ -77,6 +77,7 @@ def main() -> None:
         step=head.step,
         family="sglang",
         tools=bool(arguments.tool_call_parser),
+        metrics=bool(arguments.enable_metrics),
     )
     log("The server is fired up and ready to roll!")
     server.serve(arguments.host, arguments.port, state)

@@ -10,16 +10,26 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from standin.ranks import DeadRank
 
+GAUGES = {
+    "vllm": ("num_requests_running", "num_requests_waiting", "kv_cache_usage_perc"),
+    "sglang": ("num_running_reqs", "num_queue_reqs", "token_usage"),
+    "trtllm": (),
+}
+
 WORDS = ["The", "Spark", "answers", "from", "its", "simulated", "GPU", "with", "one", "word", "after", "another"]
 
 
 class State:
     """What the handlers share: configuration, the executor and the counters shown by /metrics."""
 
-    def __init__(self, *, names, keys, max_model_len, step, family="vllm", tools=False) -> None:
+    def __init__(self, *, names, keys, max_model_len, step, family="vllm", tools=False, metrics=True) -> None:
         self.names, self.keys, self.max_model_len, self.step = names, set(keys), max_model_len, step
         self.family = family
         """Prefix of the metrics' names."""
+
+        self.metrics = metrics
+        self.took = []
+        """Seconds of each answer so far."""
 
         self.tools = tools
         """Whether tool calls are parsed out of answers."""
@@ -60,7 +70,7 @@ class Handler(BaseHTTPRequestHandler):
             self._send(200, b"", "text/plain")
         elif self.path == "/version":
             self._json(200, {"version": "0.32.0"})
-        elif self.path == "/metrics":
+        elif self.path == "/metrics" and self.state.metrics:
             self._send(200, self._metrics().encode(), "text/plain; version=0.0.4")
         elif self.path == "/v1/models":
             self._guard(self._models)
@@ -101,12 +111,14 @@ class Handler(BaseHTTPRequestHandler):
             raise Refusal(400, f"This model's maximum context length is {self.state.max_model_len} tokens.")
         words = [word + " " for word in itertools.islice(itertools.cycle(WORDS), wanted)]
         usage = {"prompt_tokens": used, "completion_tokens": len(words), "total_tokens": used + len(words)}
+        began = time.monotonic()
         try:
             self.state.step()
         except DeadRank as error:
             # A dead rank shows at the first request: it fails, and the server ends about a second later (measured).
             threading.Timer(1, os._exit, [1]).start()
             raise Refusal(500, f"EngineDeadError: {error}") from error
+        self.state.took.append(time.monotonic() - began)
         self.state.count(prompt_tokens=used, generation_tokens=len(words), request_success=1)
         head = {
             "id": f"{'chatcmpl' if chat else 'cmpl'}-{uuid.uuid4().hex}",
@@ -167,13 +179,22 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.flush()
 
     def _metrics(self) -> str:
-        label = f'{{engine="0",model_name="{self.state.names[0]}"}}'
-        family = self.state.family
+        """Under the names of vLLM 0.19 (vllm/v1/metrics/loggers.py) and SGLang 0.5 (metrics_collector.py)."""
+        family, took = self.state.family, list(self.state.took)
+        label = f'engine="0",model_name="{self.state.names[0]}"'
         lines = []
-        for name, value in self.state.counts.items():
-            lines += [f"# TYPE {family}:{name} counter", f"{family}:{name}_total{label} {float(value)}"]
-        for name in ("num_requests_running", "num_requests_waiting", "kv_cache_usage_perc"):
-            lines += [f"# TYPE {family}:{name} gauge", f"{family}:{name}{label} 0.0"]
+        for name in ("prompt_tokens", "generation_tokens"):
+            value = float(self.state.counts[name])
+            lines += [f"# TYPE {family}:{name} counter", f"{family}:{name}_total{{{label}}} {value}"]
+        for name in GAUGES[family]:
+            lines += [f"# TYPE {family}:{name} gauge", f"{family}:{name}{{{label}}} 0.0"]
+        for name in ("time_to_first_token_seconds", "inter_token_latency_seconds", "e2e_request_latency_seconds"):
+            lines.append(f"# TYPE {family}:{name} histogram")
+            for bound in (0.01, 0.1, 1.0, 10.0, float("inf")):
+                edge = "+Inf" if bound == float("inf") else bound
+                count = sum(seconds <= bound for seconds in took)
+                lines.append(f'{family}:{name}_bucket{{{label},le="{edge}"}} {float(count)}')
+            lines += [f"{family}:{name}_count{{{label}}} {len(took)}", f"{family}:{name}_sum{{{label}}} {sum(took)}"]
         return "\n".join(lines) + "\n"
 
     def _json(self, status: int, payload: dict) -> None:

@@ -62,7 +62,9 @@ def serve(arguments, world: int, step) -> None:
     # A directory is served under its last name. Source: OpenAIServer, tensorrt_llm/serve/openai_server.py.
     name = os.path.basename(arguments.model.rstrip("/")) if os.path.isdir(arguments.model) else arguments.model
     tools = bool(arguments.tool_parser)
-    state = server.State(names=[name], keys=[], max_model_len=length, step=step, family="trtllm", tools=tools)
+    state = server.State(
+        names=[name], keys=[], max_model_len=length, step=step, family="trtllm", tools=tools, metrics=False
+    )
     log(f"trtllm-serve {__version__} (simulated) on {arguments.host}:{arguments.port}")
     server.serve(arguments.host, arguments.port, state)
 

@@ -1,0 +1,100 @@
+"""Monitoring, gateway and chat: up with the stack, fed with real figures, gone with it."""
+
+from __future__ import annotations
+
+import pytest
+import requests
+
+from components import ports
+from components.dashboards import dashboards
+from simulator import sparks
+from tests.e2e.conftest import left_behind
+
+pytestmark = pytest.mark.e2e
+
+KEY, ENGINE_KEY = "sk-of-alice-0123456789", "key-of-the-engine-itself"
+
+
+def ask(spark, url):
+    """What an address on the Spark's loopback answers."""
+    return requests.models.complexjson.loads(sparks.on(spark, f"curl -sS --globoff '{url}'"))
+
+
+def query(spark, text):
+    found = sparks.on(
+        spark, f"curl -sS --data-urlencode query@- http://127.0.0.1:{ports.PROMETHEUS}/api/v1/query", stdin=text
+    )
+    answer = requests.models.complexjson.loads(found)
+    assert answer["status"] == "success", answer
+    return answer["data"]["result"]
+
+
+def looks(spark):
+    """How many looks at its targets Prometheus has made, in all."""
+    return float(query(spark, "sum(count_over_time(up[1h]))")[0]["value"][1])
+
+
+def chat(base, model, key):
+    order = {"model": model, "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 5}
+    return requests.post(f"{base}/chat/completions", json=order, headers={"Authorization": f"Bearer {key}"}, timeout=30)
+
+
+def test_every_query_of_the_dashboards_has_an_answer(alone, third):
+    before = left_behind(third)
+    alone.configure(engine="sglang", monitoring=True)
+    alone.up()
+    assert alone.is_clean()
+    alone.complete()
+    up = "count(up == 1)"
+    sparks.wait_for(lambda: [r["value"][1] for r in query(third, up)] == ["3"], "every target to be scraped")
+    # A rate needs two looks, and the second one something new.
+    for _ in range(2):
+        alone.complete()
+        now = looks(third)
+        sparks.wait_for(lambda now=now: looks(third) > now + 3, "another look")
+    boards = dashboards("sglang")
+    for board in boards.values():
+        for panel in board["panels"]:
+            for target in panel["targets"]:
+                assert query(third, target["expr"]), f"{board['title']}, {panel['title']}: {target['expr']}"
+    found = requests.get(f"http://{third.address}:{ports.GRAFANA}/api/search", timeout=5).json()
+    assert {one["title"] for one in found} == {board["title"] for board in boards.values()}
+    alone.destroy()
+    assert left_behind(third) == before
+
+
+def test_the_gateway_opens_for_its_keys_alone_and_the_chat_knows_the_model(alone, third):
+    alone.configure(gateway=True, chat=True)
+    assert "gatewayKeys: is empty, so nobody could use the gateway" in alone.refusal().replace("\\n", "\n")
+    configure(alone)
+    alone.up()
+    assert alone.is_clean()
+    outputs = alone.outputs()
+    gateway, model = outputs["beside"]["gateway"], outputs["model"]
+    sparks.wait_for(lambda: answers(outputs["beside"]["chat"]) and answers(f"{gateway}/models"), "gateway and chat")
+    assert chat(gateway, model, KEY).json()["choices"][0]["message"]["content"]
+    assert chat(gateway, model, "sk-of-somebody-else-0123").status_code == 401
+    assert requests.get(outputs["beside"]["chat"], timeout=5).json()["models"] == [model]
+
+    shown = sparks.on(third, "docker ps -aq | xargs docker inspect")
+    assert KEY not in shown
+    assert ENGINE_KEY not in shown
+
+    # A change of model asks the gateway and no more of the rest.
+    configure(alone, model="gpt-oss-20b")
+    changed = alone.preview()
+    assert changed["cluster-beside-gateway-spark-3"] == "replace"
+    assert "cluster-beside-chat-spark-3" not in changed
+
+
+def configure(stack, **more):
+    stack.configure(gateway=True, chat=True, **more)
+    for words in (["--path", "gatewayKeys.alice", KEY], ["apiKey", ENGINE_KEY]):
+        stack("config", "set", "--secret", *words, "--stack", stack.name)
+
+
+def answers(url):
+    try:
+        return requests.get(url, timeout=5).status_code in (200, 401)
+    except requests.ConnectionError:
+        return False
