@@ -32,6 +32,29 @@ SERVED, FORMER = ".spark/served", ".spark/served-before"
 """Folders in the project: the last configuration of each stack that served, and the one before it, for
 `./spark rollback`. Stack files as they are: their secrets are encrypted."""
 
+HINTS = (
+    (
+        "invalid device context",
+        "FlashInfer's fused all-reduce does not work between Sparks: serving.extraArgs ['--enable-dp-attention']",
+    ),
+    (
+        "Free memory on device",
+        "something else holds the Spark's memory (./spark status), or serving.gpuMemoryUtilization is too high",
+    ),
+    ("out of memory", "lower serving.gpuMemoryUtilization or serving.maxModelLen, or use more Sparks"),
+    ("No space left on device", "free space on that Spark: ./spark prune, docker system df"),
+    (
+        "ibv_modify_qp failed",
+        "the GID index is not what it was (a reboot?): pulumi up detects it again; ./spark doctor",
+    ),
+    ("unrecognized arguments", "this version of the engine has no such option: correct serving.extraArgs"),
+    ("trust_remote_code", "the model brings code of its own: pulumi config set --path serving.trustRemoteCode true"),
+    ("no kernel image is available", "the image was not built for GB10 (sm_121): choose another image.name"),
+    ("Address already in use", "another program has that port: ./spark doctor names it"),
+)
+"""Words of an engine's log → what to do. Sources: the troubleshooting tables of the projects for Spark clusters, and
+the engines' own messages."""
+
 Inbox = queue.Queue[tuple[str, dict[str, Any]]]
 """(node, one message of watch.py)"""
 
@@ -170,8 +193,14 @@ def newest(tails: Tails) -> str:
 def fail(reason: str, tails: Tails, code: int = 1) -> int:
     for (node, container), lines in sorted(tails.items()):
         print(f"  {node} {container}:", *(f"    {line[:WIDTH]}" for line in lines), sep="\n", file=sys.stderr)
-    print(reason, file=sys.stderr, flush=True)
+    print(reason, *hints(reason, tails), sep="\n", file=sys.stderr, flush=True)
     return code
+
+
+def hints(reason: str, tails: Tails) -> list[str]:
+    """What is known to help against what the logs say."""
+    said = "\n".join([reason, *(line for lines in tails.values() for line in lines)]).lower()
+    return [f"  → {remedy}" for words, remedy in HINTS if words.lower() in said]
 
 
 if __name__ == "__main__":
