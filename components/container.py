@@ -8,10 +8,7 @@ import pulumi_docker as docker
 from pulumi import Input, ResourceOptions
 
 from components.access import SparkAccess
-from components.plan import Container
-
-STACK_LIMIT = 67108864
-"""Bytes of stack; NVIDIA's containers ask for it. Source: their start-up message on ulimits."""
+from components.plan import STACK_LIMIT, Container
 
 
 def run(

@@ -20,6 +20,10 @@ GPU_KIND = "GPU"
 the NVIDIA runtime's config.toml has in its comment."""
 
 
+STACK_LIMIT = 67108864
+"""Bytes of stack in every rank's container. Source: the start-up message of NVIDIA's containers, on ulimits."""
+
+
 @dataclass(frozen=True)
 class Identity:
     """Who converges: names containers, labels and leases."""

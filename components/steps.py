@@ -13,7 +13,7 @@ from components import catalog, ports
 from components.detection import NodeLink
 from components.facts import NodeFacts
 from components.hub import File, Model, excluded
-from components.plan import GPU_KIND, Extra, Identity, Image, Images, Qualification, Step, Swarm, digest
+from components.plan import GPU_KIND, STACK_LIMIT, Extra, Identity, Image, Images, Qualification, Step, Swarm, digest
 from components.problems import Problem, Refused
 from components.settings import Node, Settings
 
@@ -355,12 +355,14 @@ def copies(settings: Settings) -> bool:
 def swarm(steps: Steps, settings: Settings, facts: Mapping[str, NodeFacts]) -> Swarm:
     """Addresses, tokens and node ids join the steps' input when they are known (swarm_cluster.py)."""
     keep = {"keep": settings.swarm.keep}
+    member = {**keep, "port": ports.SWARM}
 
     def host(name: str) -> Step:
         given = {
             "uuid": facts[name].gpus[0].uuid,
             "kind": GPU_KIND,
             "shm_size": settings.containers.shm_size,
+            "stack_limit": STACK_LIMIT,
             "daemon": "/etc/docker/daemon.json",
             "toolkit": "/etc/nvidia-container-runtime/config.toml",
         }
@@ -370,8 +372,8 @@ def swarm(steps: Steps, settings: Settings, facts: Mapping[str, NodeFacts]) -> S
     wanted = {"kind": GPU_KIND, "wait": SWARM_LIMIT}
     return Swarm(
         hosts=tuple(host(node.name) for node in settings.nodes),
-        manager=steps.make(head, "swarm-manager", "swarm_manager.py", {}, means=keep),
-        workers=tuple(steps.make(name, "swarm-worker", "swarm_worker.py", {}, means=keep) for name in others),
+        manager=steps.make(head, "swarm-manager", "swarm_manager.py", {}, means=member),
+        workers=tuple(steps.make(name, "swarm-worker", "swarm_worker.py", {}, means=member) for name in others),
         members=Step(head, "swarm-members", "swarm_members.py", wanted, (), SWARM_LIMIT + 60),
     )
 

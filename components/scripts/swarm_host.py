@@ -1,7 +1,7 @@
 """Docker's settings for Swarm tasks with a GPU on RDMA, merged into what is there; runs as root.
 
-stdin   JSON: uuid (of the GPU), kind (of the generic resource), shm_size (MiB), daemon, toolkit (paths of the two
-        files), keep, record
+stdin   JSON: uuid (of the GPU), kind (of the generic resource), shm_size (MiB), stack_limit (bytes), daemon, toolkit
+        (paths of the two files), keep, record
 apply   /etc/docker/daemon.json: the NVIDIA runtime as default, the GPU as generic resource, limits that RDMA
         needs, since a Swarm service can't ask for them; /etc/nvidia-container-runtime/config.toml: the variable
         by which Swarm tells the runtime the GPU. Docker is restarted if something changed, and containers that
@@ -20,8 +20,6 @@ import time
 from common import Docker, digest_of, read_record, remove_record, run, say, write_file, write_record
 
 RUNTIME = {"path": "nvidia-container-runtime", "args": []}
-STACK_LIMIT = 67108864
-"""Bytes. Source: NVIDIA's containers, start-up message on ulimits."""
 
 RESTART_LIMIT = 60
 """Seconds for Docker to answer again; about 2 are usual."""
@@ -53,7 +51,7 @@ def wanted_daemon(given: dict, before: dict) -> dict:
         "default-ulimits": {
             **before.get("default-ulimits", {}),
             "memlock": {"Name": "memlock", "Hard": -1, "Soft": -1},
-            "stack": {"Name": "stack", "Hard": STACK_LIMIT, "Soft": STACK_LIMIT},
+            "stack": {"Name": "stack", "Hard": given["stack_limit"], "Soft": given["stack_limit"]},
         },
         "default-shm-size": f"{given['shm_size']}M",
     }

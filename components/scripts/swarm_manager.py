@@ -1,6 +1,6 @@
 """The head as Swarm manager.
 
-stdin   JSON: record
+stdin   JSON: port (of the manager), keep (leave the Swarm as it is when removed), record
 apply   makes a Swarm where there is none, on the address by which this Spark is reached (Ethernet; the fabric is
         for the ranks); stdout: JSON {"node", "cluster", "address", "token"}, of which the token is a secret
 remove  leaves the Swarm if it was made here
@@ -21,9 +21,6 @@ from common import (
     write_record,
 )
 
-PORT = 2377
-"""Source: Docker's documentation, Swarm mode."""
-
 
 def apply(given: dict) -> None:
     swarm = Docker().get("/info")["Swarm"]
@@ -37,7 +34,7 @@ def apply(given: dict) -> None:
         sys.exit("this Spark is a worker in a Swarm of others: `docker swarm leave` on it, or serving.launcher mpi")
     token = docker("swarm", "join-token", "--quiet", "worker")
     write_record(given["record"], {"swarm": swarm["NodeID"]}, made=made, bridge=bridge)
-    address = f"{swarm['NodeAddr']}:{PORT}"
+    address = f"{swarm['NodeAddr']}:{given['port']}"
     print(json.dumps({"node": swarm["NodeID"], "cluster": swarm["Cluster"]["ID"], "address": address, "token": token}))
 
 

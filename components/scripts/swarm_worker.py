@@ -1,6 +1,6 @@
 """Another Spark as Swarm worker.
 
-stdin   JSON: manager (text: JSON of swarm_manager.py), record
+stdin   JSON: manager (text: JSON of swarm_manager.py), port (of managers), keep, record
 apply   joins the head's Swarm; stdout: this node's id
 remove  leaves the Swarm if it was joined here
 """
@@ -32,7 +32,7 @@ def apply(given: dict) -> None:
     made, bridge = former.get("made", False), former.get("bridge", False)
     if swarm["LocalNodeState"] == "inactive":
         bridge = bridge or (not made and has_swarm_bridge())
-        join(manager, ethernet_address())
+        join(manager, ethernet_address(), given["port"])
         made, swarm = True, Docker().get("/info")["Swarm"]
     elif not made and (swarm.get("Cluster") or {}).get("ID") not in (None, manager["cluster"]):
         sys.exit("this Spark is in a Swarm of others: `docker swarm leave` on it, or serving.launcher mpi")
@@ -40,10 +40,10 @@ def apply(given: dict) -> None:
     print(swarm["NodeID"])
 
 
-def join(manager: dict, address: str) -> None:
+def join(manager: dict, address: str, port: int) -> None:
     """By Docker's API: argv, which everybody on this Spark may read, is no place for the token."""
     order = {"RemoteAddrs": [manager["address"]], "JoinToken": manager["token"]}
-    order |= {"ListenAddr": "0.0.0.0:2377", "AdvertiseAddr": address}
+    order |= {"ListenAddr": f"0.0.0.0:{port}", "AdvertiseAddr": address}
     try:
         Docker().post("/swarm/join", order)
     except OSError as error:

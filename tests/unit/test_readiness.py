@@ -7,6 +7,11 @@ import pytest
 from components import readiness
 
 
+@pytest.fixture(autouse=True)
+def _nobody_else_speaks(monkeypatch):
+    monkeypatch.setattr(readiness, "LAST_WORDS", 0)
+
+
 def followed(*messages, rdma="warn"):
     inbox = queue.Queue()
     for message in messages:

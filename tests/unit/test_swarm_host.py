@@ -27,7 +27,7 @@ class Spark(Home):
 
     def set_up(self, verb, *, keep=False, uuid=UUID):
         done = self.run(
-            "swarm_host.py", verb, uuid=uuid, kind="GPU", shm_size=16384, keep=keep,
+            "swarm_host.py", verb, uuid=uuid, kind="GPU", shm_size=16384, stack_limit=67108864, keep=keep,
             daemon=str(self.daemon), toolkit=str(self.toolkit), record=record("swarm-host"),
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
