@@ -164,7 +164,7 @@ def prompt(words: int, seed: int) -> str:
 
 def run(cluster: Cluster, profile: Profile) -> Result:
     """One run, kept below benchmark_results/. Raises CommandError where nothing could be measured."""
-    outputs = cluster.outputs()
+    outputs = cluster.outputs
     if "api_base" not in outputs:
         raise CommandError(f"{cluster.stack} has not been brought up: pulumi up --stack {cluster.stack}")
     api = Api(outputs["api_base"], outputs["model"], cluster.api_key())

@@ -136,7 +136,7 @@ def events(answer: requests.Response) -> Iterator[dict[str, Any]]:
 
 def run(cluster: Cluster) -> list[Result]:
     """All checks, in order. Raises CommandError where there is no endpoint to check."""
-    outputs = cluster.outputs()
+    outputs = cluster.outputs
     if "api_base" not in outputs:
         raise CommandError(f"{cluster.stack} has not been brought up: pulumi up --stack {cluster.stack}")
     api = Api(outputs["api_base"], outputs["model"], cluster.api_key())

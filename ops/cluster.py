@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import yaml
@@ -32,10 +33,11 @@ class Cluster:
     @property
     def identity(self) -> str:
         """ORG/PROJECT/STACK, as on the Sparks' labels and leases."""
-        return str(self.outputs().get("stack") or f"organization/{PROJECT}/{self.stack}")
+        return str(self.outputs.get("stack") or f"organization/{PROJECT}/{self.stack}")
 
+    @cached_property
     def outputs(self) -> dict[str, Any]:
-        """The stack's outputs; empty before the first `up`."""
+        """The stack's outputs, as they are when first asked for; empty before the first `up`."""
         words = ["stack", "output", "--json", "--stack", self.stack]
         found: dict[str, Any] = json.loads(engine.output(words, self.where.env, self.where.folder) or "{}")
         return found

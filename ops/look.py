@@ -31,7 +31,7 @@ def status(cluster: Cluster) -> dict[str, Any]:
     """Every Spark and the endpoint, as they are now. Raises CommandError naming Sparks that can't be asked."""
     stack = cluster.identity
     given = {name: {"stack": stack, "cache": cache} for name, cache in cluster.caches().items()}
-    outputs = cluster.outputs()
+    outputs = cluster.outputs
     return {
         "stack": stack,
         "engine": cluster.settings.engine,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import runpy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -96,8 +97,9 @@ def run(
     mocks = Answers(count, **(of_last or {}))
     recorder = Recorder(mocks)
     pulumi.runtime.set_mocks(mocks, project="dgx-spark", stack="test", preview=False, monitor=recorder)
-    pulumi.runtime.set_all_config(texts, ["dgx-spark:hfToken", "dgx-spark:apiKey"])
+    pulumi.runtime.set_all_config(texts, ["dgx-spark:hfToken", "dgx-spark:apiKey", "dgx-spark:gatewayKeys"])
     monkeypatch.setattr(gather, "model", lambda settings, head: MODEL)
+    monkeypatch.setattr(gather, "_look_up", lambda settings, repo, revision: replace(MODEL, repo=repo))
 
     @pulumi.runtime.test
     def program() -> None:

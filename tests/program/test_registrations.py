@@ -102,6 +102,31 @@ def test_host_keys_are_pinned_for_both_ways_in(pair):
     assert any(option.startswith("KnownHostsCommand=/bin/echo spark-1 ssh-ed25519") for option in options)
 
 
+def test_the_fabric_is_measured_when_every_spark_has_confirmed_it(pair):
+    assert {"cluster-fabric-spark-1", "cluster-fabric-spark-2"} <= pair.after("cluster-fabric-bandwidth")
+    assert "cluster-fabric-bandwidth" in pair.after("cluster-ray-head")
+
+
+def test_a_staged_model_comes_after_the_one_that_is_served_and_holds_up_no_server(tmp_path, monkeypatch):
+    made = run(tmp_path, monkeypatch, weights={"stage": ["gpt-oss-20b"]})
+    head, other = (f"cluster-staged-openai-gpt-oss-20b-spark-{n}" for n in (1, 2))
+    assert "cluster-weights-spark-2" in made.after(head)
+    assert head in made.after(other)
+    assert not {head, other} & made.after("cluster-server-spark-1")
+
+
+def test_what_runs_beside_the_server_is_waited_for_by_nobody(tmp_path, monkeypatch):
+    keys = {"alice": "sk-of-alice-0123456789"}
+    made = run(tmp_path, monkeypatch, monitoring=True, gateway=True, chat=True, gatewayKeys=keys)
+    beside = {name for name in made.of_type(CONTAINERS) if "beside" in name}
+    assert len(beside) == 8
+    assert not beside & made.after("cluster-endpoint-ready")
+    for name in beside:
+        assert "privileged" not in made.inputs(name)
+        assert "sk-of-alice" not in repr(made.raw(name))
+    assert "sk-of-alice" in json.dumps(made.inputs("cluster-beside-gateway-spark-1"))
+
+
 def test_images_survive_a_destroy(pair):
     assert pair.inputs("cluster-image-spark-1")["keepLocally"] is True
 
