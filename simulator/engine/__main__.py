@@ -6,15 +6,17 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from simulator.engine.crypter import WrongPassphrase
-from simulator.engine.operation import Operation, Options
-from simulator.engine.project import Project, StackFile, UserError
+from simulator.engine.project import Options, Project, StackFile, UserError
 from simulator.engine.state import Store, backend
 from simulator.engine.values import masked, plain
+
+if TYPE_CHECKING:
+    from simulator.engine.operation import Operation
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 stack_app = typer.Typer(no_args_is_help=False, invoke_without_command=True)
@@ -74,6 +76,13 @@ def confirm(yes: bool, what: str) -> None:
         raise typer.Exit(0)
 
 
+def operation(project: Project, stack: str, options: Options, *, dry_run: bool) -> Operation:
+    # What it imports takes longer than all of a command that does without: config, stack ls, stack output.
+    from simulator.engine.operation import Operation
+
+    return Operation(project, stack, options, dry_run=dry_run)
+
+
 @app.command()
 def preview(
     stack: StackOption = "", cwd: Cwd = HERE, diff: Diff = False, json_: Json = False, refresh: Refresh = False,
@@ -84,7 +93,7 @@ def preview(
     options = Options(diff, json_, refresh, expect_no_changes)
     if not json_:
         print(f"Previewing update ({chosen}):")
-    raise typer.Exit(Operation(project, chosen, options, dry_run=True).converge())
+    raise typer.Exit(operation(project, chosen, options, dry_run=True).converge())
 
 
 @app.command()
@@ -98,13 +107,13 @@ def up(
     options = Options(diff, json_, refresh, expect_no_changes)
     if not yes or (not skip_preview and not json_):
         print(f"Previewing update ({chosen}):")
-        code = Operation(project, chosen, options, dry_run=True).converge()
+        code = operation(project, chosen, options, dry_run=True).converge()
         if code:
             raise typer.Exit(code)
         confirm(yes, "update")
     if not json_:
         print(f"Updating ({chosen}):")
-    raise typer.Exit(Operation(project, chosen, options, dry_run=False).converge())
+    raise typer.Exit(operation(project, chosen, options, dry_run=False).converge())
 
 
 @app.command()
@@ -116,11 +125,11 @@ def destroy(
     project, chosen = existing_stack(cwd, stack)
     options = Options(json=json_, refresh=refresh)
     if not yes:
-        Operation(project, chosen, options, dry_run=True).destroy()
+        operation(project, chosen, options, dry_run=True).destroy()
     confirm(yes, "destroy")
     if not json_:
         print(f"Destroying ({chosen}):")
-    raise typer.Exit(Operation(project, chosen, options, dry_run=False).destroy())
+    raise typer.Exit(operation(project, chosen, options, dry_run=False).destroy())
 
 
 @app.command(name="refresh")
@@ -128,7 +137,7 @@ def refresh_(stack: StackOption = "", cwd: Cwd = HERE, yes: Yes = False) -> None
     """Bring the state up to date with what really is."""
     project, chosen = existing_stack(cwd, stack)
     confirm(yes, "refresh")
-    raise typer.Exit(Operation(project, chosen, Options(), dry_run=False).refresh())
+    raise typer.Exit(operation(project, chosen, Options(), dry_run=False).refresh())
 
 
 @app.command()

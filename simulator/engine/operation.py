@@ -10,24 +10,15 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from simulator.engine.deployment import Deployment, Refused
 from simulator.engine.display import Display, is_change
 from simulator.engine.monitor import ERROR, Engine, Monitor, serve
-from simulator.engine.project import Project, StackFile, UserError
+from simulator.engine.project import Options, Project, StackFile, UserError
 from simulator.engine.providers.command import RUNNING
 from simulator.engine.providers.docker_types import DAEMONS
 from simulator.engine.state import Store
 from simulator.layout import ROOT
-
-
-@dataclass(frozen=True)
-class Options:
-    diff: bool = False
-    json: bool = False
-    refresh: bool = False
-    expect_no_changes: bool = False
 
 
 class Operation:

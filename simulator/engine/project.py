@@ -38,6 +38,16 @@ def passphrase() -> str:
     )
 
 
+@dataclass(frozen=True)
+class Options:
+    """Of preview, up, refresh and destroy."""
+
+    diff: bool = False
+    json: bool = False
+    refresh: bool = False
+    expect_no_changes: bool = False
+
+
 @dataclass
 class Project:
     folder: Path

@@ -119,23 +119,24 @@ class Stack:
         found: dict[str, Any] = json.loads(self("stack", "output", "--json", "--stack", self.name).text)
         return found
 
-    def complete(self, prompt: str = "Hello", **more: Any) -> dict[str, Any]:
-        outputs = self.outputs()
+    def complete(self, prompt: str = "Hello", outputs: dict[str, Any] | None = None, **more: Any) -> dict[str, Any]:
+        outputs = outputs or self.outputs()
         body = {"model": outputs["model"], "prompt": prompt, "max_tokens": 5, **more}
         answer = requests.post(f"{outputs['api_base']}/completions", json=body, timeout=60)
         answer.raise_for_status()
         found: dict[str, Any] = answer.json()
         return found
 
-    def answers(self) -> bool:
+    def answers(self, outputs: dict[str, Any]) -> bool:
         try:
-            return bool(self.complete()["choices"])
+            return bool(self.complete(outputs=outputs)["choices"])
         except requests.RequestException:
             return False
 
     def comes_back(self, *, limit: float = 150) -> None:
         """Wait until the model answers, without any help."""
-        sparks.wait_for(self.answers, f"{self.name} to answer", limit=limit)
+        outputs = self.outputs()
+        sparks.wait_for(lambda: self.answers(outputs), f"{self.name} to answer", limit=limit)
 
     def serves_and_goes(self) -> None:
         """Up, an answer, a clean preview; destroyed in any case."""
@@ -184,9 +185,12 @@ def left_behind(spark: Spark) -> dict[str, str]:
     }
 
 
-def reboot(spark: Spark) -> None:
-    sparks.power_off(spark)
-    sparks.power_on(spark)
+def reboot(*cut: Spark) -> None:
+    """All of these at once, as after a power cut."""
+    for spark in cut:
+        sparks.power_off(spark)
+    for spark in cut:
+        sparks.power_on(spark)
     sparks.wait_until_up(sparks.existing())
 
 

@@ -86,13 +86,13 @@ def test_an_engine_is_switched_within_a_stack(alone):
 
 
 @pytest.mark.parametrize("engine", ["sglang", "vllm"])
-def test_a_rebooted_spark_comes_back_into_a_serving_cluster(engine, simulated, tmp_path):
+def test_rebooted_sparks_come_back_into_a_serving_cluster(engine, simulated, tmp_path):
     stack = Stack(tmp_path, f"reboot-{engine}", simulated[:2], engine=engine)
     try:
         stack.up()
         ids = [container_id(spark, stack.container("server")) for spark in simulated[: 1 if engine == "vllm" else 2]]
-        for spark in (simulated[1], simulated[0]):
-            reboot(spark)
+        for cut in (simulated[1:2], simulated[:1], simulated[:2]):
+            reboot(*cut)
             stack.comes_back()
             assert [container_id(s, stack.container("server")) for s in simulated[: len(ids)]] == ids
         assert stack.is_clean()
@@ -169,6 +169,8 @@ def test_a_pair_on_docker_swarm_through_its_life(simulated, tmp_path):
 
         end_container(pair[1], container_of(pair[1], stack))
         says(pair[0], container_of(pair[0], stack), "FAILED: rank 1 (spark-2) is lost")
+        stack.comes_back()
+        reboot(*pair)
         stack.comes_back()
 
         sparks.on(pair[1], "docker swarm leave")
