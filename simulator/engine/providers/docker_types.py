@@ -10,6 +10,7 @@ import base64
 import contextlib
 import io
 import os
+import socket
 import subprocess
 import tarfile
 import tempfile
@@ -25,7 +26,13 @@ from simulator.engine.providers import Diff, InitFailed, Log, Old, ProviderError
 from simulator.engine.values import Properties
 
 CONNECT_LIMIT = 15
-"""Seconds for the forwarded socket to appear."""
+"""Seconds for the forwarded socket to be there."""
+
+
+def listens(path: str) -> bool:
+    """A socket's file is there before anybody listens on it."""
+    with socket.socket(socket.AF_UNIX) as attempt:
+        return attempt.connect_ex(path) == 0
 
 
 class Connection:
@@ -47,7 +54,7 @@ class Connection:
             start_new_session=True,
         )
         deadline = time.monotonic() + CONNECT_LIMIT
-        while not os.path.exists(path):
+        while not listens(path):
             if self._process.poll() is not None or time.monotonic() > deadline:
                 self._process.kill()
                 _, said = self._process.communicate()
