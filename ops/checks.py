@@ -90,7 +90,8 @@ def _side_by_side() -> int:
         data = [os.path.join(folder, f"coverage-{number}") for number, _ in enumerate(PARTS)]
         shown = [files.enter_context(tempfile.TemporaryFile("w+")) for _ in PARTS[1:]]
         running = [
-            _pytest([*part, *COVERAGE], "hermetic", coverage=file, out=out)
+            # The first part takes longest: the others leave it the processors.
+            _pytest([*part, *COVERAGE], "hermetic", coverage=file, out=out, nice=0 if out is None else 10)
             for part, file, out in zip(PARTS, data, [None, *shown], strict=True)
         ]
         try:
@@ -109,10 +110,11 @@ def _side_by_side() -> int:
 
 
 def _pytest(
-    words: Sequence[str], engine: str, *, coverage: str | None = None, out: IO[str] | None = None
+    words: Sequence[str], engine: str, *, coverage: str | None = None, out: IO[str] | None = None, nice: int = 0
 ) -> subprocess.Popen[bytes]:
     env = {**os.environ, "SPARK_ENGINE": engine, "SPARK_KEEP": "1", **({"COVERAGE_FILE": coverage} if coverage else {})}
-    return subprocess.Popen([sys.executable, "-m", "pytest", *words], cwd=ROOT, env=env, stdout=out, stderr=out)
+    argv = ["nice", f"--adjustment={nice}", sys.executable, "-m", "pytest", *words]
+    return subprocess.Popen(argv, cwd=ROOT, env=env, stdout=out, stderr=out)
 
 
 def lock() -> int:

@@ -1,5 +1,6 @@
 """Shared by the scripts that run on a Spark: records, directories and Docker's API. Python 3.10+, no packages."""
 
+import glob
 import hashlib
 import http.client
 import json
@@ -99,6 +100,17 @@ def stack_directory(stack: str) -> str:
 
 def record_path(stack: str, kind: str) -> str:
     return os.path.join(stack_directory(stack), f"{kind}.json")
+
+
+def models() -> dict:
+    """Record file → record, of every model that a stack serves or has staged on this Spark."""
+    found = {path: json.loads(read(path) or "{}") for path in glob.glob(os.path.join(STATE, "*", "*.json"))}
+    return {path: record for path, record in found.items() if "model" in record}
+
+
+def discards(stack: str) -> str:
+    """File with the folders of models that go when the stack hands this Spark back, one a line."""
+    return os.path.join(stack_directory(stack), "discards")
 
 
 def write_record(wanted: dict, checks: dict, **more: object) -> None:

@@ -4,8 +4,8 @@ stdin   JSON: stack, cache, takeover, record, and to remove also host (the parce
 apply   makes the cache directory as the login user, before Docker would make it as root; takes the lease where
         nobody has it. Where another stack has it: refuses, or with `takeover` leaves it there until image and
         weights are in place (room.py)
-remove  takes away the lease, what this stack has noted here, the directories that were made, and Docker's
-        settings for Swarm
+remove  takes away the lease, what this stack has noted here, the directories that were made, Docker's settings for
+        Swarm, and weights that need not be kept and that no other stack here uses
 """
 
 import contextlib
@@ -16,7 +16,8 @@ import subprocess
 import sys
 
 from common import (
-    LEASE, STATE, lease_holder, read_record, record_path, run, say, stack_directory, take_lease, write_record,
+    LEASE, STATE, discards, lease_holder, models, read, read_record, record_path, run, say, stack_directory, take_lease,
+    write_record,
 )  # fmt: skip
 
 
@@ -55,6 +56,16 @@ def in_use(stack: str) -> bool:
     return bool(records - {f"{kind}.json" for kind in LEFT})
 
 
+def discard(folders: list) -> None:
+    used = [record["model"]["path"] for record in models().values()]
+    for folder in folders:
+        if any(path == folder or path.startswith(f"{folder}/") for path in used):
+            continue
+        shutil.rmtree(folder, ignore_errors=True)
+        hub, name = os.path.split(folder)
+        shutil.rmtree(os.path.join(hub, ".locks", name), ignore_errors=True)
+
+
 def remove(given: dict) -> None:
     known = read_record(given["record"])
     if known and known["generation"] != given["record"]["generation"]:
@@ -66,7 +77,9 @@ def remove(given: dict) -> None:
         done = subprocess.run(["sh", "-c", given["host"]["command"]], input=given["host"]["stdin"], text=True)
         if done.returncode:
             sys.exit("Docker's settings for Swarm could not be undone")
+    doomed = read(discards(given["stack"])).splitlines()
     shutil.rmtree(stack_directory(given["stack"]), ignore_errors=True)
+    discard(doomed)
     if lease_holder() == given["stack"]:
         os.unlink(LEASE)
     for folder in sorted(known.get("made", []), key=len, reverse=True):

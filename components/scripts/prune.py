@@ -10,17 +10,15 @@ import json
 import os
 import shutil
 
-from common import STATE, held, job, model_folder, read
+from common import held, job, model_folder, models, read
 
 
 def users() -> dict:
     """Directory of a revision → stacks that serve it or have staged it."""
     found: dict = {}
-    for path in glob.glob(os.path.join(STATE, "*", "*.json")):
-        model = json.loads(read(path) or "{}").get("model")
-        if model:
-            stack = os.path.basename(os.path.dirname(path)).replace(".", "/")
-            found.setdefault(model["path"], set()).add(stack)
+    for path, record in models().items():
+        stack = os.path.basename(os.path.dirname(path)).replace(".", "/")
+        found.setdefault(record["model"]["path"], set()).add(stack)
     return found
 
 

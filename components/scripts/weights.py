@@ -11,10 +11,10 @@ stdin   JSON: repo, commit, revision, files [{path, size, sha256}], encodings [{
         from another Spark: source (common.from_head; also model and encodings: what its key may read, relative)
         neither: the files are there already, or are an error
 stderr  progress; on failure the reason, last
-remove  forgets the record; the files too unless `keep`, or another stack on this Spark uses them
+remove  forgets the record. Unless `keep`, the files go when the Spark is handed back (node.py), and not before: a model
+        that is switched away from may be needed again in a moment
 """
 
-import glob
 import json
 import os
 import shlex
@@ -26,7 +26,7 @@ import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 
 from common import (
-    STATE, digest_of, from_head, has_record, held, holds, key_file, read, record_path, remove_record, run, say, stamp,
+    digest_of, discards, from_head, has_record, held, holds, key_file, models, remove_record, run, say, stamp,
     write_record,
 )  # fmt: skip
 
@@ -180,12 +180,6 @@ def verify(given: dict) -> None:
     say(f"{given['repo']}@{given['commit'][:12]}: {len(given['files'])} files verified")
 
 
-def records() -> dict:
-    """Record file → record, of every model that a stack has on this Spark."""
-    found = {path: json.loads(read(path) or "{}") for path in glob.glob(os.path.join(STATE, "*", "*.json"))}
-    return {path: record for path, record in found.items() if "model" in record}
-
-
 def vouched(given: dict) -> bool:
     """Has another stack, or this one when it staged the model, verified these very files?"""
     about = {key: given[key] for key in ("commit", "files", "path")}
@@ -193,19 +187,15 @@ def vouched(given: dict) -> bool:
     return any(
         all(record["model"][key] == value for key, value in about.items())
         and holds({"files": {p: s for p, s in record["checks"]["files"].items() if p in names}}, set())
-        for record in records().values()
+        for record in models().values()
     )
 
 
 def remove(given: dict) -> None:
-    own = record_path(given["record"]["stack"], given["record"]["kind"])
-    others = [r for path, r in records().items() if path != own and r["model"]["repo"] == given["repo"]]
     remove_record(given["record"])
-    if given["keep"] or others:
-        return
-    shutil.rmtree(given["folder"], ignore_errors=True)
-    hub, name = os.path.split(given["folder"])
-    shutil.rmtree(os.path.join(hub, ".locks", name), ignore_errors=True)
+    if not given["keep"]:
+        with open(discards(given["record"]["stack"]), "a") as stream:
+            print(given["folder"], file=stream)
 
 
 run(apply, remove)

@@ -76,13 +76,31 @@ def test_a_file_that_was_written_to_is_read_again_although_its_size_is_right(cac
     assert "lacks, or has damaged: w.safetensors; and nothing says where to get it from" in done.stderr
 
 
-def test_weights_that_another_stack_uses_stay_when_they_need_not_be_kept(cached):
-    cached.run("apply")
-    cached.run("apply", stack="organization/dgx-spark/other")
+def lease(cached, verb, stack=STACK):
+    given = {"stack": stack, "cache": str(cached.home.path), "takeover": True, "record": record("node", stack=stack)}
+    assert cached.home.run("node.py", verb, **given).returncode == 0
+
+
+def test_weights_that_need_not_be_kept_go_with_the_last_stack_that_uses_them(cached):
+    other = "organization/dgx-spark/other"
+    for stack in (STACK, other):
+        lease(cached, "apply", stack)
+        cached.run("apply", stack=stack)
     cached.run("remove", keep=False)
-    assert cached.blob.exists()
-    cached.run("remove", keep=False, stack="organization/dgx-spark/other")
+    assert cached.blob.exists(), "another model may follow, and this one again"
+    lease(cached, "remove")
+    assert cached.blob.exists(), "the other stack's"
+    cached.run("remove", keep=False, stack=other)
+    lease(cached, "remove", other)
     assert not cached.folder.exists()
+
+
+def test_weights_that_are_kept_stay_when_the_spark_is_handed_back(cached):
+    lease(cached, "apply")
+    cached.run("apply")
+    cached.run("remove", keep=True)
+    lease(cached, "remove")
+    assert cached.blob.exists()
 
 
 def probe(home, look):
