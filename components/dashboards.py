@@ -47,45 +47,31 @@ CLUSTER = (
     Panel("Load", "short", (("{{spark}}", "node_load1"),)),
 )
 
+
+def served(family: str, running: str, waiting: str, cache: str) -> tuple[Panel, ...]:
+    """The panels of one engine. `family`: prefix of its metrics; the others: names of its gauges."""
+    tokens = f"sum(rate({family}:{{}}_tokens_total[1m]))"
+    return (
+        Panel(
+            "Requests",
+            "short",
+            (("running", f"sum({family}:{running})"), ("waiting", f"sum({family}:{waiting})")),
+        ),
+        Panel("KV cache in use", "percentunit", (("", f"max({family}:{cache})"),)),
+        Panel(
+            "Tokens per second",
+            "short",
+            (("generated", tokens.format("generation")), ("prompts", tokens.format("prompt"))),
+        ),
+        Panel("Time to first token", "s", quantiles(f"{family}:time_to_first_token_seconds")),
+        Panel("Between tokens", "s", quantiles(f"{family}:inter_token_latency_seconds")),
+        Panel("Whole answers", "s", quantiles(f"{family}:e2e_request_latency_seconds")),
+    )
+
+
 ENGINES = {
-    "vllm": (
-        Panel(
-            "Requests",
-            "short",
-            (("running", "sum(vllm:num_requests_running)"), ("waiting", "sum(vllm:num_requests_waiting)")),
-        ),
-        Panel("KV cache in use", "percentunit", (("", "max(vllm:kv_cache_usage_perc)"),)),
-        Panel(
-            "Tokens per second",
-            "short",
-            (
-                ("generated", "sum(rate(vllm:generation_tokens_total[1m]))"),
-                ("prompts", "sum(rate(vllm:prompt_tokens_total[1m]))"),
-            ),
-        ),
-        Panel("Time to first token", "s", quantiles("vllm:time_to_first_token_seconds")),
-        Panel("Between tokens", "s", quantiles("vllm:inter_token_latency_seconds")),
-        Panel("Whole answers", "s", quantiles("vllm:e2e_request_latency_seconds")),
-    ),
-    "sglang": (
-        Panel(
-            "Requests",
-            "short",
-            (("running", "sum(sglang:num_running_reqs)"), ("waiting", "sum(sglang:num_queue_reqs)")),
-        ),
-        Panel("KV cache in use", "percentunit", (("", "max(sglang:token_usage)"),)),
-        Panel(
-            "Tokens per second",
-            "short",
-            (
-                ("generated", "sum(rate(sglang:generation_tokens_total[1m]))"),
-                ("prompts", "sum(rate(sglang:prompt_tokens_total[1m]))"),
-            ),
-        ),
-        Panel("Time to first token", "s", quantiles("sglang:time_to_first_token_seconds")),
-        Panel("Between tokens", "s", quantiles("sglang:inter_token_latency_seconds")),
-        Panel("Whole answers", "s", quantiles("sglang:e2e_request_latency_seconds")),
-    ),
+    "vllm": served("vllm", "num_requests_running", "num_requests_waiting", "kv_cache_usage_perc"),
+    "sglang": served("sglang", "num_running_reqs", "num_queue_reqs", "token_usage"),
 }
 """trtllm-serve has none without further options."""
 

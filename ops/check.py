@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -32,9 +31,6 @@ WATCHED = 6
 
 BUSY = 5
 """Per cent of utilization from which a GPU counts as busy. Arbitrary: an idle one shows 0."""
-
-TRANSPORT = re.compile(r"NCCL INFO (?:NET/(\w+) : Using|Using network (\w+))")
-"""How NCCL says what it uses; plugins call themselves IBext_v10 and the like."""
 
 TOOL = {
     "type": "function",
@@ -188,8 +184,7 @@ def busy(cluster: Cluster, api: Api) -> str:
 def transport(cluster: Cluster) -> str:
     """From the ranks' own logs."""
     given = {node.name: {"stack": cluster.identity} for node in cluster.settings.nodes}
-    lines = [line for found in cluster.ask("nccl.py", given).values() for line in found]
-    used = sorted({next(filter(None, match.groups())) for line in lines if (match := TRANSPORT.search(line))})
+    used = sorted({name for found in cluster.ask("nccl.py", given).values() for name in found})
     if not used:
         raise Wrong("the logs say nothing of it (NCCL_DEBUG=INFO is needed)")
     if "Socket" in used:

@@ -5,6 +5,7 @@ import hashlib
 import http.client
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -100,6 +101,15 @@ def stack_directory(stack: str) -> str:
 
 def record_path(stack: str, kind: str) -> str:
     return os.path.join(stack_directory(stack), f"{kind}.json")
+
+
+TRANSPORT = re.compile(r"NCCL INFO (?:NET/(\w+) : Using|Using network (\w+))")
+"""How NCCL says what it uses; plugins call themselves IBext_v10 and the like."""
+
+
+def transports(lines: list) -> set:
+    """What NCCL says in these lines that it uses; empty: nothing."""
+    return {next(filter(None, match.groups())) for line in lines if (match := TRANSPORT.search(line))}
 
 
 def models() -> dict:

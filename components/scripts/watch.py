@@ -18,7 +18,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 
-from common import Docker, job, write_record
+from common import Docker, job, transports, write_record
 
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -27,9 +27,6 @@ POLL = 1.0
 
 FAILED = "dgx-spark: FAILED: "
 """How inside/together.py begins the line that says why all ranks stop."""
-
-TRANSPORT = re.compile(r"NCCL INFO (?:NET/(\w+) : Using|Using network (\w+))")
-"""How NCCL says what it uses; plugins call themselves IBext_v10 and the like."""
 
 YOUNG = 15
 """Seconds since its start within which a container counts as made in this run."""
@@ -126,11 +123,6 @@ def ended(name: str, lines: list, known: dict) -> str:
     return ""
 
 
-def transports(name: str) -> set:
-    """What NCCL in this container says that it uses; empty: nothing yet."""
-    return {next(filter(None, match.groups())) for line in log(name, "all") if (match := TRANSPORT.search(line))}
-
-
 def main() -> None:
     _, given = job()
     said: dict = {}
@@ -148,7 +140,7 @@ def main() -> None:
                 said[name] = lines
                 emit(log=[name, lines])
                 if given["several"] and name not in told:
-                    for transport in transports(name):
+                    for transport in transports(log(name, "all")):
                         told.add(name)
                         emit(transport=[name, transport])
             how = ended(name, lines, known)
