@@ -73,6 +73,7 @@ def ask(outputs: dict[str, Any], seconds: float) -> None:
         "  ./spark engine preview --diff                             # exactly the server would be replaced\n"
         "  ./spark engine config set model gpt-oss-20b && ./spark engine up --yes\n"
         "  ./spark engine stack output nodes                         # what was detected, rank by rank\n"
+        "  ./spark status, ./spark check, ./spark doctor, ./spark bench, ./spark logs -f\n"
         "  ./spark demo --down                                       # take it all away"
     )
 

@@ -261,7 +261,7 @@ def _firewall(name: str, peer: str, states: Mapping[str, str]) -> Finding:
             name, "firewall", "FAILED", f"{peer} lets nothing through to port {', '.join(closed)}",
             f"on {peer}: sudo ufw allow in on its fabric interface (Ray and NCCL use many ports)",
         )  # fmt: skip
-    return Finding(name, "firewall", "ok", f"{peer} is open on {', '.join(states)}")
+    return Finding(name, "firewall", "ok", f"{peer} lets {', '.join(states)} through")
 
 
 def _bandwidth(cluster: Cluster, links: Mapping[str, detection.NodeLink]) -> Iterator[Finding]:

@@ -101,7 +101,7 @@ def logs(
                 if as_json:
                     print(json.dumps({"spark": node, "component": component, "line": text}), flush=True)
                 else:
-                    console.print(Text.assemble((f"{node:{width}} {component}", colour), " | ", text))
+                    console.print(Text.assemble((f"{node:{width}} {component}", colour), " | ", Text.from_ansi(text)))
 
     for number, node in enumerate(nodes):
         process = subprocess.Popen(
