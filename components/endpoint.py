@@ -60,6 +60,14 @@ class Endpoint(ComponentResource):
             "stack": args.stack.rsplit("/", 1)[-1],
             "timeout": readiness.timeout,
             "rdma": settings.fabric.rdma,
+            # TensorRT-LLM's ranks all speak through the head's.
+            "ranks": [
+                node.name
+                for node in settings.nodes
+                if len(settings.nodes) > 1
+                and "server" in readiness.containers[node.name]
+                and (node is settings.head or settings.engine != "trtllm")
+            ],
             "watches": [
                 {
                     "node": node.name,

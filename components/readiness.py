@@ -3,7 +3,8 @@
 Run as a program on the machine that runs Pulumi: `python3 -m components.readiness`. It keeps one SSH
 connection per Spark, over which scripts/watch.py reports. Standard library only.
 
-stdin   JSON: stack (its short name), timeout (seconds), rdma (`require` or `warn`), watches [{node, argv, parcel}]
+stdin   JSON: stack (its short name), timeout (seconds), rdma (`require` or `warn`), ranks [nodes whose containers tell
+        which network NCCL uses], watches [{node, argv, parcel}]
 stdout  progress lines.  stderr: on failure the reason and the last log lines of every rank
 exit    0 the model has answered | 1 it never will | 2 not within `timeout`
 """
@@ -16,6 +17,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +102,7 @@ def wait(order: dict[str, Any]) -> int:
     inbox: Inbox = queue.Queue()
     watches = [Watch(watch, inbox) for watch in order["watches"]]
     try:
-        code = follow(inbox, order["timeout"], order["rdma"])
+        code = follow(inbox, order["timeout"], order["rdma"], set(order["ranks"]))
         if code == 0:
             keep(order["stack"])
         return code
@@ -121,10 +123,10 @@ def keep(stack: str) -> None:
     served.write_bytes(present.read_bytes())
 
 
-def follow(inbox: Inbox, timeout: int, rdma: str) -> int:
+def follow(inbox: Inbox, timeout: int, rdma: str, ranks: set[str]) -> int:
     began = spoke = time.monotonic()
     tails: Tails = {}
-    slow: set[str] = set()
+    networks: dict[str, str] = {}
     while True:
         left = timeout - (time.monotonic() - began)
         if left <= 0:
@@ -137,13 +139,15 @@ def follow(inbox: Inbox, timeout: int, rdma: str) -> int:
             container, lines = message["log"]
             tails[node, container] = lines
         elif "transport" in message:
-            say(began, timeout, f"{node}: NCCL is on {message['transport'][1]}")
-            slow |= {node} if message["transport"][1] == "Socket" else set()
+            networks[node] = message["transport"][1]
         elif "health" in message:
             say(began, timeout, "/health answers; asking for a completion")
         elif "ready" in message:
             say(began, timeout, f"the model answers: {message['ready']['text'].strip()!r}")
-            return verdict(slow, rdma)
+            listen(inbox, networks, ranks)
+            for spark, network in sorted(networks.items()):
+                say(began, timeout, f"{spark}: NCCL is on {network}")
+            return verdict([spark for spark, network in networks.items() if network == "Socket"], rdma)
         elif message:
             collect(inbox, tails)
             return fail(reason(node, message), tails)
@@ -152,7 +156,19 @@ def follow(inbox: Inbox, timeout: int, rdma: str) -> int:
             spoke = time.monotonic()
 
 
-def verdict(slow: set[str], rdma: str) -> int:
+def listen(inbox: Inbox, networks: dict[str, str], ranks: set[str]) -> None:
+    """What the other Sparks' ranks say of NCCL's network, where their watch has not come by since."""
+    deadline = time.monotonic() + LAST_WORDS
+    while ranks - set(networks) and (left := deadline - time.monotonic()) > 0:
+        try:
+            node, message = inbox.get(timeout=left)
+        except queue.Empty:
+            return
+        if "transport" in message:
+            networks[node] = message["transport"][1]
+
+
+def verdict(slow: Sequence[str], rdma: str) -> int:
     """The model answers; `slow`: nodes whose NCCL is on sockets in spite of all checks."""
     if not slow:
         return 0

@@ -123,6 +123,14 @@ def ended(name: str, lines: list, known: dict) -> str:
     return ""
 
 
+def tell_transport(name: str, given: dict, told: set) -> None:
+    """Once per container, as soon as NCCL has said it; with one Spark it never does."""
+    found = transports(log(name, "all")) if given["several"] and name not in told else set()
+    for transport in sorted(found):
+        told.add(name)
+        emit(transport=[name, transport])
+
+
 def main() -> None:
     _, given = job()
     said: dict = {}
@@ -139,16 +147,15 @@ def main() -> None:
             if lines != said.get(name):
                 said[name] = lines
                 emit(log=[name, lines])
-                if given["several"] and name not in told:
-                    for transport in transports(log(name, "all")):
-                        told.add(name)
-                        emit(transport=[name, transport])
+                tell_transport(name, given, told)
             how = ended(name, lines, known)
             if how:
                 emit(ended=[name, how])
                 return
         if "api" in given and not asked and healthy(given):
             emit(health=True)
+            for name in said:
+                tell_transport(name, given, told)
             try_it(given)
             asked = True
         time.sleep(POLL)

@@ -12,11 +12,11 @@ def _nobody_else_speaks(monkeypatch):
     monkeypatch.setattr(readiness, "LAST_WORDS", 0)
 
 
-def followed(*messages, rdma="warn"):
+def followed(*messages, rdma="warn", ranks=()):
     inbox = queue.Queue()
     for message in messages:
         inbox.put(message)
-    return readiness.follow(inbox, 60, rdma)
+    return readiness.follow(inbox, 60, rdma, set(ranks))
 
 
 ANSWER = {"ready": {"text": "Paris", "models": ["m"]}}
@@ -50,3 +50,11 @@ def test_sockets_in_place_of_rdma_are_a_warning_or_by_config_a_failure(capsys):
     assert "WARNING: NCCL is on sockets and not on RDMA (spark-2)" in capsys.readouterr().out
     assert followed(slow, ("spark-1", ANSWER), rdma="require") == 1
     assert followed(("spark-2", {"transport": ["server", "IB"]}), ("spark-1", ANSWER), rdma="require") == 0
+
+
+def test_a_rank_that_says_so_just_after_the_answer_counts_too(monkeypatch, capsys):
+    monkeypatch.setattr(readiness, "LAST_WORDS", 60)
+    late = ("spark-2", {"transport": ["server", "Socket"]})
+    early = ("spark-1", {"transport": ["server", "IB"]})
+    assert followed(early, ("spark-1", ANSWER), late, ranks=("spark-1", "spark-2"), rdma="require") == 1
+    assert "(spark-2)" in capsys.readouterr().err
