@@ -18,6 +18,10 @@ COMMAND = "python3 -m components.readiness"
 """Standard library only, so any Python 3.10+ on PATH runs it, from the project's directory."""
 
 
+LAST_LINES = 40
+"""Of each log, shown when the endpoint fails: an engine's traceback is often longer than 20."""
+
+
 @dataclass(frozen=True)
 class EndpointArgs:
     settings: Settings
@@ -80,7 +84,7 @@ class Endpoint(ComponentResource):
                         {
                             "stack": args.stack,
                             "components": list(readiness.containers[node.name]),
-                            "lines": 20,
+                            "lines": LAST_LINES,
                             "several": len(settings.nodes) > 1,
                             **(api if node.name == head else {}),
                         },
