@@ -58,10 +58,7 @@ class Cluster:
 
     def facts(self) -> tuple[dict[str, NodeFacts], list[Problem]]:
         """What the program's own probe says of each Spark, and a problem for each that can't be asked."""
-        targets = probing.targets(self.settings, self.identity)
-        with ThreadPoolExecutor(len(targets)) as pool:
-            answers = dict(zip([target["name"] for target in targets], pool.map(probe.probe, targets), strict=True))
-        return facts.parse(answers, self.settings)
+        return look(self.settings, self.identity)
 
     def ask(
         self, script: str, given: Mapping[str, Mapping[str, Any]], *, limit: int = 60, root: bool = False
@@ -108,6 +105,14 @@ def of(where: Project, stack: str) -> Cluster:
         return Cluster(where, stack, load(raw(where, stack)))
     except Refused as refused:
         raise CommandError(str(refused)) from None
+
+
+def look(settings: Settings, stack: str) -> tuple[dict[str, NodeFacts], list[Problem]]:
+    """Facts of every Spark, and a problem for each that can't be asked. `stack`: ORG/PROJECT/STACK."""
+    targets = probing.targets(settings, stack)
+    with ThreadPoolExecutor(len(targets)) as pool:
+        answers = dict(zip([target["name"] for target in targets], pool.map(probe.probe, targets), strict=True))
+    return facts.parse(answers, settings)
 
 
 def raw(where: Project, stack: str) -> dict[str, str]:

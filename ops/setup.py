@@ -8,17 +8,17 @@ import json
 import os
 import subprocess
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from components import detection, facts, probe, probing
+from components import detection, facts
 from components.facts import NodeFacts
 from components.problems import Refused
 from components.settings import PROJECT, Settings, Ssh, load
+from ops import cluster
 from ops.cluster import Cluster, terminal
 from ops.engine import CommandError
 from ops.switch import Confirm
@@ -114,10 +114,7 @@ def init(
 
 def look(settings: Settings, stack: str) -> tuple[dict[str, NodeFacts], list[str]]:
     """Facts of each Spark, and why some can't be asked."""
-    targets = probing.targets(settings, f"organization/{PROJECT}/{stack}")
-    with ThreadPoolExecutor(len(targets)) as pool:
-        answers = dict(zip([target["name"] for target in targets], pool.map(probe.probe, targets), strict=True))
-    known, problems = facts.parse(answers, settings)
+    known, problems = cluster.look(settings, f"organization/{PROJECT}/{stack}")
     return known, [f"{problem.at}: {problem.wrong}\n  → {problem.fix}" for problem in problems]
 
 
@@ -220,17 +217,17 @@ def cabled(node: NodeFacts, name: str) -> list[str]:
     return [port.netdev for port in detection.twins(ports[0], ports)]
 
 
-def setup_network(cluster: Cluster, confirm: Confirm, *, subnets: Sequence[str] = SUBNETS, undo: bool = False) -> None:
+def setup_network(of: Cluster, confirm: Confirm, *, subnets: Sequence[str] = SUBNETS, undo: bool = False) -> None:
     """Addresses and MTU 9000 on both twins of every Spark, after the differences were shown and confirmed."""
     if undo:
-        wanted = dict.fromkeys((node.name for node in cluster.settings.nodes), "")
+        wanted = dict.fromkeys((node.name for node in of.settings.nodes), "")
     else:
-        known, problems = look(cluster.settings, cluster.stack)
+        known, problems = look(of.settings, of.stack)
         if problems:
             raise CommandError("\n".join(problems))
         rows = addresses(len(known), subnets)
         wanted = {name: netplan(cabled(node, name), own) for (name, node), own in zip(known.items(), rows, strict=True)}
-    before = _netplan(cluster, wanted, write=False)
+    before = _netplan(of, wanted, write=False)
     changed = [name for name, text in wanted.items() if before[name]["before"].strip() != text.strip()]
     for name in changed:
         show_difference(name, before[name]["before"], wanted[name])
@@ -241,13 +238,13 @@ def setup_network(cluster: Cluster, confirm: Confirm, *, subnets: Sequence[str] 
         return
     if not confirm(f"Write this on {', '.join(changed)}, as root, and run `netplan apply` there?"):
         return
-    _netplan(cluster, {name: wanted[name] for name in changed}, write=True)
+    _netplan(of, {name: wanted[name] for name in changed}, write=True)
     console.print("[bold]·[/bold] done. Next: ./spark doctor")
 
 
-def _netplan(cluster: Cluster, texts: Mapping[str, str], *, write: bool) -> dict[str, Any]:
+def _netplan(of: Cluster, texts: Mapping[str, str], *, write: bool) -> dict[str, Any]:
     given = {name: {"text": text, "write": write} for name, text in texts.items()}
-    return cluster.ask("netplan.py", given, root=True)
+    return of.ask("netplan.py", given, root=True)
 
 
 def show_difference(name: str, before: str, after: str) -> None:
