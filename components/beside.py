@@ -46,8 +46,7 @@ WITH_KEY = f'OPENAI_API_KEY="$(cat {UPSTREAM})" exec bash start.sh'
 
 def engine_url(settings: Settings, port: int) -> str:
     """The server's address on the head itself."""
-    host = "127.0.0.1" if settings.serving.host == "0.0.0.0" else settings.serving.host
-    return f"http://{host}:{port}"
+    return f"http://{settings.serving.local_host}:{port}"
 
 
 def has_metrics(settings: Settings) -> bool:

@@ -57,9 +57,13 @@ class Endpoint(ComponentResource):
     def _order(args: EndpointArgs, key: Input[str]) -> Mapping[str, Any]:
         settings, readiness = args.settings, args.readiness
         head = settings.head.name
-        bound = "127.0.0.1" if settings.serving.host == "0.0.0.0" else settings.serving.host
         record = {"stack": args.stack, "kind": "endpoint", "spec": "", "generation": args.generation}
-        api = {"api": f"http://{bound}:{readiness.port}/v1", "model": readiness.model, "key": key, "record": record}
+        api = {
+            "api": f"http://{settings.serving.local_host}:{readiness.port}/v1",
+            "model": readiness.model,
+            "key": key,
+            "record": record,
+        }
         return {
             "stack": args.stack.rsplit("/", 1)[-1],
             "timeout": readiness.timeout,

@@ -157,6 +157,11 @@ class Serving(Frozen):
     """Seconds from the server's start to its first answer. None: from the catalog, else half an hour, and more for
     weights of more than 60 GB per Spark."""
 
+    @property
+    def local_host(self) -> str:
+        """Where the API answers on the head itself."""
+        return "127.0.0.1" if self.host == "0.0.0.0" else self.host
+
 
 class Encoding(Frozen):
     """A tokenizer vocabulary that some models need beside their weights."""

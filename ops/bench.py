@@ -26,7 +26,7 @@ from pydantic import TypeAdapter
 from rich.console import Console
 from rich.table import Table
 
-from ops.check import Api, Wrong
+from ops.check import Api, Wrong, api_of
 from ops.cluster import Cluster
 from ops.engine import ROOT, CommandError
 
@@ -164,19 +164,16 @@ def prompt(words: int, seed: int) -> str:
 
 def run(cluster: Cluster, profile: Profile) -> Result:
     """One run, kept below benchmark_results/. Raises CommandError where nothing could be measured."""
-    outputs = cluster.outputs
-    if "api_base" not in outputs:
-        raise CommandError(f"{cluster.stack} has not been brought up: pulumi up --stack {cluster.stack}")
-    api = Api(outputs["api_base"], outputs["model"], cluster.api_key())
+    api = api_of(cluster)
     try:
         sizer = Sizer(api)
     except (Wrong, requests.RequestException) as error:
-        raise CommandError(f"{outputs['api_base']} does not answer: {error}; `./spark check` asks more") from None
+        raise CommandError(f"{api.base} does not answer: {error}; `./spark check` asks more") from None
     began = datetime.now(timezone.utc)
     folder = RESULTS / cluster.stack / f"{began:%Y%m%d_%H%M%S}_{profile.name}"
     folder.mkdir(parents=True)
     raw = measure(api, profile, sizer.words(profile.input), folder)
-    result = summary(raw, cluster, outputs, profile, f"{began:%Y-%m-%dT%H:%M:%SZ}")
+    result = summary(raw, cluster, cluster.outputs, profile, f"{began:%Y-%m-%dT%H:%M:%SZ}")
     (folder / "result.json").write_text(json.dumps(asdict(result), indent=1))
     append(RESULTS / cluster.stack / "results.csv", result)
     return result

@@ -130,12 +130,17 @@ def events(answer: requests.Response) -> Iterator[dict[str, Any]]:
             yield json.loads(data)
 
 
-def run(cluster: Cluster) -> list[Result]:
-    """All checks, in order. Raises CommandError where there is no endpoint to check."""
+def api_of(cluster: Cluster) -> Api:
+    """Raises CommandError where the stack has no endpoint yet."""
     outputs = cluster.outputs
     if "api_base" not in outputs:
         raise CommandError(f"{cluster.stack} has not been brought up: pulumi up --stack {cluster.stack}")
-    api = Api(outputs["api_base"], outputs["model"], cluster.api_key())
+    return Api(outputs["api_base"], outputs["model"], cluster.api_key())
+
+
+def run(cluster: Cluster) -> list[Result]:
+    """All checks, in order. Raises CommandError where there is no endpoint to check."""
+    api = api_of(cluster)
     several = len(cluster.settings.nodes) > 1
     checks: list[tuple[str, Callable[[], str]]] = [
         ("model is listed", api.listed),

@@ -191,7 +191,6 @@ class ContainerMaker:
         """The command line of inside/together.py, up to the engine's own."""
         context, serving = self._context, self._context.settings.serving
         nodes = [node] if alone else [n.name for n in context.settings.nodes]
-        host = "127.0.0.1" if serving.host == "0.0.0.0" else serving.host
         return (
             "python3",
             TOGETHER,
@@ -199,7 +198,7 @@ class ContainerMaker:
             f"--names={','.join(nodes)}",
             *([f"--address={context.links[nodes[0]].address}:{RANKS}"] if nodes[1:] else []),
             f"--restarts={serving.restarts}",
-            f"--health=http://{host}:{context.port}/health",
+            f"--health=http://{serving.local_host}:{context.port}/health",
             *([f"--needs={shlex.join(needs)}"] if needs else []),
             f"--weights={snapshot_directory(HF_HOME, context.model)}",
         )

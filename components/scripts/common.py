@@ -6,9 +6,11 @@ import http.client
 import json
 import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
+import urllib.parse
 from collections.abc import Callable
 
 STATE = os.path.expanduser(f"~{os.environ.get('SUDO_USER', '')}/.local/state/dgx-spark")
@@ -50,6 +52,13 @@ def read(path: str) -> str:
 def model_folder(cache: str, repo: str) -> str:
     """Where huggingface_hub keeps a repository below HF_HOME; a directory (an absolute path) is its own."""
     return repo if repo.startswith("/") else os.path.join(cache, "hub", f"models--{repo.replace('/', '--')}")
+
+
+def remove_model(folder: str) -> None:
+    """With the locks that huggingface_hub keeps beside it."""
+    shutil.rmtree(folder, ignore_errors=True)
+    hub, name = os.path.split(folder)
+    shutil.rmtree(os.path.join(hub, ".locks", name), ignore_errors=True)
 
 
 def held(folder: str) -> int:
@@ -242,6 +251,25 @@ class Docker(http.client.HTTPConnection):
         if answer.status >= 400:
             raise OSError(f"Docker answers {answer.status}: {body.decode()}")
         return json.loads(body or "null")
+
+
+def containers(stack: str, *labels: str) -> list:
+    """The stack's containers as Docker's API lists them, running or not; `labels`: KEY=VALUE that they also carry."""
+    wanted = json.dumps({"label": [f"dgx-spark.stack={stack}", *labels]})
+    return Docker().get(f"/containers/json?all=1&filters={urllib.parse.quote(wanted)}")
+
+
+HEADERS = 28
+"""Bytes of IPv4 and ICMP headers in a ping."""
+
+
+def ping(source: str, peer: str, mtu: int) -> str:
+    """`answers`, `small only` (not to packets as large as the MTU) or `silent`. `source`: own address or interface."""
+    argv = ["ping", "-c", "1", "-W", "2", "-I", source, peer]
+    if subprocess.run(argv, capture_output=True).returncode:
+        return "silent"
+    full = [*argv, "-M", "do", "-s", str(mtu - HEADERS)]
+    return "small only" if subprocess.run(full, capture_output=True).returncode else "answers"
 
 
 def holds(checks: dict, images: set, swarm: str = "") -> bool:

@@ -16,10 +16,7 @@ import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from common import Docker, job, read
-
-HEADERS = 28
-"""Bytes of IPv4 and ICMP headers in a ping."""
+from common import Docker, job, ping, read
 
 WAIT = 2
 """Seconds after which a port counts as filtered: a peer on the fabric answers within microseconds."""
@@ -53,22 +50,13 @@ def memlock() -> int | None:
 
 def foreign(cache: str) -> list:
     found = []
-    for base, folders, names in os.walk(cache):
+    for base, _, names in os.walk(cache):
         for path in [base, *(os.path.join(base, name) for name in names)]:
             if not os.path.islink(path) and not os.access(path, os.W_OK):
                 found.append(path)
         if len(found) >= MANY:
             break
-        folders.sort()
     return found[:MANY]
-
-
-def ping(address: str, given: dict) -> str:
-    argv = ["ping", "-c", "1", "-W", "2", "-I", given["interface"], address]
-    if subprocess.run(argv, capture_output=True).returncode:
-        return "silent"
-    full = [*argv, "-M", "do", "-s", str(given["mtu"] - HEADERS)]
-    return "small only" if subprocess.run(full, capture_output=True).returncode else "answers"
 
 
 def port(address: str, number: int) -> str:
@@ -115,7 +103,7 @@ def main() -> None:
                 ),
                 "memlock": memlock(),
                 "foreign": foreign(os.path.expanduser(given["cache"])),
-                "pings": {node: ping(address, given) for node, address in peers},
+                "pings": {node: ping(given["interface"], address, given["mtu"]) for node, address in peers},
                 "ports": {node: ports(address, given) for node, address in peers},
                 "swarm": swarm(),
                 "containers": others(),

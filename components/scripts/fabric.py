@@ -9,10 +9,7 @@ import os
 import subprocess
 import sys
 
-from common import read, remove_record, run, say, write_record
-
-HEADERS = 28
-"""Bytes of IPv4 and ICMP headers in a ping."""
+from common import ping, read, remove_record, run, say, write_record
 
 
 def problems(link: dict, peers: list) -> list:
@@ -37,12 +34,10 @@ def problems(link: dict, peers: list) -> list:
 def unreachable(link: dict, peers: list) -> list:
     found = []
     for peer in peers:
-        common = ["ping", "-c", "1", "-W", "2", "-I", link["address"]]
-        if subprocess.run([*common, peer], capture_output=True).returncode:
+        state = ping(link["address"], peer, link["mtu"])
+        if state == "silent":
             found.append(f"{peer} does not answer over {link['interface']}: cable, switch or a firewall")
-        elif subprocess.run(
-            [*common, "-M", "do", "-s", str(link["mtu"] - HEADERS), peer], capture_output=True
-        ).returncode:
+        elif state == "small only":
             found.append(
                 f"{peer} answers, but not to packets of {link['mtu']} bytes: set the MTU on the switch and both ends"
             )

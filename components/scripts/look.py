@@ -10,9 +10,8 @@ import json
 import os
 import shutil
 import subprocess
-import urllib.parse
 
-from common import Docker, job, lease_holder, read
+from common import containers, job, lease_holder, read
 
 GPU = {"busy": "utilization.gpu", "temperature": "temperature.gpu", "power": "power.draw", "clock": "clocks.sm"}
 """Per cent, degrees Celsius, watts, MHz. Source: nvidia-smi --help-query-gpu."""
@@ -34,10 +33,9 @@ def gpu() -> dict:
     return dict(zip(GPU, map(number, line.split(", ")), strict=True))
 
 
-def containers(stack: str) -> list:
-    wanted = urllib.parse.quote(json.dumps({"label": [f"dgx-spark.stack={stack}"]}))
+def shown(stack: str) -> list:
     try:
-        found = Docker().get(f"/containers/json?all=1&filters={wanted}")
+        found = containers(stack)
     except OSError:
         return []
     return sorted(
@@ -74,7 +72,7 @@ def main() -> None:
                 "load": os.getloadavg()[0],
                 "uptime": float(read("/proc/uptime").split()[0]),
                 "lease": lease_holder(),
-                "containers": containers(given["stack"]),
+                "containers": shown(given["stack"]),
             }
         )
     )

@@ -16,8 +16,8 @@ import subprocess
 import sys
 
 from common import (
-    LEASE, STATE, discards, lease_holder, models, read, read_record, record_path, run, say, stack_directory, take_lease,
-    write_record,
+    LEASE, STATE, discards, lease_holder, models, read, read_record, record_path, remove_model, run, say,
+    stack_directory, take_lease, write_record,
 )  # fmt: skip
 
 
@@ -61,9 +61,7 @@ def discard(folders: list) -> None:
     for folder in folders:
         if any(path == folder or path.startswith(f"{folder}/") for path in used):
             continue
-        shutil.rmtree(folder, ignore_errors=True)
-        hub, name = os.path.split(folder)
-        shutil.rmtree(os.path.join(hub, ".locks", name), ignore_errors=True)
+        remove_model(folder)
 
 
 def remove(given: dict) -> None:

@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 
-from common import held, job, model_folder, models, read
+from common import held, job, model_folder, models, read, remove_model
 
 
 def users() -> dict:
@@ -61,8 +61,7 @@ def remove(cache: str, repo: str, commit: str) -> None:
         if os.path.isfile(ref) and read(ref) == commit:
             os.unlink(ref)
     if not glob.glob(os.path.join(folder, "snapshots", "*")):
-        shutil.rmtree(folder)
-        shutil.rmtree(os.path.join(os.path.dirname(folder), ".locks", os.path.basename(folder)), ignore_errors=True)
+        remove_model(folder)
 
 
 def main() -> None:

@@ -9,20 +9,13 @@ stdin   JSON: stack, components [that stay], services (whether they are Swarm se
 remove  nothing but the record
 """
 
-import json
 import subprocess
 import sys
-import urllib.parse
 
-from common import LEASE, Docker, docker, lease_holder, remove_record, run, say, take_lease, write_record
+from common import LEASE, containers, docker, lease_holder, remove_record, run, say, take_lease, write_record
 
 GRACE = "30"
 """Seconds between SIGTERM and SIGKILL."""
-
-
-def containers(stack: str) -> list:
-    wanted = urllib.parse.quote(json.dumps({"label": [f"dgx-spark.stack={stack}"]}))
-    return Docker().get(f"/containers/json?all=1&filters={wanted}")
 
 
 def name(container: dict) -> str:

@@ -15,10 +15,9 @@ import re
 import sys
 import time
 import urllib.error
-import urllib.parse
 import urllib.request
 
-from common import Docker, job, transports, write_record
+from common import Docker, containers, job, transports, write_record
 
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -88,8 +87,7 @@ def try_it(given: dict) -> None:
 
 def find(stack: str, component: str) -> str:
     """Name of the component's newest container (Swarm leaves old ones); '' where there is none."""
-    wanted = json.dumps({"label": [f"dgx-spark.stack={stack}", f"dgx-spark.component={component}"]})
-    found = Docker().get(f"/containers/json?all=1&filters={urllib.parse.quote(wanted)}")
+    found = containers(stack, f"dgx-spark.component={component}")
     newest = max(found, key=lambda container: container["Created"], default=None)
     return newest["Names"][0].lstrip("/") if newest else ""
 
