@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.detection import NodeLink, Port, detect, parse_ibdev2netdev, physical, warnings
-from components.environment import communication
+from components.facts.fabric import NodeLink, Port, detect, parse_ibdev2netdev, physical, warnings
+from components.plan.environment import communication
 from tests.unit.build import FOUR_DOWN, hca, pair, settings
 
 BOTH_UP = FOUR_DOWN.replace("Down", "Up")

@@ -8,9 +8,9 @@ import yaml
 from hypothesis import given, strategies
 
 from components import catalog
-from components.checks import known_cache
-from components.fit import GIB, RUNTIME, SPARK_MEMORY, Cache, Load, cache_of, estimate, longest_of
-from components.hub import File
+from components.facts.hub import File
+from components.plan.checks import known_cache
+from components.plan.fit import GIB, RUNTIME, SPARK_MEMORY, Cache, Load, cache_of, estimate, longest_of
 from components.problems import Refused
 from tests.unit.build import MODEL, facts, plan, settings
 

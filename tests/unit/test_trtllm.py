@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from components.engines.flags import refusals, version
+from components.plan.engines.flags import refusals, version
 from components.problems import Refused
 from tests.unit.build import MODEL, facts, hca, pair, plan, settings
 from tests.unit.test_plan import early_refusal
