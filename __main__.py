@@ -5,7 +5,7 @@ from pulumi.runtime.config import CONFIG, get_config_env
 
 from components.plan.values import Identity
 from components.planning import planned
-from components.problems import Refused
+from components.problems import Refused, Severity
 from components.resources.cluster import Cluster
 from components.resources.outputs import export
 from components.settings import load
@@ -19,5 +19,5 @@ except Refused as refused:
     raise pulumi.RunError(str(refused)) from None
 
 for warning in plan.warnings:
-    pulumi.warn(warning, cluster)
+    (pulumi.info if warning.severity is Severity.NOTE else pulumi.warn)(str(warning), cluster)
 export(cluster, settings)

@@ -18,7 +18,7 @@ from components.facts.spark import NodeFacts, unusable
 from components.plan import checks, models, orders, steps
 from components.plan.engines.registry import image_name
 from components.plan.values import Identity
-from components.problems import Problem
+from components.problems import Problem, Severity
 from components.programs import qualification
 from ops.pulumi import CommandError
 from ops.stack import Stack
@@ -233,8 +233,8 @@ def _fabric(
         devices = f"{', '.join(link.hcas)}, GID {link.gid_index}" if link.hcas else "no RDMA device"
         yield Finding(name, "link", "ok", f"{link.interface} {link.address}/{link.prefix}, MTU {link.mtu}, {devices}")
     for warning in fabric.warnings(settings, facts, links):
-        name, _, text = warning.partition(": ")
-        yield Finding(name, "link", "warning", text) if name in facts else Finding(ALL, "link", "warning", warning)
+        state: State = "FAILED" if warning.severity is Severity.REFUSE else "warning"
+        yield Finding(warning.at if warning.at in facts else ALL, "link", state, warning.wrong, warning.fix)
     for name, answer in answers.items():
         for peer, state in answer["pings"].items():
             yield _ping(name, peer, state, links[name].mtu)

@@ -115,7 +115,7 @@ def init(
 def look(settings: Settings, stack: str) -> tuple[dict[str, NodeFacts], list[str]]:
     """Facts of each Spark, and why some can't be asked."""
     known, problems = look_at(settings, f"organization/{PROJECT}/{stack}")
-    return known, [f"{problem.at}: {problem.wrong}\n  → {problem.fix}" for problem in problems]
+    return known, [str(problem) for problem in problems]
 
 
 def describe(name: str, node: NodeFacts, settings: Settings) -> None:

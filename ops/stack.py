@@ -89,7 +89,7 @@ class Stack:
         if kind == "other":
             return f"{name}: {detail}"
         problem = spark.explain(self.nodes([name])[0], self.settings, kind, detail)
-        return f"{problem.at}: {problem.wrong}\n  → {problem.fix}"
+        return str(problem)
 
     def caches(self) -> dict[str, str]:
         """Node → its cache directory, as configured."""

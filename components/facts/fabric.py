@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from components.facts.spark import NodeFacts, RdmaDevice
-from components.problems import Problem
+from components.problems import Problem, Severity
 from components.settings import Node, Settings
 
 LINE = re.compile(r"^(?P<device>\S+) port (?P<port>\d+) ==> (?P<netdev>\S+) \((?P<state>Up|Down)\)$")
@@ -215,35 +215,51 @@ def _separated(links: Mapping[str, NodeLink]) -> Iterator[Problem]:
         yield Problem("fabric", f"the MTU differs: {where}", "set 9000 on both ends (ip link set IF mtu 9000, netplan)")
 
 
-def warnings(settings: Settings, facts: Mapping[str, NodeFacts], links: Mapping[str, NodeLink]) -> Iterator[str]:
-    """What works but should be known."""
+def warnings(settings: Settings, facts: Mapping[str, NodeFacts], links: Mapping[str, NodeLink]) -> Iterator[Problem]:
+    """What works but should be known. Traffic off RDMA is refused where fabric.rdma says `require`."""
     for name, link in links.items():
         devices = [_device(facts[name], hca) for hca in link.hcas]
         if not link.hcas or not facts[name].infiniband_device:
             reason = "/dev/infiniband is missing" if link.hcas else f"{link.interface} is no RDMA port"
-            yield f"{name}: traffic would not be on RDMA ({reason}): 10-20 times slower"
+            yield _off_rdma(settings, name, reason)
             continue
         slowest = min((speed for device in devices if device and (speed := rate(device))), default=EXPECTED_GBPS)
         if slowest < EXPECTED_GBPS:
-            yield f"{name}: {link.hcas[0]} runs at {slowest} Gb/s, not {EXPECTED_GBPS}: check the cable"
+            yield _warn(name, f"{link.hcas[0]} runs at {slowest} Gb/s, not {EXPECTED_GBPS}", "check the cable")
         for hca in link.hcas:
             if node_gid(settings, name) is None and roce_v2_gid(facts[name], hca) is None:
-                yield f"{name}: {hca} has no RoCE v2 GID for an IPv4 address; give its interface an address"
+                yield _warn(name, f"{hca} has no RoCE v2 GID for an IPv4 address", "give its interface an address")
         others = [p.netdev for p in up_ports(facts[name]) if physical(p.netdev) != physical(link.interface)]
         if others:
-            yield f"{name}: {', '.join(sorted(others))} is Up too and not used; nodes[].fabric.interface chooses"
+            yield _warn(name, f"{', '.join(sorted(others))} is Up too and not used", "nodes[].fabric.interface chooses")
         shared = _twins_in_one_subnet(facts[name], link)
         if shared:
-            yield (
-                f"{name}: both twins are in {shared}, where NCCL hangs on some switches; one subnet per twin, or "
-                "fabric.hcas single"
+            yield _warn(
+                name,
+                f"both twins are in {shared}, where NCCL hangs on some switches",
+                "one subnet per twin (./spark setup-network), or pulumi config set --path fabric.hcas single",
             )
         if link.subnet.subnet_of(LINK_LOCAL):
-            yield f"{name}: {link.address} is link-local and may change at a reboot; netplan gives it a fixed one"
+            yield _warn(
+                name,
+                f"{link.address} is link-local and may change at a reboot",
+                "./spark setup-network gives it a fixed one",
+            )
     ports = {physical(link.interface) for link in links.values()}
     if len(ports) > 1:
         names = ", ".join(sorted(ports))
-        yield f"the Sparks use different physical ports ({names}); fine if that is how they are cabled"
+        yield _warn("fabric", f"the Sparks use different physical ports ({names})", "leave it if they are cabled so")
+
+
+def _warn(at: str, wrong: str, fix: str) -> Problem:
+    return Problem(at, wrong, fix, Severity.WARN)
+
+
+def _off_rdma(settings: Settings, name: str, reason: str) -> Problem:
+    wrong = f"traffic would not be on RDMA ({reason}): 10-20 times slower"
+    if settings.fabric.rdma == "require":
+        return Problem(name, wrong, "mend it, or allow sockets: pulumi config set --path fabric.rdma warn")
+    return _warn(name, wrong, "./spark doctor says what is lacking")
 
 
 def _twins_in_one_subnet(facts: NodeFacts, link: NodeLink) -> ipaddress.IPv4Network | None:

@@ -15,7 +15,7 @@ from components.plan.engines.registry import api_port, image_name
 from components.plan.fit import RUNTIME, Cache, Load, cache_of, estimate, gib, longest_of
 from components.plan.models import is_directory, repository
 from components.plan.values import Identity
-from components.problems import Problem
+from components.problems import Problem, Severity
 from components.settings import Settings
 
 RESERVE = 5 * 10**9
@@ -39,9 +39,10 @@ def leases(settings: Settings, identity: Identity, facts: Mapping[str, NodeFacts
             )
 
 
-def takeovers(identity: Identity, facts: Mapping[str, NodeFacts]) -> Iterator[str]:
+def takeovers(identity: Identity, facts: Mapping[str, NodeFacts]) -> Iterator[Problem]:
     for name, stack in holders(identity, facts).items():
-        yield f"{name}: will be taken over from the stack {stack} when image and weights are in place"
+        taken = f"will be taken over from the stack {stack} when image and weights are in place"
+        yield Problem(name, taken, "", Severity.NOTE)
 
 
 def machines(settings: Settings, facts: Mapping[str, NodeFacts]) -> Iterator[Problem]:
@@ -123,8 +124,8 @@ def staging(settings: Settings) -> Iterator[Problem]:
         )
 
 
-def fit(context: Context) -> list[Problem | str]:
-    """A problem where the model can't fit by estimate, a warning where it is tight; with the way out."""
+def fit(context: Context) -> Iterator[Problem]:
+    """Refused where the model can't fit by estimate, a warning where it is tight; with the way out."""
     settings = context.settings
     load = load_of(context)
     found = estimate(load)
@@ -136,36 +137,33 @@ def fit(context: Context) -> list[Problem | str]:
     if not found.starts or (least and found.claimed > least):
         free = min(found.free, least or found.free)
         share = f"{int(100 * free / load.memory) / 100:.2f}"
-        return [
-            _misfit(
-                settings,
-                "serving.gpuMemoryUtilization",
-                f"{settings.engine} wants to find {gib(found.claimed)} free when it starts, and a Spark has "
-                f"{gib(free)}",
-                f"pulumi config set --path serving.gpuMemoryUtilization {share}, or end what else uses its memory",
-            )
-        ]
-    if not found.fits:
+        yield _misfit(
+            settings,
+            "serving.gpuMemoryUtilization",
+            f"{settings.engine} wants to find {gib(found.claimed)} free when it starts, and a Spark has {gib(free)}",
+            f"pulumi config set --path serving.gpuMemoryUtilization {share}, or end what else uses its memory",
+        )
+    elif not found.fits:
         way = (
             f"pulumi config set --path serving.maxModelLen {found.longest_context}"
             if found.longest_context >= SHORTEST_CONTEXT
             else "use more Sparks, or a smaller quantisation of the model"
         )
         wrong = f"{context.model.repo} does not fit: {parts}, with {gib(found.budget)} for all of it"
-        return [_misfit(settings, "serving.maxModelLen", wrong, way)]
-    if found.tight:
-        return [f"{context.model.repo} fits with little to spare: {parts}, of {gib(found.budget)}"]
-    return []
+        yield _misfit(settings, "serving.maxModelLen", wrong, way)
+    elif found.tight:
+        tight = f"{context.model.repo} fits with little to spare: {parts}, of {gib(found.budget)}"
+        yield Problem("serving.maxModelLen", tight, "lower it where the engine ends for want of memory", Severity.WARN)
 
 
 SHORTEST_CONTEXT = 1024
 """Tokens; less is of no use. Arbitrary."""
 
 
-def _misfit(settings: Settings, at: str, wrong: str, fix: str) -> Problem | str:
+def _misfit(settings: Settings, at: str, wrong: str, fix: str) -> Problem:
     if settings.serving.check_fit:
         return Problem(at, wrong, f"{fix}; this is an estimate: serving.checkFit false goes on all the same")
-    return f"{at}: {wrong}"
+    return Problem(at, wrong, fix, Severity.WARN)
 
 
 def _idle(node: NodeFacts) -> bool:
@@ -287,15 +285,16 @@ def _trtllm(settings: Settings) -> Iterator[Problem]:
         )
 
 
-def docker_restarts(settings: Settings, facts: Mapping[str, NodeFacts], identity: Identity) -> Iterator[str]:
-    """A warning per Spark whose other containers a restart of Docker would stop for a moment."""
+def docker_restarts(settings: Settings, facts: Mapping[str, NodeFacts], identity: Identity) -> Iterator[Problem]:
+    """A note per Spark whose other containers a restart of Docker would stop for a moment."""
     for name, node in facts.items():
         record = node.records.get("swarm-host")
         others = [
             c.name for c in node.docker.containers if c.running and c.labels.get("dgx-spark.stack") != identity.full
         ]
         if on_swarm(settings) and others and not (record and record.intact):
-            yield f"{name}: Docker will be restarted for Swarm, which interrupts {', '.join(sorted(others))}"
+            interrupted = f"Docker will be restarted for Swarm, which interrupts {', '.join(sorted(others))}"
+            yield Problem(name, interrupted, "bring it up when that does no harm", Severity.WARN)
 
 
 def ports(settings: Settings, identity: Identity, head: NodeFacts) -> Iterator[Problem]:

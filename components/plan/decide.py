@@ -14,7 +14,7 @@ from components.plan.engines.common import startup_limit
 from components.plan.engines.registry import api_port, engine
 from components.plan.steps import Steps
 from components.plan.values import Identity, Plan, Readiness, Staged, Step, api_base
-from components.problems import Problem, Refused
+from components.problems import Problem, Refused, split
 from components.settings import Settings
 
 
@@ -75,15 +75,9 @@ def decide(
     multi = len(settings.nodes) > 1
     links = fabric.detect(settings, facts)[0] if multi else {}
     problems = [*checks.parallelism(settings, facts, model), *checks.context_length(settings, model)]
-    warnings = list(fabric.warnings(settings, facts, links)) if multi else []
-    warnings += checks.docker_restarts(settings, facts, identity)
-    warnings += checks.takeovers(identity, facts)
-    if settings.fabric.rdma == "require":
-        problems += [
-            Problem("fabric.rdma", warning, "mend it, or allow sockets: pulumi config set --path fabric.rdma warn")
-            for warning in warnings
-            if "not be on RDMA" in warning
-        ]
+    problems += fabric.warnings(settings, facts, links) if multi else ()
+    problems += checks.docker_restarts(settings, facts, identity)
+    problems += checks.takeovers(identity, facts)
     port = api_port(settings)
     context = Context(settings, facts, links, model, catalog.find(settings.model, settings.catalog), identity, port)
     made = engine(settings).plan(context)
@@ -110,11 +104,10 @@ def decide(
         for rank, node in enumerate(settings.nodes)
     }
     problems += checks.disk(facts, missing)
-    fitting = checks.fit(context)
-    problems += [found for found in fitting if isinstance(found, Problem)]
-    warnings += [found for found in fitting if isinstance(found, str)]
-    if problems:
-        raise Refused(problems)
+    problems += checks.fit(context)
+    refusals, warnings = split(problems)
+    if refusals:
+        raise Refused(refusals)
     return Plan(
         identity=identity,
         nodes=tuple(node.name for node in settings.nodes),
@@ -141,5 +134,5 @@ def decide(
         endpoint_generation=endpoint_generation(identity, containers, facts, settings.head.name, fresh),
         api_key_file=engine(settings).api_key_file(settings.api_key.get_secret_value()),
         environment=made.environment,
-        warnings=tuple(warnings),
+        warnings=warnings,
     )

@@ -13,6 +13,7 @@ from typing import Any
 
 from components.facts.fabric import NodeLink
 from components.facts.hub import Model
+from components.problems import Problem
 from components.settings import Settings
 
 GPU_KIND = "GPU"
@@ -284,7 +285,8 @@ class Plan:
     environment: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """Node → the rank's communication environment, for the stack's outputs."""
 
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[Problem, ...] = ()
+    """What does not refuse."""
 
 
 def digest(value: Any) -> str:
