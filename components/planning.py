@@ -6,13 +6,12 @@ import json
 import shlex
 import sys
 from pathlib import Path
-from uuid import uuid4
 
 from pulumi_command import local
 
 from components.facts.hub import Model
 from components.facts.spark import NodeFacts, parse
-from components.plan import decide, models, orders
+from components.plan import decide, models, orders, steps
 from components.plan.values import Identity, Plan
 from components.problems import Problem, Refused
 from components.remote import hub
@@ -31,7 +30,7 @@ def planned(settings: Settings, identity: Identity) -> Plan:
         found,
         model(settings, head),
         identity,
-        fresh=uuid4().hex[:12],
+        fresh=steps.new_generation(found),
         dockerfile=dockerfile(settings),
         staged=staged(settings, head),
     )
