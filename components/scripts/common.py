@@ -146,10 +146,13 @@ def write_record(wanted: dict, checks: dict, **more: object) -> None:
 
 
 def write_file(path: str, text: str, mode: int = 0o600) -> None:
+    """Whole or not at all; of a link, the file that it leads to."""
+    path = os.path.realpath(path)
     partial = f"{path}.partial"
-    with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "w") as stream:
+    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+    with open(descriptor, "w", encoding="utf-8", errors="surrogateescape", newline="") as stream:
         stream.write(text)
-    if "SUDO_UID" in os.environ and path.startswith(STATE):
+    if "SUDO_UID" in os.environ and path.startswith(os.path.realpath(STATE)):
         os.chown(partial, int(os.environ["SUDO_UID"]), int(os.environ["SUDO_GID"]))
     os.replace(partial, path)
 
