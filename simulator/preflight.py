@@ -21,7 +21,6 @@ PACKAGES = {
     "ip": "iproute2",
     "iptables": "iptables",
     "rsync": "rsync",
-    "rrsync": "rsync",
     "ping": "iputils-ping",
     "sudo": "sudo",
     "tini": "tini",
