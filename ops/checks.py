@@ -120,9 +120,10 @@ def _pytest(
 def lock() -> int:
     """uv resolves for every Python from 3.10 on and writes hashes; AIPerf has no Python 3.10 and no 3.14."""
     every = ["--universal", "--python-version", "3.10"]
-    locks = {"requirements": every, "requirements-dev": every, "requirements-bench": ["--python-version", "3.11"]}
-    for name, versions in locks.items():
-        argv = ["uv", "pip", "compile", "--quiet", *versions, "--generate-hashes"]
+    locks = dict.fromkeys(("requirements-uv", "requirements", "requirements-dev"), every)
+    for name, versions in {**locks, "requirements-bench": ["--python-version", "3.11"]}.items():
+        # With extras: pip 23 takes `coverage[toml]` for a package that is not in a lock of `coverage` (pypa/pip#9644).
+        argv = ["uv", "pip", "compile", "--quiet", *versions, "--generate-hashes", "--no-strip-extras"]
         argv += ["--custom-compile-command", "./spark lock", f"{name}.in", "-o", f"{name}.txt"]
         code = subprocess.run([str(BIN / argv[0]), *argv[1:]], cwd=ROOT).returncode
         if code:
