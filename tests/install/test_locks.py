@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from tests.install.locks import NAMES, ROOT, read, unmet
 
@@ -43,9 +44,9 @@ def test_every_dependency_is_pinned_with_the_extras_that_are_asked_for(name):
 def test_what_is_asked_for_is_locked(name):
     """Red: ./spark lock was forgotten."""
     asked = [Requirement(line) for line in wanted(Path(name).with_suffix(".in"))]
-    locked = [pin.requirement for pin in pins(name)]
     for one in asked:
-        versions = [next(iter(pin.specifier)).version for pin in locked if pin.name == one.name]
+        found = [pin.requirement.specifier for pin in pins(name) if pin.name == canonicalize_name(one.name)]
+        versions = [next(iter(specifier)).version for specifier in found]
         assert versions, f"{one} is not in {name}"
         assert all(one.specifier.contains(version) for version in versions), one
 
