@@ -19,6 +19,7 @@ BIN = Path(sys.executable).parent
 SHELL_SCRIPTS = (
     "spark",
     ".ci/run",
+    "simulator/in_root.sh",
     "simulator/spark_init.sh",
     "simulator/bin/ibdev2netdev",
     "simulator/bin/nvidia-smi",
@@ -34,6 +35,9 @@ GATES = (
     ("hadolint", [str(BIN / "hadolint"), *DOCKERFILES]),
 )
 
+TOOLS = {"shellcheck": "shellcheck", "rrsync": "rsync"}
+"""Program that the tests want on this machine → its Debian package."""
+
 COVERAGE = ("--cov=components", "--cov=ops", "--cov=simulator", "--cov-report=")
 
 
@@ -48,8 +52,7 @@ def run(words: Sequence[str]) -> int:
 
     try:
         preflight.ensure()
-        if not shutil.which("shellcheck"):
-            preflight.install(["shellcheck"])
+        preflight.install([package for program, package in TOOLS.items() if not shutil.which(program)])
     except SimulatorError as error:
         print(f"spark: {error}", file=sys.stderr)
         return 1

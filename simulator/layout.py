@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import ipaddress
+import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-HOME = ROOT / ".sim"
-"""Everything the simulator writes. `cache/` outlives `down`; the rest does not."""
 
-CACHE = HOME / "cache"
-RUN = HOME / "run"
+def cache_of(environment: Mapping[str, str]) -> Path:
+    """The simulator's folder in the user's cache directory, as the XDG specification has it."""
+    named = environment.get("XDG_CACHE_HOME", "")
+    # A relative one is to be ignored.
+    base = Path(named) if named.startswith("/") else Path(environment.get("HOME") or Path.home()) / ".cache"
+    return base / "dgx-spark-simulator"
+
+
+ROOT = Path(__file__).resolve().parent.parent
+CACHE = cache_of(os.environ)
+"""Outlives `down`, and is shared by all checkouts."""
+
+RUN = ROOT / ".sim" / "run"
+"""Everything of the Sparks that are up."""
+
 CLAIM = Path("/run/dgx-spark-simulator")
 """Names the checkout whose Sparks are up: namespaces and addresses are one per machine."""
 

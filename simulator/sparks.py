@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -14,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
-from simulator import network
+from simulator import network, rootfs
 from simulator.layout import CLAIM, KEY, ROOT, RUN, USER, Spark
 from simulator.shell import SimulatorError, run
 
@@ -68,6 +69,10 @@ def prepare(sparks: Sequence[Spark]) -> None:
         }
         (spark.home / "meminfo").write_text("".join(f"{key}: {kib:>15} kB\n" for key, kib in MEMORY.items()))
         (spark.home / "daemon.json").write_text(json.dumps(daemon, indent=4) + "\n")
+        settings = {"lower": rootfs.root(), "sources": SOURCES, "user": USER, "uuid": spark.gpu_uuid}
+        (spark.home / "settings").write_text(
+            "".join(f"{key}={shlex.quote(str(is_))}\n" for key, is_ in settings.items())
+        )
     names = [f"{spark.address} {spark.name}" for spark in sparks]
     (RUN / "hosts").write_text("\n".join(["127.0.0.1 localhost", *names, ""]))
     KEY.parent.mkdir(exist_ok=True)
@@ -97,7 +102,7 @@ def power_on(spark: Spark) -> None:
         "--fork",
         "--kill-child=SIGKILL",
     ]
-    init = [str(SOURCES / "spark_init.sh"), spark.name, str(spark.home), str(SOURCES), USER, spark.gpu_uuid]
+    init = [str(SOURCES / "spark_init.sh"), spark.name, str(spark.home)]
     with open(spark.home / "init.log", "w") as log:
         process = subprocess.Popen(
             [*namespace, *own, *init], stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True
