@@ -23,6 +23,7 @@ SHELL_SCRIPTS = (
     "simulator/spark_init.sh",
     "simulator/bin/ibdev2netdev",
     "simulator/bin/nvidia-smi",
+    "simulator/bin/start-dockerd",
     "simulator/bin/systemctl",
 )
 DOCKERFILES = ("components/images/vllm.Dockerfile", "tests/e2e/small.Dockerfile")

@@ -30,6 +30,8 @@ def stack_config(nodes: list[layout.Spark]) -> dict[str, Any]:
         "dgx-spark:nodes": [{"name": spark.name, "host": spark.address} for spark in nodes],
         "dgx-spark:ssh": {
             "user": layout.USER,
+            # One for all, as the program has it.
+            "port": nodes[0].traits.ssh_port,
             "privateKeyFile": str(layout.KEY),
             "hostKeys": {spark.name: sparks.host_key(spark) for spark in nodes},
         },
