@@ -3,10 +3,11 @@
 import pulumi
 from pulumi.runtime.config import CONFIG, get_config_env
 
-from components.cluster import Cluster, planned
-from components.outputs import export
-from components.plan import Identity
-from components.problems import Refused
+from components.plan.values import Identity
+from components.planning import planned
+from components.problems import Refused, Severity
+from components.resources.cluster import Cluster
+from components.resources.outputs import export
 from components.settings import load
 
 identity = Identity(pulumi.get_organization(), pulumi.get_project(), pulumi.get_stack())
@@ -18,5 +19,5 @@ except Refused as refused:
     raise pulumi.RunError(str(refused)) from None
 
 for warning in plan.warnings:
-    pulumi.warn(warning, cluster)
+    (pulumi.info if warning.severity is Severity.NOTE else pulumi.warn)(str(warning), cluster)
 export(cluster, settings)

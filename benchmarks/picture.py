@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from ops.engine import ROOT
+from ops.pulumi import ROOT
 from simulator import up as simulation
 from tests.e2e.conftest import Stack
 

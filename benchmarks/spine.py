@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ops import engine
+from ops import pulumi
 from simulator import sparks
 from simulator import up as simulation
 from simulator.layout import Spark
@@ -44,7 +44,7 @@ def main() -> None:
     lines = [
         "# Figures of the main path",
         "",
-        f"Simulated Sparks, two where no number is given, {os.cpu_count()} cores, {engine.chosen().name};",
+        f"Simulated Sparks, two where no number is given, {os.cpu_count()} cores, {pulumi.chosen().name};",
         "made by `python -m benchmarks.spine`.",
         "",
         "| What | Figure |",

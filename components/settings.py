@@ -216,7 +216,7 @@ class ImageSettings(Frozen):
     """The engine's container image."""
 
     name: str | None = None
-    """Container image. None: the engine's default, see components/engines/."""
+    """Container image. None: the engine's default, see components/plan/engines/."""
 
     source: Literal["pull", "copy", "build"] = "pull"
     """pull: on every Spark. copy: on the head alone, which streams it to the others over the fabric. build: made
@@ -319,7 +319,7 @@ class BesideSettings(Frozen):
     """How long Prometheus keeps figures."""
 
     images: dict[Role, Annotated[str, Field(min_length=1)]] = {}
-    """Role → image in place of the pinned one (components/beside.py)."""
+    """Role → image in place of the pinned one (components/plan/beside.py)."""
 
 
 class Settings(Frozen):

@@ -11,8 +11,9 @@ from typing import Annotated, Literal, cast
 
 import typer
 
-from ops import bench, check, checks, cluster, demo, doctor, look, matrix, models, prune, reference, setup, switch
-from ops import engine as pulumi
+from ops import bench, check, demo, doctor, gates, look, matrix, models, prune, pulumi, reference, setup, switch
+from ops.project import project
+from ops.stack import selected
 
 app = typer.Typer(
     add_completion=False,
@@ -50,7 +51,7 @@ def demo_command(
 @app.command(name="test", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def test_command(context: typer.Context) -> None:
     """Every check and test; words after it go to pytest instead (./spark test tests/unit -k detection)."""
-    raise typer.Exit(checks.run(context.args))
+    raise typer.Exit(gates.run(context.args))
 
 
 @app.command(name="engine", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
@@ -67,7 +68,7 @@ def models_command(
     as_json: JsonOption = False,
 ) -> None:
     """Known models, and whether they fit one Spark and your cluster."""
-    models.show(models.cluster(stack, sparks, engine), as_json=as_json)
+    models.show(models.hardware(stack, sparks, engine), as_json=as_json)
 
 
 @app.command(name="switch")
@@ -81,7 +82,7 @@ def switch_command(
     ] = False,
 ) -> None:
     """Serve another model or stack; put the former one back when the new one does not get ready."""
-    where = switch.project(stack)
+    where = project(stack)
     if show or target is None:
         switch.show(where)
     else:
@@ -91,13 +92,13 @@ def switch_command(
 @app.command(name="rollback")
 def rollback_command(stack: StackOption = None, yes: YesOption = False) -> None:
     """Return to the last configuration that served."""
-    switch.rollback(switch.project(stack), stack, asker(yes))
+    switch.rollback(project(stack), stack, asker(yes))
 
 
 @app.command(name="status")
 def status_command(stack: StackOption = None, as_json: JsonOption = False) -> None:
     """Every Spark and the endpoint, as they are now."""
-    found = look.status(cluster.cluster(stack))
+    found = look.status(selected(stack))
     if as_json:
         print(json.dumps(found, indent=1))
     else:
@@ -114,7 +115,7 @@ def logs_command(
     as_json: JsonOption = False,
 ) -> None:
     """The logs of all ranks, merged."""
-    look.logs(cluster.cluster(stack), names or [], lines=lines, follow=follow, since=since, as_json=as_json)
+    look.logs(selected(stack), names or [], lines=lines, follow=follow, since=since, as_json=as_json)
 
 
 @app.command(name="shell")
@@ -124,13 +125,13 @@ def shell_command(
     stack: StackOption = None,
 ) -> None:
     """A shell in a rank's container, with its environment."""
-    raise typer.Exit(look.shell(cluster.cluster(stack), spark, command or []))
+    raise typer.Exit(look.shell(selected(stack), spark, command or []))
 
 
 @app.command(name="check")
 def check_command(stack: StackOption = None, as_json: JsonOption = False) -> None:
     """Ask the endpoint all that its users will: completion, chat, streaming, tools; and that every GPU works."""
-    if not check.show(check.run(cluster.cluster(stack)), as_json=as_json):
+    if not check.show(check.run(selected(stack)), as_json=as_json):
         raise typer.Exit(1)
 
 
@@ -168,7 +169,7 @@ def setup_ssh_command(
     if hosts:
         setup.setup_ssh(hosts.split(","), (user or "nvidia", port, key), asker(yes))
         return
-    settings = cluster.cluster(stack).settings
+    settings = selected(stack).settings
     every = [node.host for node in settings.nodes]
     setup.setup_ssh(every, (user or settings.ssh.user, settings.ssh.port, setup.key_of(settings)), asker(yes))
 
@@ -181,7 +182,7 @@ def setup_network_command(
     yes: YesOption = False,
 ) -> None:
     """Give both halves of the QSFP port addresses and MTU 9000, by netplan on every Spark; needs sudo there."""
-    setup.setup_network(cluster.cluster(stack), asker(yes), subnets=subnets.split(","), undo=undo)
+    setup.setup_network(selected(stack), asker(yes), subnets=subnets.split(","), undo=undo)
 
 
 @app.command(name="bench")
@@ -213,7 +214,7 @@ def bench_command(
         raise typer.BadParameter("a number, or several with commas", param_hint="-c") from None
     limit = sweep[0] if len(sweep) == 1 else None
     sizes = {"prompts": prompts, "input": input_tokens, "output": output_tokens, "concurrency": limit, "rate": rate}
-    chosen, where = bench.chosen(profile, **sizes), cluster.cluster(stack)
+    chosen, where = bench.chosen(profile, **sizes), selected(stack)
     if not matrix_:
         for one in [replace(chosen, concurrency=count) for count in sweep] or [chosen]:
             result = bench.run(where, one)
@@ -241,7 +242,7 @@ def doctor_command(
     as_json: JsonOption = False,
 ) -> None:
     """Every check of every Spark, with what was found and how to mend it. Changes nothing."""
-    findings, about = doctor.examine(cluster.cluster(stack), bandwidth=bandwidth, texts=report is not None)
+    findings, about = doctor.examine(selected(stack), bandwidth=bandwidth, texts=report is not None)
     fine = doctor.show(findings, as_json=as_json)
     if report:
         doctor.write(report, findings, about)
@@ -257,13 +258,13 @@ def prune_command(
     as_json: JsonOption = False,
 ) -> None:
     """Take revisions of models that no stack uses off the Sparks."""
-    prune.prune(cluster.cluster(stack), only or [], asker(yes), as_json=as_json, dry_run=dry_run)
+    prune.prune(selected(stack), only or [], asker(yes), as_json=as_json, dry_run=dry_run)
 
 
 @app.command(name="lock")
 def lock_command() -> None:
     """Write the lock files anew from requirements.in and requirements-dev.in."""
-    raise typer.Exit(checks.lock())
+    raise typer.Exit(gates.lock())
 
 
 @app.command(name="docs")

@@ -27,8 +27,8 @@ from rich.console import Console
 from rich.table import Table
 
 from ops.check import Api, Wrong, api_of
-from ops.cluster import Cluster
-from ops.engine import ROOT, CommandError
+from ops.pulumi import ROOT, CommandError
+from ops.stack import Stack
 
 console = Console(highlight=False, soft_wrap=True)
 
@@ -162,7 +162,7 @@ def prompt(words: int, seed: int) -> str:
     return " ".join(random.Random(seed).choices(VOCABULARY.split(), k=words))
 
 
-def run(cluster: Cluster, profile: Profile) -> Result:
+def run(cluster: Stack, profile: Profile) -> Result:
     """One run, kept below benchmark_results/. Raises CommandError where nothing could be measured."""
     api = api_of(cluster)
     try:
@@ -264,9 +264,7 @@ def environment() -> Path:
     return ENVIRONMENT
 
 
-def summary(
-    raw: Mapping[str, Any], cluster: Cluster, outputs: Mapping[str, Any], profile: Profile, when: str
-) -> Result:
+def summary(raw: Mapping[str, Any], cluster: Stack, outputs: Mapping[str, Any], profile: Profile, when: str) -> Result:
     def value(metric: str) -> float:
         return float(raw.get(metric, {}).get("avg", 0.0))
 

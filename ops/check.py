@@ -14,9 +14,9 @@ from rich.console import Console
 from rich.table import Table
 
 from components import catalog
-from components.engines.common import wanted
-from ops.cluster import Cluster
-from ops.engine import CommandError
+from components.plan.engines.common import wanted
+from ops.pulumi import CommandError
+from ops.stack import Stack
 
 console = Console(highlight=False, soft_wrap=True)
 
@@ -130,7 +130,7 @@ def events(answer: requests.Response) -> Iterator[dict[str, Any]]:
             yield json.loads(data)
 
 
-def api_of(cluster: Cluster) -> Api:
+def api_of(cluster: Stack) -> Api:
     """Raises CommandError where the stack has no endpoint yet."""
     outputs = cluster.outputs
     if "api_base" not in outputs:
@@ -138,7 +138,7 @@ def api_of(cluster: Cluster) -> Api:
     return Api(outputs["api_base"], outputs["model"], cluster.api_key())
 
 
-def run(cluster: Cluster) -> list[Result]:
+def run(cluster: Stack) -> list[Result]:
     """All checks, in order. Raises CommandError where there is no endpoint to check."""
     api = api_of(cluster)
     several = len(cluster.settings.nodes) > 1
@@ -165,14 +165,14 @@ def attempt(name: str, check: Callable[[], str]) -> Result:
         return Result(name, False, f"an answer of another form: {error!r}"[:200])
 
 
-def calls_tools(cluster: Cluster) -> bool:
+def calls_tools(cluster: Stack) -> bool:
     settings = cluster.settings
     entry = catalog.find(settings.model, settings.catalog)
     known = entry.served(settings.engine) if entry else catalog.Served()
     return wanted(settings.serving, known).tool_call_parser is not None
 
 
-def busy(cluster: Cluster, api: Api) -> str:
+def busy(cluster: Stack, api: Api) -> str:
     """Each rank's GPU while an answer is made: one that stays idle has no part in it."""
     given = {node.name: {"seconds": WATCHED} for node in cluster.settings.nodes}
     with ThreadPoolExecutor(1) as pool:
@@ -186,7 +186,7 @@ def busy(cluster: Cluster, api: Api) -> str:
     return ", ".join(f"{node} {percent}%" for node, percent in seen.items())
 
 
-def transport(cluster: Cluster) -> str:
+def transport(cluster: Stack) -> str:
     """From the ranks' own logs."""
     given = {node.name: {"stack": cluster.identity} for node in cluster.settings.nodes}
     used = sorted({name for found in cluster.ask("nccl.py", given).values() for name in found})

@@ -11,8 +11,8 @@ import requests
 import yaml
 from rich.console import Console
 
-from ops import engine
-from ops.engine import DEMO_STATE, ROOT, CommandError
+from ops import pulumi
+from ops.pulumi import DEMO_STATE, ROOT, CommandError
 from simulator import hub, layout, sparks
 from simulator import up as simulation
 from simulator.shell import SimulatorError
@@ -47,16 +47,16 @@ def up(count: int) -> None:
         nodes = simulation.up(count, lambda text: console.print(f"[bold]·[/bold] {text}"))
     except SimulatorError as error:
         raise CommandError(str(error)) from None
-    env = engine.environment()
-    console.print(f"[bold]·[/bold] pulumi up, by {engine.chosen().name}")
+    env = pulumi.environment()
+    console.print(f"[bold]·[/bold] pulumi up, by {pulumi.chosen().name}")
     kept = yaml.safe_load(STACK_FILE.read_text()) if STACK_FILE.exists() else {}
     config = {**(kept.get("config") or {}), **stack_config(nodes)}
     STACK_FILE.write_text(yaml.safe_dump({**kept, "config": config}, sort_keys=False, width=1000))
-    if STACK not in engine.output(["stack", "ls"], env):
-        engine.output(["stack", "init", STACK], env)
-    if engine.run(["up", "--yes", "--skip-preview", "--stack", STACK], env):
+    if STACK not in pulumi.output(["stack", "ls"], env):
+        pulumi.output(["stack", "init", STACK], env)
+    if pulumi.run(["up", "--yes", "--skip-preview", "--stack", STACK], env):
         raise CommandError("pulumi up failed (see above); `./spark demo` again goes on, `./spark demo --down` gives up")
-    ask(json.loads(engine.output(["stack", "output", "--json", "--stack", STACK], env)), time.monotonic() - began)
+    ask(json.loads(pulumi.output(["stack", "output", "--json", "--stack", STACK], env)), time.monotonic() - began)
 
 
 def ask(outputs: dict[str, Any], seconds: float) -> None:

@@ -12,14 +12,16 @@ from typing import Any, Literal
 from rich.console import Console
 from rich.table import Table
 
-from components import checks, detection, fabric, qualification, steps
 from components import ports as table
-from components.engines.registry import image_name
-from components.facts import NodeFacts, unusable
-from components.plan import Identity
-from components.problems import Problem
-from ops.cluster import Cluster
-from ops.engine import CommandError
+from components.facts import fabric
+from components.facts.spark import NodeFacts, unusable
+from components.plan import checks, models, orders, steps
+from components.plan.engines.registry import image_name
+from components.plan.values import Identity
+from components.problems import Problem, Severity
+from components.programs import qualification
+from ops.pulumi import CommandError
+from ops.stack import Stack
 
 console = Console(highlight=False, soft_wrap=True)
 
@@ -54,13 +56,13 @@ Answers = Mapping[str, Mapping[str, Any]]
 """Node → what scripts/doctor.py says."""
 
 
-def examine(cluster: Cluster, *, bandwidth: bool = False, texts: bool = False) -> tuple[list[Finding], dict[str, Any]]:
+def examine(cluster: Stack, *, bandwidth: bool = False, texts: bool = False) -> tuple[list[Finding], dict[str, Any]]:
     """(findings, what a report holds beside them)."""
     facts, unreachable = cluster.facts()
     findings = [Finding(problem.at, "SSH", "FAILED", problem.wrong, problem.fix) for problem in unreachable]
     if not facts:
         return findings, {}
-    links = detection.detect(cluster.settings, facts)[0] if len(facts) == len(cluster.settings.nodes) > 1 else {}
+    links = fabric.detect(cluster.settings, facts)[0] if len(facts) == len(cluster.settings.nodes) > 1 else {}
     answers = _ask(cluster, facts, links, texts=texts)
     findings += [Finding(name, "SSH", "ok", f"{node.hostname}, {node.architecture}") for name, node in facts.items()]
     for name, node in facts.items():
@@ -79,7 +81,7 @@ def examine(cluster: Cluster, *, bandwidth: bool = False, texts: bool = False) -
 
 
 def _ask(
-    cluster: Cluster, facts: Mapping[str, NodeFacts], links: Mapping[str, detection.NodeLink], *, texts: bool
+    cluster: Stack, facts: Mapping[str, NodeFacts], links: Mapping[str, fabric.NodeLink], *, texts: bool
 ) -> Answers:
     listens = sorted({port for _, port in checks.used_ports(cluster.settings)})
     before = time.time()
@@ -103,7 +105,7 @@ def _ask(
     return {name: {**one, "skew": max(before - one["time"], one["time"] - after, 0.0)} for name, one in found.items()}
 
 
-def _spark(cluster: Cluster, name: str, node: NodeFacts) -> Iterator[Finding]:
+def _spark(cluster: Stack, name: str, node: NodeFacts) -> Iterator[Finding]:
     """From the probe that every preview makes."""
     settings = cluster.settings
     (config,) = cluster.nodes([name])
@@ -125,7 +127,7 @@ def _spark(cluster: Cluster, name: str, node: NodeFacts) -> Iterator[Finding]:
             "end what else uses it: ps aux --sort -rss | head",
         )  # fmt: skip
     yield _lease(cluster, name, node)
-    record = node.records.get(steps.WEIGHTS)
+    record = node.records.get(models.WEIGHTS)
     if record is None:
         yield Finding(name, "weights", "note", "none recorded")
     elif record.intact:
@@ -133,7 +135,7 @@ def _spark(cluster: Cluster, name: str, node: NodeFacts) -> Iterator[Finding]:
         yield Finding(name, "weights", "ok", f"{about.get('repo')}@{str(about.get('commit'))[:12]}")
     else:
         yield Finding(name, "weights", "FAILED", "files are missing or were changed", "pulumi up puts them right")
-    broken = sorted(kind for kind, one in node.records.items() if not one.intact and kind != steps.WEIGHTS)
+    broken = sorted(kind for kind, one in node.records.items() if not one.intact and kind != models.WEIGHTS)
     if broken:
         yield Finding(name, "records", "warning", f"not as they were left: {', '.join(broken)}", "pulumi up")
 
@@ -143,7 +145,7 @@ def _limit(name: str, check: str, value: int, least: int, unit: float, word: str
     return Finding(name, check, "ok" if value >= least else "warning", detail, "" if value >= least else fix)
 
 
-def _lease(cluster: Cluster, name: str, node: NodeFacts) -> Finding:
+def _lease(cluster: Stack, name: str, node: NodeFacts) -> Finding:
     if node.lease is None:
         return Finding(name, "lease", "ok", "nobody's")
     if node.lease.stack == cluster.identity:
@@ -157,7 +159,7 @@ def _lease(cluster: Cluster, name: str, node: NodeFacts) -> Finding:
     )
 
 
-def _beside(cluster: Cluster, name: str, node: NodeFacts, answer: Mapping[str, Any]) -> Iterator[Finding]:
+def _beside(cluster: Stack, name: str, node: NodeFacts, answer: Mapping[str, Any]) -> Iterator[Finding]:
     """From scripts/doctor.py."""
     if answer["memlock"] in (None, -1):
         yield Finding(name, "memlock", "ok", "unlimited" if answer["memlock"] == -1 else "not to be seen")
@@ -189,7 +191,7 @@ def _beside(cluster: Cluster, name: str, node: NodeFacts, answer: Mapping[str, A
             yield Finding(name, "sudo", "FAILED", "asks for a password, and Swarm needs it", "see ./spark setup-ssh")
 
 
-def together(cluster: Cluster, facts: Mapping[str, NodeFacts], answers: Answers) -> Iterator[Finding]:
+def together(cluster: Stack, facts: Mapping[str, NodeFacts], answers: Answers) -> Iterator[Finding]:
     """What must be the same, or fit, on all Sparks."""
     settings = cluster.settings
     identity = Identity(*cluster.identity.split("/"))
@@ -220,19 +222,19 @@ def _alike(check: str, values: Mapping[str, str], fix: str) -> Finding:
 
 
 def _fabric(
-    cluster: Cluster, facts: Mapping[str, NodeFacts], links: Mapping[str, detection.NodeLink], answers: Answers
+    cluster: Stack, facts: Mapping[str, NodeFacts], links: Mapping[str, fabric.NodeLink], answers: Answers
 ) -> Iterator[Finding]:
     settings = cluster.settings
     if len(settings.nodes) == 1:
         return
-    for problem in detection.detect(settings, facts)[1]:
+    for problem in fabric.detect(settings, facts)[1]:
         yield Finding(problem.at, "link", "FAILED", problem.wrong, problem.fix)
     for name, link in links.items():
         devices = f"{', '.join(link.hcas)}, GID {link.gid_index}" if link.hcas else "no RDMA device"
         yield Finding(name, "link", "ok", f"{link.interface} {link.address}/{link.prefix}, MTU {link.mtu}, {devices}")
-    for warning in detection.warnings(settings, facts, links):
-        name, _, text = warning.partition(": ")
-        yield Finding(name, "link", "warning", text) if name in facts else Finding(ALL, "link", "warning", warning)
+    for warning in fabric.warnings(settings, facts, links):
+        state: State = "FAILED" if warning.severity is Severity.REFUSE else "warning"
+        yield Finding(warning.at if warning.at in facts else ALL, "link", state, warning.wrong, warning.fix)
     for name, answer in answers.items():
         for peer, state in answer["pings"].items():
             yield _ping(name, peer, state, links[name].mtu)
@@ -264,13 +266,13 @@ def _firewall(name: str, peer: str, states: Mapping[str, str]) -> Finding:
     return Finding(name, "firewall", "ok", f"{peer} lets {', '.join(states)} through")
 
 
-def _bandwidth(cluster: Cluster, links: Mapping[str, detection.NodeLink]) -> Iterator[Finding]:
+def _bandwidth(cluster: Stack, links: Mapping[str, fabric.NodeLink]) -> Iterator[Finding]:
     wanted = steps.qualify(cluster.settings, links, ())
     if wanted is None:
         yield Finding(ALL, "bandwidth", "note", "fabric.minRdmaGbps and minTcpGbps are 0: not measured")
         return
     try:
-        for figure in qualification.measure(fabric.order(cluster.settings, wanted)):
+        for figure in qualification.measure(orders.qualification(cluster.settings, wanted)):
             slow = qualification.too_slow(figure, dict(wanted.minimum))
             state: State = "FAILED" if slow else "ok"
             yield Finding(figure.source, "bandwidth", state, str(figure), qualification.CAUSES if slow else "")

@@ -15,9 +15,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from components import spark_scripts, ssh
-from ops.cluster import Cluster, terminal
-from ops.engine import CommandError
+from components.remote import parcel, ssh
+from ops.pulumi import CommandError
+from ops.stack import Stack, terminal
 
 console = Console(highlight=False, soft_wrap=True)
 
@@ -27,7 +27,7 @@ DAY = 24 * 3600
 """Seconds for which logs are followed, at most."""
 
 
-def status(cluster: Cluster) -> dict[str, Any]:
+def status(cluster: Stack) -> dict[str, Any]:
     """Every Spark and the endpoint, as they are now. Raises CommandError naming Sparks that can't be asked."""
     stack = cluster.identity
     given = {name: {"stack": stack, "cache": cache} for name, cache in cluster.caches().items()}
@@ -82,14 +82,14 @@ def _gpu(gpu: dict[str, float | None]) -> str:
 
 
 def logs(
-    cluster: Cluster, names: Sequence[str], *, lines: int, follow: bool, since: str = "", as_json: bool = False
+    cluster: Stack, names: Sequence[str], *, lines: int, follow: bool, since: str = "", as_json: bool = False
 ) -> None:
     """Every rank's log, each line with its Spark and component. `names`: of Sparks or of components; none: all."""
     known = {node.name for node in cluster.settings.nodes}
     nodes = cluster.nodes([name for name in names if name in known])
     components = [name for name in names if name not in known]
     given = {"stack": cluster.identity, "components": components, "lines": lines, "follow": follow, "since": since}
-    command = spark_scripts.command("logs.py", "apply", limit=DAY)
+    command = parcel.command("logs.py", "apply", limit=DAY)
     lock, width = threading.Lock(), max(len(node.name) for node in nodes)
     running = []
 
@@ -109,7 +109,7 @@ def logs(
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
         assert process.stdin
-        process.stdin.write(spark_scripts.text("logs.py", given))
+        process.stdin.write(parcel.text("logs.py", given))
         process.stdin.close()
         colour = COLOURS[number % len(COLOURS)]
         thread = threading.Thread(target=tell, args=(node.name, colour, process), daemon=True)
@@ -124,7 +124,7 @@ def logs(
             process.terminate()
 
 
-def shell(cluster: Cluster, name: str | None, command: Sequence[str]) -> int:
+def shell(cluster: Stack, name: str | None, command: Sequence[str]) -> int:
     """In the server's container on a Spark (by default the head), or that of Ray where the server has none there;
     with the rank's own environment. Returns the exit code."""
     node = cluster.nodes([name] if name else [])[0]

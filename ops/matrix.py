@@ -21,10 +21,10 @@ from rich.table import Table
 
 from components import catalog
 from components.catalog import Entry
-from ops import bench, cluster, engine, models
+from ops import bench, models, pulumi
 from ops.bench import Profile, Result
-from ops.cluster import Cluster
-from ops.engine import CommandError
+from ops.pulumi import CommandError
+from ops.stack import Stack, of
 
 console = Console(highlight=False, soft_wrap=True)
 
@@ -73,7 +73,7 @@ class Wanted:
     """Requests at a time, one run each; empty: the profile's own."""
 
 
-def cases(where: Cluster, wanted: Wanted) -> list[Case]:
+def cases(where: Stack, wanted: Wanted) -> list[Case]:
     """In the catalog's order. Raises CommandError for a model that is not in it, or where nothing is left."""
     settings = where.settings
     known = catalog.entries(settings.catalog)
@@ -108,7 +108,7 @@ def _fits(entry: Entry, name: str, sparks: int, wanted: Wanted) -> bool:
     return bool(wanted.models) or bool(every and every["fits"])
 
 
-def run(where: Cluster, wanted: Wanted, profile: Profile, say: Callable[[str], None]) -> Path:
+def run(where: Stack, wanted: Wanted, profile: Profile, say: Callable[[str], None]) -> Path:
     """The folder with all results."""
     chosen = cases(where, wanted)
     folder = bench.RESULTS / f"matrix_{datetime.now(timezone.utc):%Y%m%d_%H%M%S}"
@@ -133,7 +133,7 @@ def run(where: Cluster, wanted: Wanted, profile: Profile, say: Callable[[str], N
     return folder
 
 
-def _case(where: Cluster, case: Case, wanted: Wanted, profile: Profile, folder: Path) -> Iterator[Row]:
+def _case(where: Stack, case: Case, wanted: Wanted, profile: Profile, folder: Path) -> Iterator[Row]:
     limits = list(wanted.concurrency) or [profile.concurrency or profile.prompts]
     nodes = len(where.settings.nodes)
 
@@ -155,7 +155,7 @@ def _case(where: Cluster, case: Case, wanted: Wanted, profile: Profile, folder: 
         wanted_now = replace(profile, concurrency=concurrency) if wanted.concurrency else profile
         try:
             # Its settings have changed, so they are read anew.
-            result = bench.run(cluster.of(where.where, where.stack), wanted_now)
+            result = bench.run(of(where.where, where.stack), wanted_now)
         except CommandError as error:
             yield row(concurrency, "BENCH_FAILED", str(error), seconds)
             continue
@@ -163,8 +163,8 @@ def _case(where: Cluster, case: Case, wanted: Wanted, profile: Profile, folder: 
         yield row(concurrency, status, f"{result.failed} failed" if result.failed else "", seconds, result)
 
 
-def _pulumi(where: Cluster, log: Path, *words: str) -> int:
-    argv = [*engine.chosen().argv, *words, "--stack", where.stack]
+def _pulumi(where: Stack, log: Path, *words: str) -> int:
+    argv = [*pulumi.chosen().argv, *words, "--stack", where.stack]
     with open(log, "a") as stream:
         return subprocess.run(
             argv, env=dict(where.where.env), cwd=where.where.folder, stdout=stream, stderr=stream
@@ -254,7 +254,7 @@ def draw(folder: Path) -> None:
         console.print(f"no picture: {done.stderr.strip().splitlines()[-1:]}")
 
 
-def plan(where: Cluster, wanted: Wanted, profile: Profile) -> None:
+def plan(where: Stack, wanted: Wanted, profile: Profile) -> None:
     """What would be measured (`--dry-run`)."""
     for case in cases(where, wanted):
         gated = " (gated)" if case.entry.gated else ""

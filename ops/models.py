@@ -12,23 +12,23 @@ from rich.table import Table
 
 from components import catalog
 from components.catalog import Entry
-from components.checks import known_cache
-from components.fit import Load, estimate
+from components.plan.checks import known_cache
+from components.plan.fit import Load, estimate
 from components.problems import Refused
-from ops.engine import ROOT, CommandError
+from ops.pulumi import ROOT, CommandError
 
 DEFAULT_CONTEXT = 8192
 """Tokens, where the catalog names no length."""
 
 
 @dataclass(frozen=True)
-class Cluster:
+class Hardware:
     sparks: int
     engine: str
     catalog: str
 
 
-def cluster(stack: str | None, sparks: int | None, engine: str | None) -> Cluster:
+def hardware(stack: str | None, sparks: int | None, engine: str | None) -> Hardware:
     """From the stack's file, with what the command line says on top; without a stack, two Sparks and vLLM."""
     config: dict[str, Any] = {}
     if stack:
@@ -37,14 +37,14 @@ def cluster(stack: str | None, sparks: int | None, engine: str | None) -> Cluste
             raise CommandError(f"there is no {path.name}: name a stack of this project")
         config = (yaml.safe_load(path.read_text()) or {}).get("config", {})
     nodes = config.get("dgx-spark:nodes") or []
-    return Cluster(
+    return Hardware(
         sparks or len(nodes) or 2,
         engine or config.get("dgx-spark:engine", "vllm"),
         config.get("dgx-spark:catalog", ""),
     )
 
 
-def rows(where: Cluster) -> list[dict[str, Any]]:
+def rows(where: Hardware) -> list[dict[str, Any]]:
     """One row per model of the catalog, with its fit on one Spark and on the whole cluster."""
     try:
         known = catalog.entries(where.catalog)
@@ -53,7 +53,7 @@ def rows(where: Cluster) -> list[dict[str, Any]]:
     return [_row(entry, where) for entry in known]
 
 
-def _row(entry: Entry, where: Cluster) -> dict[str, Any]:
+def _row(entry: Entry, where: Hardware) -> dict[str, Any]:
     counts = sorted({1, where.sparks})
     return {
         "name": entry.name,
@@ -92,7 +92,7 @@ def fits(entry: Entry, engine: str, sparks: int) -> dict[str, Any] | None:
     return {"fits": found.fits, "tight": found.tight, "longest_context": found.longest_context}
 
 
-def show(where: Cluster, *, as_json: bool) -> None:
+def show(where: Hardware, *, as_json: bool) -> None:
     found = rows(where)
     if as_json:
         print(json.dumps(found, indent=1))

@@ -8,13 +8,13 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from ops.cluster import Cluster
-from ops.switch import Confirm
+from ops.project import Confirm
+from ops.stack import Stack
 
 console = Console(highlight=False, soft_wrap=True)
 
 
-def unused(cluster: Cluster, models: list[str]) -> dict[str, list[dict[str, Any]]]:
+def unused(cluster: Stack, models: list[str]) -> dict[str, list[dict[str, Any]]]:
     """Node → revisions that no stack on that Spark uses; only those of `models` (repositories) where some are named."""
     given = {name: {"cache": cache, "remove": []} for name, cache in cluster.caches().items()}
     return {
@@ -23,7 +23,7 @@ def unused(cluster: Cluster, models: list[str]) -> dict[str, list[dict[str, Any]
     }
 
 
-def prune(cluster: Cluster, models: list[str], confirm: Confirm, *, as_json: bool, dry_run: bool) -> None:
+def prune(cluster: Stack, models: list[str], confirm: Confirm, *, as_json: bool, dry_run: bool) -> None:
     found = unused(cluster, models)
     if as_json:
         print(json.dumps(found, indent=1))

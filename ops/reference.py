@@ -15,7 +15,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from components.settings import Node, NodeFabric, Settings
-from ops.engine import ROOT
+from ops.pulumi import ROOT
 
 FILE = ROOT / "docs" / "configuration.md"
 HEAD = """# Configuration

@@ -14,14 +14,14 @@ from typing import Any
 
 from rich.console import Console
 
-from components import detection, facts
-from components.facts import NodeFacts
+from components.facts import fabric
+from components.facts.spark import NodeFacts, unusable
 from components.problems import Refused
 from components.settings import PROJECT, Settings, Ssh, load
-from ops import cluster
-from ops.cluster import Cluster, terminal
-from ops.engine import CommandError
-from ops.switch import Confirm
+from ops.project import Confirm
+from ops.pulumi import CommandError
+from ops.stack import Stack, terminal
+from ops.stack import look as look_at
 
 console = Console(highlight=False, soft_wrap=True)
 
@@ -114,16 +114,16 @@ def init(
 
 def look(settings: Settings, stack: str) -> tuple[dict[str, NodeFacts], list[str]]:
     """Facts of each Spark, and why some can't be asked."""
-    known, problems = cluster.look(settings, f"organization/{PROJECT}/{stack}")
-    return known, [f"{problem.at}: {problem.wrong}\n  → {problem.fix}" for problem in problems]
+    known, problems = look_at(settings, f"organization/{PROJECT}/{stack}")
+    return known, [str(problem) for problem in problems]
 
 
 def describe(name: str, node: NodeFacts, settings: Settings) -> None:
     gpu = node.gpus[0].name if node.gpus else "no GPU seen"
-    ports = ", ".join(port.netdev for port in detection.up_ports(node)) or "no QSFP port is up"
+    ports = ", ".join(port.netdev for port in fabric.up_ports(node)) or "no QSFP port is up"
     console.print(f"{name}: {node.hostname}, {gpu}, {node.memory / 2**30:.0f} GiB, {ports}")
     (config,) = [one for one in settings.nodes if one.name == name]
-    for problem in facts.unusable(config, node, settings):
+    for problem in unusable(config, node, settings):
         console.print(f"  {problem.wrong}\n  → {problem.fix}")
 
 
@@ -211,13 +211,13 @@ def netplan(twins: Sequence[str], own: Sequence[str]) -> str:
 
 def cabled(node: NodeFacts, name: str) -> list[str]:
     """Both interfaces of the port with the cable. Raises CommandError where none is up."""
-    ports = sorted(detection.up_ports(node), key=lambda port: detection.preference(node, port))
+    ports = sorted(fabric.up_ports(node), key=lambda port: fabric.preference(node, port))
     if not ports:
         raise CommandError(f"{name}: no QSFP port is up: is the cable in on both ends? (ibdev2netdev)")
-    return [port.netdev for port in detection.twins(ports[0], ports)]
+    return [port.netdev for port in fabric.twins(ports[0], ports)]
 
 
-def setup_network(of: Cluster, confirm: Confirm, *, subnets: Sequence[str] = SUBNETS, undo: bool = False) -> None:
+def setup_network(of: Stack, confirm: Confirm, *, subnets: Sequence[str] = SUBNETS, undo: bool = False) -> None:
     """Addresses and MTU 9000 on both twins of every Spark, after the differences were shown and confirmed."""
     if undo:
         wanted = dict.fromkeys((node.name for node in of.settings.nodes), "")
@@ -242,7 +242,7 @@ def setup_network(of: Cluster, confirm: Confirm, *, subnets: Sequence[str] = SUB
     console.print("[bold]·[/bold] done. Next: ./spark doctor")
 
 
-def _netplan(of: Cluster, texts: Mapping[str, str], *, write: bool) -> dict[str, Any]:
+def _netplan(of: Stack, texts: Mapping[str, str], *, write: bool) -> dict[str, Any]:
     given = {name: {"text": text, "write": write} for name, text in texts.items()}
     return of.ask("netplan.py", given, root=True)
 

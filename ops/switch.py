@@ -5,70 +5,15 @@ What Pulumi does is all that is done: a preview, an `up`, and another `up` of wh
 
 from __future__ import annotations
 
-import json
-import os
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable
 
-import yaml
 from rich.console import Console
 
-from components.readiness import FORMER, SERVED
-from ops import engine
-from ops.engine import ROOT, CommandError
+from components.programs.readiness import FORMER, SERVED
+from ops.project import Confirm, Project
+from ops.pulumi import CommandError
 
 console = Console(highlight=False, soft_wrap=True)
-Confirm = Callable[[str], bool]
-
-
-@dataclass(frozen=True)
-class Project:
-    """A folder with Pulumi.yaml, and how Pulumi is run in it."""
-
-    folder: Path
-    env: Mapping[str, str]
-
-    def run(self, *words: str) -> int:
-        return engine.run(words, self.env, self.folder)
-
-    def up(self, stack: str) -> bool:
-        return self.run("up", "--yes", "--skip-preview", "--stack", stack) == 0
-
-    def stacks(self) -> dict[str, bool]:
-        """Name → is it the selected one."""
-        found = json.loads(engine.output(["stack", "ls", "--json"], self.env, self.folder))
-        return {stack["name"].rsplit("/", 1)[-1]: bool(stack.get("current")) for stack in found}
-
-    def changes(self, stack: str) -> list[str]:
-        """Names of the resources that an `up` would touch. Raises CommandError where the preview is refused."""
-        steps = json.loads(engine.output(["preview", "--json", "--stack", stack], self.env, self.folder))["steps"]
-        touched = (step for step in steps if step["op"] not in ("same", "refresh", "read"))
-        # Components follow what is in them.
-        own = (step["urn"].split("::") for step in touched)
-        return [name for _, _, kinds, name in own if not kinds.rsplit("$", 1)[-1].startswith("dgx-spark:")]
-
-    def chosen(self, name: str | None) -> str:
-        known = self.stacks()
-        selected = next((stack for stack, current in known.items() if current), None)
-        stack = name or selected or (next(iter(known)) if len(known) == 1 else None)
-        if stack is None or stack not in known:
-            raise CommandError(f"which stack? There is {', '.join(known) or 'none'}: name one with --stack")
-        return stack
-
-    def file(self, stack: str) -> Path:
-        return self.folder / f"Pulumi.{stack}.yaml"
-
-    def config(self, stack: str, key: str) -> Any:
-        found = yaml.safe_load(self.file(stack).read_text()) if self.file(stack).exists() else None
-        return ((found or {}).get("config") or {}).get(f"dgx-spark:{key}")
-
-
-def project(stack: str | None) -> Project:
-    """This one; the demonstration keeps its state in files of its own."""
-    demo = stack == "demo" or (stack is None and "PULUMI_BACKEND_URL" not in os.environ and engine.DEMO_STATE.exists())
-    return Project(ROOT, engine.environment() if demo else dict(os.environ))
 
 
 def show(where: Project) -> None:

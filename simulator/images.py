@@ -24,7 +24,7 @@ from functools import partial
 from pathlib import Path
 from typing import IO
 
-from components.beside import IMAGES as BESIDE
+from components.plan.beside import IMAGES as BESIDE
 from simulator import cache, rootfs, sparks
 from simulator.layout import CACHE, GATEWAY, HUB_PORT, Spark
 from simulator.shell import SimulatorError, run

@@ -59,7 +59,7 @@ class Geometry(Known):
 
 
 class CacheBytes(Known):
-    """Bytes with 2-byte elements, whole model (components/fit.py)."""
+    """Bytes with 2-byte elements, whole model (components/plan/fit.py)."""
 
     kind: str
     per_token: int

@@ -15,7 +15,7 @@ import pytest
 import requests
 import yaml
 
-from ops import engine
+from ops import pulumi
 from ops.demo import stack_config
 from simulator import network, preflight, sparks
 from simulator import up as simulation
@@ -41,7 +41,7 @@ def simulated() -> Iterator[list[Spark]]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests of the third Spark alone can run beside all others (ops/checks.py)."""
+    """Tests of the third Spark alone can run beside all others (ops/gates.py)."""
     for item in items:
         if "third" in getattr(item, "fixturenames", ()):
             item.add_marker("alone")
@@ -61,7 +61,7 @@ class Stack:
         for part in PROGRAM:
             if not (folder / part).exists():
                 (folder / part).symlink_to(ROOT / part)
-        self.environment = engine.environment(folder / "state")
+        self.environment = pulumi.environment(folder / "state")
         self.configure(**config)
         self("stack", "init", name)
 
@@ -78,7 +78,7 @@ class Stack:
 
     @property
     def argv(self) -> tuple[str, ...]:
-        return engine.chosen().argv
+        return pulumi.chosen().argv
 
     def __call__(self, *words: str, check: bool = True) -> Run:
         done = subprocess.run(

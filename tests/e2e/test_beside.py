@@ -6,7 +6,7 @@ import pytest
 import requests
 
 from components import ports
-from components.dashboards import dashboards
+from components.plan.dashboards import dashboards
 from simulator import sparks
 from tests.e2e.conftest import left_behind
 

@@ -6,9 +6,10 @@ import json
 
 import pytest
 
-from ops import bench, check, cluster, doctor, look, prune
-from ops.engine import CommandError
-from ops.switch import Project
+from ops import bench, check, doctor, look, prune
+from ops.project import Project
+from ops.pulumi import CommandError
+from ops.stack import of
 from simulator import network, sparks
 from tests.e2e.conftest import Stack
 
@@ -28,7 +29,7 @@ def stack(simulated, tmp_path_factory):
 
 @pytest.fixture
 def where(stack):
-    return cluster.of(Project(stack.folder, stack.environment), stack.name)
+    return of(Project(stack.folder, stack.environment), stack.name)
 
 
 def test_status_shows_every_spark_and_the_endpoint(where, capsys):

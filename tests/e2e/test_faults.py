@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from ops import engine
+from ops import pulumi
 from simulator import hub, layout, network, sparks
 from tests.e2e.conftest import Stack, reboot
 
@@ -240,7 +240,7 @@ def test_a_second_stack_is_told_who_holds_the_spark(alone, third, tmp_path_facto
 def test_ctrl_c_during_up_and_the_next_up_carries_on(alone, third):
     sparks.set_knobs(third, load_seconds=60)
     process = subprocess.Popen(
-        [*engine.chosen().argv, "up", "--yes", "--skip-preview", "--stack", alone.name],
+        [*pulumi.chosen().argv, "up", "--yes", "--skip-preview", "--stack", alone.name],
         env=alone.environment, cwd=alone.folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
     assert process.stdout

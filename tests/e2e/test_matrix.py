@@ -7,8 +7,9 @@ import json
 
 import pytest
 
-from ops import bench, cluster, matrix
-from ops.switch import Project
+from ops import bench, matrix
+from ops.project import Project
+from ops.stack import of
 from simulator import sparks
 
 pytestmark = pytest.mark.e2e
@@ -19,7 +20,7 @@ def test_models_are_measured_in_turn_failures_stop_nothing_and_the_former_one_is
 ):
     monkeypatch.setattr(bench, "RESULTS", tmp_path / "results")
     alone.up()
-    where = cluster.of(Project(alone.folder, alone.environment), alone.name)
+    where = of(Project(alone.folder, alone.environment), alone.name)
     # gpt-oss-20b breaks while it loads; llama is gated and the stack has no token.
     sparks.set_knobs(third, crash="CUDA error: out of memory", crash_model="gpt-oss-20b")
     wanted = matrix.Wanted(

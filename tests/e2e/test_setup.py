@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from ops import cluster, setup
-from ops.engine import CommandError
-from ops.switch import Project
+from ops import setup
+from ops.project import Project
+from ops.pulumi import CommandError
+from ops.stack import of
 from simulator import sparks
 from simulator.layout import KEY, USER
 
@@ -25,7 +26,7 @@ def test_init_writes_a_stack_file_that_previews(alone, third, capsys):
     shown = sparks.on(third, "ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub").split()[1]
     assert f"shows the host key {shown}" in out
     assert "NVIDIA GB10, 122 GiB" in out
-    found = cluster.of(Project(alone.folder, alone.environment), "fresh").settings
+    found = of(Project(alone.folder, alone.environment), "fresh").settings
     assert found.ssh.host_keys == {"spark-1": sparks.host_key(third)}
     assert (found.engine, found.model, found.head.host) == ("sglang", "gpt-oss-20b", third.address)
     with pytest.raises(CommandError, match=r"Pulumi\.fresh\.yaml is there already"):
@@ -61,7 +62,7 @@ def test_an_account_without_docker_is_put_into_the_group(alone, third, tmp_path,
 
 
 def test_both_twins_get_addresses_and_mtu_and_lose_them_again(alone, third, capsys):
-    where = cluster.of(Project(alone.folder, alone.environment), alone.name)
+    where = of(Project(alone.folder, alone.environment), alone.name)
     own, former = ("192.168.187.0/24", "192.168.188.0/24"), sparks.on(third, "ip -o -4 addr")
     sparks.on(third, "sudo ip link set enP2p1s0f1np1 mtu 1500")
     setup.setup_network(where, lambda _question: False, subnets=own)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from ops.engine import CommandError
-from ops.switch import Project, rollback, switch
+from ops.project import Project
+from ops.pulumi import CommandError
+from ops.switch import rollback, switch
 from simulator import sparks
 from tests.e2e.conftest import Stack
 

@@ -7,7 +7,8 @@ import subprocess
 
 import pytest
 
-from ops.switch import Project, switch
+from ops.project import Project
+from ops.switch import switch
 from simulator import network, sparks
 from simulator.hub import MEBIBYTE, RATE, TOKEN
 from simulator.layout import GATEWAY, HUB_PORT, RUN

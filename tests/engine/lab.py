@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ops import engine
+from ops import pulumi
 
 ROOT = Path(__file__).parent.parent.parent
 HEADER = """import pulumi
@@ -54,7 +54,7 @@ class Lab:
         log = self.folder / "calls.log"
         log.unlink(missing_ok=True)
         done = subprocess.run(
-            [*engine.chosen().argv, *words],
+            [*pulumi.chosen().argv, *words],
             capture_output=True,
             text=True,
             env=self.environment(),

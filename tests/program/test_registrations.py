@@ -160,7 +160,7 @@ def test_mistakes_end_the_run_before_anything_is_registered(tmp_path, monkeypatc
 def test_ray_must_be_the_same_on_every_spark():
     import pulumi
 
-    from components.engine_image import one_image, one_ray
+    from components.resources.engine_image import one_image, one_ray
 
     def answer(version):
         return json.dumps({"image": f"sha256:{version}", "base": "sha256:0", "ray": version})

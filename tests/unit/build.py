@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from components.decide import decide
-from components.facts import NodeFacts, RdmaDevice
-from components.hub import File, Model
-from components.plan import Identity, Plan
+from components.facts.hub import File, Model
+from components.facts.spark import NodeFacts, RdmaDevice
+from components.plan.decide import decide
+from components.plan.values import Identity, Plan
 from components.settings import Settings, load
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGx1"

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from components import spark_scripts
+from components.remote import parcel
 
 STACK = "organization/dgx-spark/test"
 
@@ -19,10 +19,10 @@ class Home:
         self.path = path
 
     def run(self, script: str, verb: str, **given: object) -> subprocess.CompletedProcess[str]:
-        command = spark_scripts.command(script, verb, limit=20).replace("python3", sys.executable, 1)
+        command = parcel.command(script, verb, limit=20).replace("python3", sys.executable, 1)
         return subprocess.run(
             ["sh", "-c", command],
-            input=spark_scripts.text(script, given),
+            input=parcel.text(script, given),
             env={**os.environ, "HOME": str(self.path)},
             capture_output=True,
             text=True,

@@ -3,9 +3,9 @@
 import pytest
 
 from ops import bench, matrix
-from ops.cluster import Cluster
-from ops.engine import CommandError
-from ops.switch import Project
+from ops.project import Project
+from ops.pulumi import CommandError
+from ops.stack import Stack
 from tests.unit.build import settings
 
 
@@ -45,7 +45,7 @@ def test_no_two_prompts_begin_alike():
 
 
 def cluster(count=2, **config):
-    return Cluster(Project(None, {}), "test", settings(count, **config))
+    return Stack(Project(None, {}), "test", settings(count, **config))
 
 
 def names(found):

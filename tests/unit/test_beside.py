@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from components import beside
-from components.checks import used_ports
-from components.dashboards import ENGINES, dashboards
-from components.decide import before_model
+from components.plan import beside
+from components.plan.checks import used_ports
+from components.plan.dashboards import ENGINES, dashboards
+from components.plan.decide import before_model
 from components.problems import Refused
 from tests.unit.build import IDENTITY, pair, plan, settings
 

@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.detection import NodeLink, Port, detect, parse_ibdev2netdev, physical, warnings
-from components.environment import communication
+from components.facts.fabric import NodeLink, Port, detect, parse_ibdev2netdev, physical, warnings
+from components.plan.environment import communication
+from components.problems import Problem, Severity
 from tests.unit.build import FOUR_DOWN, hca, pair, settings
 
 BOTH_UP = FOUR_DOWN.replace("Down", "Up")
@@ -79,7 +80,7 @@ def test_of_two_cabled_ports_the_one_in_the_common_subnet_is_taken_and_the_other
     found = detected(second)["spark-2"]
     assert (found.interface, found.hcas) == ("enp1s0f1np1", ("rocep1s0f1", "roceP2p1s0f1"))
     told = list(warnings(settings(), pair(**second), detected(second)))
-    assert any("enP2p1s0f0np0, enp1s0f0np0 is Up too and not used" in line for line in told)
+    assert any("enP2p1s0f0np0, enp1s0f0np0 is Up too and not used" in one.wrong for one in told)
 
 
 def test_only_the_second_twin_up():
@@ -153,8 +154,11 @@ def test_traffic_that_would_not_be_on_rdma_is_warned_of():
     made = settings(nodes=nodes)
     links, _ = detect(made, pair())
     told = list(warnings(made, pair(), links))
-    assert told[0] == "spark-1: traffic would not be on RDMA (enP7s7 is no RDMA port): 10-20 times slower"
+    assert (told[0].at, told[0].severity) == ("spark-1", Severity.WARN)
+    assert told[0].wrong == "traffic would not be on RDMA (enP7s7 is no RDMA port): 10-20 times slower"
     assert communication(links["spark-1"])["NCCL_IB_DISABLE"] == "1"
+    strict = settings(nodes=nodes, fabric={"rdma": "require"})
+    assert {one.severity for one in warnings(strict, pair(), links) if "RDMA" in one.wrong} == {Severity.REFUSE}
 
 
 def test_a_slow_link_is_warned_of():
@@ -162,7 +166,7 @@ def test_a_slow_link_is_warned_of():
         "rdma": [hca("rocep1s0f1", "enp1s0f1np1", rate="100 Gb/sec (2X HDR)"), hca("roceP2p1s0f1", "enP2p1s0f1np1")]
     }
     told = list(warnings(settings(), pair(**slow), detected(slow)))
-    assert told == ["spark-2: rocep1s0f1 runs at 100 Gb/s, not 200: check the cable"]
+    assert told == [Problem("spark-2", "rocep1s0f1 runs at 100 Gb/s, not 200", "check the cable", Severity.WARN)]
 
 
 def test_a_healthy_pair_gives_no_warning():
@@ -194,5 +198,4 @@ def test_twins_in_one_subnet_are_told():
     ]
     both = pair(links=links)
     found = list(warnings(settings(), both, detect(settings(), both)[0]))
-    assert [text for text in found if "both twins are in 192.168.177.0/24" in text and text.startswith("spark-2")]
-    assert not any("both twins" in text for text in found if text.startswith("spark-1"))
+    assert [one.at for one in found if "both twins are in 192.168.177.0/24" in one.wrong] == ["spark-2"]

@@ -8,9 +8,9 @@ import yaml
 from hypothesis import given, strategies
 
 from components import catalog
-from components.checks import known_cache
-from components.fit import GIB, RUNTIME, SPARK_MEMORY, Cache, Load, cache_of, estimate, longest_of
-from components.hub import File
+from components.facts.hub import File
+from components.plan.checks import known_cache
+from components.plan.fit import GIB, RUNTIME, SPARK_MEMORY, Cache, Load, cache_of, estimate, longest_of
 from components.problems import Refused
 from tests.unit.build import MODEL, facts, plan, settings
 
@@ -135,7 +135,7 @@ def test_a_context_that_is_too_long_is_refused_with_the_longest_that_fits():
     longest = int((0.9 * SPARK_MEMORY - 80e9 - RUNTIME) / 327680)
     assert f"pulumi config set --path serving.maxModelLen {longest}" in text
     fitting = plan(settings(1, model="a/b", serving={"maxModelLen": longest}), spark(), model(80))
-    assert "a/b fits with little to spare" in fitting.warnings[0]
+    assert "a/b fits with little to spare" in fitting.warnings[0].wrong
     assert plan(settings(1, model="a/b", serving={"maxModelLen": 2048}), spark(), model(40)).warnings == ()
 
 
@@ -163,4 +163,4 @@ def test_memory_that_our_own_server_holds_will_be_free_for_the_next():
 
 def test_who_knows_better_may_go_on():
     made = plan(settings(1, model="a/b", serving={"checkFit": False}), spark(), model(141))
-    assert "does not fit" in made.warnings[0]
+    assert "does not fit" in made.warnings[0].wrong

@@ -5,12 +5,12 @@ import json
 import pytest
 
 from ops import models
-from ops.engine import CommandError
+from ops.pulumi import CommandError
 
 
 @pytest.fixture
 def found():
-    return {row["name"]: row for row in models.rows(models.cluster(None, 2, "vllm"))}
+    return {row["name"]: row for row in models.rows(models.hardware(None, 2, "vllm"))}
 
 
 def test_what_fits_one_spark_and_what_two(found):
@@ -26,14 +26,14 @@ def test_a_stack_says_how_many_sparks_there_are(tmp_path, monkeypatch):
     (tmp_path / "Pulumi.four.yaml").write_text(
         "config: {dgx-spark:nodes: [{}, {}, {}, {}], dgx-spark:engine: sglang, dgx-spark:catalog: mine.yaml}"
     )
-    assert models.cluster("four", None, None) == models.Cluster(4, "sglang", "mine.yaml")
-    assert models.cluster("four", 2, "vllm").sparks == 2
+    assert models.hardware("four", None, None) == models.Hardware(4, "sglang", "mine.yaml")
+    assert models.hardware("four", 2, "vllm").sparks == 2
     with pytest.raises(CommandError, match=r"there is no Pulumi\.five\.yaml"):
-        models.cluster("five", None, None)
+        models.hardware("five", None, None)
 
 
 def test_programs_get_json_and_people_a_table(capsys):
-    where = models.cluster(None, None, None)
+    where = models.hardware(None, None, None)
     models.show(where, as_json=True)
     assert len(json.loads(capsys.readouterr().out)) == 47
     models.show(where, as_json=False)
@@ -44,4 +44,4 @@ def test_programs_get_json_and_people_a_table(capsys):
 
 def test_a_broken_catalog_is_one_clear_error():
     with pytest.raises(CommandError, match="catalog"):
-        models.rows(models.Cluster(1, "vllm", "/nowhere/x.yaml"))
+        models.rows(models.Hardware(1, "vllm", "/nowhere/x.yaml"))

@@ -1,18 +1,18 @@
 """What is decided from settings and facts, down to each rank's command line and environment."""
 
-import ast
 import json
 from pathlib import Path
 
 import pytest
 
-from components.checks import used_ports
-from components.decide import before_model
-from components.engines.common import HF_HOME
-from components.engines.vllm import NOT_CARRIED
-from components.hub import File, Model
+from components.facts.hub import File, Model
+from components.plan.checks import used_ports
+from components.plan.decide import before_model
+from components.plan.engines.common import HF_HOME
+from components.plan.engines.vllm import NOT_CARRIED
+from components.plan.models import pinned_revision, recorded_model, snapshot_directory
+from components.plan.steps import new_generation
 from components.problems import Refused
-from components.steps import pinned_revision, recorded_model, snapshot_directory
 from tests.unit.build import FOUR_DOWN, IDENTITY, MODEL, facts, hca, pair, plan, settings
 
 ROOT = Path(__file__).parent.parent.parent
@@ -304,6 +304,17 @@ def test_an_intact_record_keeps_its_generation_and_a_broken_one_gets_a_fresh_one
     assert broken.triggers == ("machine-2", step.triggers[1], "fresh")
 
 
+def test_the_same_run_twice_gives_the_same_plan_and_a_repair_gets_a_generation_that_never_was():
+    (_, step) = plan().weights
+    broken = {"records_changed": "100", "records": {"weights": record(step, intact=False)}}
+    first = new_generation(pair(**broken))
+    assert first == new_generation(pair(**broken))
+    repaired = {"weights": record(step, intact=False) | {"generation": first}}
+    again = new_generation(pair(**broken | {"records": repaired}))
+    deleted = new_generation(pair(records_changed="200", records={}))
+    assert len({first, again, deleted, new_generation(pair(records_changed="100", records={}))}) == 4
+
+
 def test_another_model_is_another_spec_whatever_the_record_says():
     (_, step) = plan().weights
     other = Model("a/b", "d" * 40, (File("x.safetensors", 1, None),), MODEL.config)
@@ -330,34 +341,3 @@ def test_an_unchanged_stack_stays_at_its_commit_without_asking_the_hub():
     assert recorded_model(head, MODEL.repo, "v2") is None
     assert pinned_revision(head, MODEL.repo, None) == MODEL.commit
     assert pinned_revision(head, MODEL.repo, "v2") == "v2"
-
-
-def test_plan_and_checks_know_nothing_of_pulumi():
-    pure = [
-        "settings",
-        "facts",
-        "detection",
-        "environment",
-        "plan",
-        "checks",
-        "decide",
-        "problems",
-        "ssh",
-        "hub",
-        "ports",
-    ]
-    files = [ROOT / "components" / f"{name}.py" for name in pure] + sorted(
-        (ROOT / "components" / "engines").glob("*.py")
-    )
-    for path in files:
-        imported = {
-            name.split(".")[0]
-            for node in ast.walk(ast.parse(path.read_text()))
-            for name in (
-                [node.module or ""]
-                if isinstance(node, ast.ImportFrom)
-                else [a.name for a in getattr(node, "names", [])]
-            )
-            if isinstance(node, (ast.Import, ast.ImportFrom))
-        }
-        assert not {name for name in imported if name.startswith("pulumi")}, path.name

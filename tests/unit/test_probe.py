@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-from components.facts import explain, parse
-from components.probe import classify, probe
+from components.facts.spark import explain, parse
+from components.remote.ask import ask, classify
 from tests.unit.build import settings
 
 
@@ -35,7 +35,7 @@ def test_every_kind_names_the_spark_and_a_remedy(kind):
 
 def test_the_reason_of_a_failing_probe_is_its_last_line():
     argv = [sys.executable, "-c", "import sys; sys.exit('first\\nPermission denied')"]
-    assert probe({"argv": argv, "stdin": ""}) == {"error": {"kind": "login", "detail": "Permission denied"}}
+    assert ask({"argv": argv, "stdin": ""}) == {"error": {"kind": "login", "detail": "Permission denied"}}
 
 
 def test_every_spark_that_fails_is_reported():
@@ -46,5 +46,5 @@ def test_every_spark_that_fails_is_reported():
 
 
 def test_the_module_runs_as_a_program():
-    done = subprocess.run([sys.executable, "-m", "components.probe"], input="[]", capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-m", "components.remote.ask"], input="[]", capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "{}")

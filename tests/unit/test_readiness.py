@@ -4,7 +4,7 @@ import queue
 
 import pytest
 
-from components import readiness
+from components.programs import readiness
 
 
 @pytest.fixture(autouse=True)

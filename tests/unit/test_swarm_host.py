@@ -45,12 +45,12 @@ def spark(tmp_path, monkeypatch):
     (programs / "systemctl").write_text(f"#!/bin/sh\necho restart >> {calls}\n")
     (programs / "systemctl").chmod(0o755)
     monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
-    from components import spark_scripts
+    from components.remote import parcel
 
     # The daemon's socket is not here: no container runs.
-    common = (spark_scripts.FOLDER / "common.py").read_text()
+    common = (parcel.FOLDER / "common.py").read_text()
     no_docker = common.replace('return self._ask("GET", path)', "return []")
-    monkeypatch.setattr(spark_scripts, "common_text", lambda: no_docker)
+    monkeypatch.setattr(parcel, "common_text", lambda: no_docker)
     made = []
 
     def make(daemon, toolkit):

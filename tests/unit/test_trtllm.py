@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from components.engines.flags import refusals, version
+from components.plan.engines.flags import refusals, version
 from components.problems import Refused
 from tests.unit.build import MODEL, facts, hca, pair, plan, settings
 from tests.unit.test_plan import early_refusal
@@ -78,9 +78,8 @@ def test_swarm_needs_sudo_and_says_how_to_do_without():
 def test_containers_of_others_that_a_restart_interrupts_are_named():
     others = {"id": "1", "name": "jupyter", "running": True, "labels": {}}
     known = {"spark-1": facts(1), "spark-2": facts(2, docker={"runtimes": ["nvidia"], "containers": [others]})}
-    assert plan(settings(engine="trtllm"), known).warnings == (
-        "spark-2: Docker will be restarted for Swarm, which interrupts jupyter",
-    )
+    (told,) = plan(settings(engine="trtllm"), known).warnings
+    assert (told.at, told.wrong) == ("spark-2", "Docker will be restarted for Swarm, which interrupts jupyter")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,321 @@
+"""Everything that can be refused before anything is touched, one generator per subject. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+
+from components import ports as table
+from components.catalog import Entry
+from components.facts.hub import Model
+from components.facts.spark import NodeFacts
+from components.plan.engines import Context, flags
+from components.plan.engines.common import attention_heads, split, wanted
+from components.plan.engines.registry import api_port, image_name
+from components.plan.fit import RUNTIME, Cache, Load, cache_of, estimate, gib, longest_of
+from components.plan.models import is_directory, repository
+from components.plan.values import Identity
+from components.problems import Problem, Severity
+from components.settings import Settings
+
+RESERVE = 5 * 10**9
+"""Bytes that stay free on the disk beside the weights; arbitrary, enough for logs and image layers."""
+
+
+def holders(identity: Identity, facts: Mapping[str, NodeFacts]) -> dict[str, str]:
+    """Node → another stack that holds it."""
+    return {name: node.lease.stack for name, node in facts.items() if node.lease and node.lease.stack != identity.full}
+
+
+def leases(settings: Settings, identity: Identity, facts: Mapping[str, NodeFacts]) -> Iterator[Problem]:
+    """One stack owns a Spark's GPU at a time."""
+    for name, stack in holders(identity, facts).items():
+        if not settings.takeover:
+            yield Problem(
+                name,
+                f"is held by the stack {stack}",
+                "destroy that stack first, since two engines do not fit into one GPU, or let this one stop it: "
+                "pulumi config set takeover true",
+            )
+
+
+def takeovers(identity: Identity, facts: Mapping[str, NodeFacts]) -> Iterator[Problem]:
+    for name, stack in holders(identity, facts).items():
+        taken = f"will be taken over from the stack {stack} when image and weights are in place"
+        yield Problem(name, taken, "", Severity.NOTE)
+
+
+def machines(settings: Settings, facts: Mapping[str, NodeFacts]) -> Iterator[Problem]:
+    owners: dict[str, str] = {}
+    for node in settings.nodes:
+        machine = facts[node.name].machine_id
+        if machine and machine in owners:
+            yield Problem(node.name, f"is the same machine as {owners[machine]}", "correct nodes[].host")
+        owners.setdefault(machine, node.name)
+
+
+def parallelism(settings: Settings, facts: Mapping[str, NodeFacts], model: Model) -> Iterator[Problem]:
+    tensor, pipeline = split(settings, model.config)
+    gpus = sum(len(node.gpus) for node in facts.values())
+    copies = settings.serving.data_parallel
+    if copies > 1 and settings.engine != "vllm":
+        yield Problem("serving.dataParallel", f"is for vllm, not {settings.engine}", "remove it")
+    elif copies > 1 and settings.serving.executor == "mp" and tensor * pipeline > 1:
+        yield Problem(
+            "serving.dataParallel",
+            "copies that span several Sparks need Ray",
+            "pulumi config set --path serving.executor ray, or as many copies as there are Sparks",
+        )
+    if tensor * pipeline * copies != gpus:
+        each = f" × data parallel {copies}" if copies > 1 else ""
+        yield Problem(
+            "serving.tensorParallel",
+            f"tensor parallel {tensor} × pipeline parallel {pipeline}{each} needs {tensor * pipeline * copies} GPUs, "
+            f"and {len(facts)} Spark{'s have' if len(facts) > 1 else ' has'} {gpus}",
+            "remove both keys and they are worked out, or change the list of nodes",
+        )
+        return
+    heads = attention_heads(model.config)
+    if heads is not None and heads % tensor:
+        yield Problem(
+            "serving.tensorParallel",
+            f"{model.repo} has {heads} attention heads, which {tensor} does not divide",
+            "use pipelineParallel for these Sparks, or remove both keys",
+        )
+
+
+def context_length(settings: Settings, model: Model) -> Iterator[Problem]:
+    text = model.config.get("text_config", model.config)
+    longest = text.get("max_position_embeddings")
+    asked = settings.serving.max_model_len
+    if asked and isinstance(longest, int) and asked > longest:
+        yield Problem(
+            "serving.maxModelLen", f"{asked} is more than the {longest} tokens that {model.repo} was made for",
+            f"{longest} or less",
+        )  # fmt: skip
+
+
+def disk(facts: Mapping[str, NodeFacts], missing: Mapping[str, Sequence[Model]]) -> Iterator[Problem]:
+    """`missing`: node → models whose weights are not complete there yet."""
+    for name, node in facts.items():
+        needed = sum(model.size - node.cache.held.get(model.repo, 0) for model in missing[name]) + RESERVE
+        if missing[name] and node.cache.free < needed:
+            sizes = ", ".join(f"{model.repo}: {gigabytes(model.size)}" for model in missing[name])
+            yield Problem(
+                name,
+                f"disk too small for the weights: {node.cache.path} has {gigabytes(node.cache.free)} free, "
+                f"{gigabytes(needed)} needed ({sizes})",
+                "free space there (./spark prune), or put the cache elsewhere with weights.cache",
+            )
+
+
+def staging(settings: Settings) -> Iterator[Problem]:
+    """What can't be staged, or not beside the model that is served."""
+    for number, model in enumerate(settings.weights.stage):
+        if repository(settings, model).startswith("/"):
+            yield Problem(f"weights.stage[{number}]", "a directory needs no staging", "remove it")
+    if settings.weights.stage and settings.weights.offline:
+        yield Problem("weights.stage", "can't be fetched offline", "remove it, or weights.offline")
+    elif settings.weights.stage and is_directory(settings) and len(settings.nodes) > 1:
+        yield Problem(
+            "weights.stage",
+            "goes into the cache, and the copies may read one directory of the head: that of the model served",
+            "remove it, or move that model into the cache",
+        )
+
+
+def fit(context: Context) -> Iterator[Problem]:
+    """Refused where the model can't fit by estimate, a warning where it is tight; with the way out."""
+    settings = context.settings
+    load = load_of(context)
+    found = estimate(load)
+    least = min((node.available for node in context.facts.values() if _idle(node)), default=0)
+    parts = (
+        f"weights {gib(found.weights)}, cache {gib(found.cache)} for {found.context:,} tokens and about "
+        f"{gib(RUNTIME)} beside them on each Spark"
+    )
+    if not found.starts or (least and found.claimed > least):
+        free = min(found.free, least or found.free)
+        share = f"{int(100 * free / load.memory) / 100:.2f}"
+        yield _misfit(
+            settings,
+            "serving.gpuMemoryUtilization",
+            f"{settings.engine} wants to find {gib(found.claimed)} free when it starts, and a Spark has {gib(free)}",
+            f"pulumi config set --path serving.gpuMemoryUtilization {share}, or end what else uses its memory",
+        )
+    elif not found.fits:
+        way = (
+            f"pulumi config set --path serving.maxModelLen {found.longest_context}"
+            if found.longest_context >= SHORTEST_CONTEXT
+            else "use more Sparks, or a smaller quantisation of the model"
+        )
+        wrong = f"{context.model.repo} does not fit: {parts}, with {gib(found.budget)} for all of it"
+        yield _misfit(settings, "serving.maxModelLen", wrong, way)
+    elif found.tight:
+        tight = f"{context.model.repo} fits with little to spare: {parts}, of {gib(found.budget)}"
+        yield Problem("serving.maxModelLen", tight, "lower it where the engine ends for want of memory", Severity.WARN)
+
+
+SHORTEST_CONTEXT = 1024
+"""Tokens; less is of no use. Arbitrary."""
+
+
+def _misfit(settings: Settings, at: str, wrong: str, fix: str) -> Problem:
+    if settings.serving.check_fit:
+        return Problem(at, wrong, f"{fix}; this is an estimate: serving.checkFit false goes on all the same")
+    return Problem(at, wrong, fix, Severity.WARN)
+
+
+def _idle(node: NodeFacts) -> bool:
+    """No engine of ours runs there, whose memory will be free when it is replaced."""
+    return not any(c.running and "dgx-spark.component" in c.labels for c in node.docker.containers)
+
+
+def load_of(context: Context) -> Load:
+    """What the estimate needs to know."""
+    settings, config = context.settings, context.model.config
+    want = wanted(settings.serving, context.known)
+    tensor, pipeline = split(settings, config)
+    weights = sum(file.size for file in context.model.files if file.path.endswith(WEIGHTS))
+    words = " ".join(settings.serving.extra_args)
+    return Load(
+        engine=settings.engine,
+        weights=weights,
+        cache=known_cache(context.entry, settings.engine) or cache_of(config),
+        tensor=tensor,
+        pipeline=pipeline,
+        context=want.length,
+        longest=longest_of(config),
+        share=want.memory_share,
+        element=0.5 if re.search(r"--kv[-_]cache[-_]dtype[= ]fp8", words) else 1.0,
+        memory=min(node.memory for node in context.facts.values()),
+    )
+
+
+WEIGHTS = (".safetensors", ".bin", ".pt", ".gguf")
+"""Files that are loaded into memory whole."""
+
+
+def known_cache(entry: Entry | None, engine: str) -> Cache | None:
+    """From the catalog. TensorRT-LLM has no separate pools for layers with a sliding window."""
+    if entry is None or entry.cache is None or entry.geometry is None:
+        return None
+    known, heads = entry.cache, entry.geometry.kv_heads or entry.geometry.heads
+    if engine == "trtllm" and known.per_token_all_full:
+        return Cache(known.kind, known.per_token_all_full, 0, heads)
+    return Cache(known.kind, known.per_token, known.per_sequence, heads)
+
+
+def gigabytes(count: int) -> str:
+    return f"{count / 1e9:,.1f} GB"
+
+
+def used_ports(settings: Settings) -> Iterator[tuple[str, int]]:
+    """(config key or '', TCP port) of everything that will listen on the head."""
+    several = len(settings.nodes) > 1
+    yield "serving.port", api_port(settings)
+    if settings.monitoring:
+        yield "beside.grafanaPort", settings.beside.grafana_port
+        yield "", table.PROMETHEUS
+        yield "", table.NODE_EXPORTER
+        yield "", table.GPU_EXPORTER
+    if settings.gateway:
+        yield "beside.gatewayPort", settings.beside.gateway_port
+    if settings.chat:
+        yield "beside.chatPort", settings.beside.chat_port
+    if several and settings.engine == "vllm" and settings.serving.executor == "ray":
+        yield "ray.port", settings.ray.port
+        yield "ray.dashboardPort", settings.ray.dashboard_port
+    elif several:
+        yield "", table.RANKS
+        if settings.engine != "trtllm":
+            yield "", table.SGLANG_RENDEZVOUS if settings.engine == "sglang" else table.VLLM_RENDEZVOUS
+
+
+def beside(settings: Settings) -> Iterator[Problem]:
+    if settings.gateway and not settings.gateway_keys:
+        yield Problem(
+            "gatewayKeys",
+            "is empty, so nobody could use the gateway",
+            "pulumi config set --secret --path gatewayKeys.NAME sk-…, one for each who may",
+        )
+    short = sorted(name for name, key in settings.gateway_keys.items() if len(key.get_secret_value()) < SHORTEST_KEY)
+    if short:
+        yield Problem("gatewayKeys", f"too short to be a secret: {', '.join(short)}", "openssl rand -hex 24 makes one")
+
+
+SHORTEST_KEY = 16
+"""Characters."""
+
+
+def on_swarm(settings: Settings) -> bool:
+    return settings.engine == "trtllm" and len(settings.nodes) > 1 and settings.serving.launcher == "swarm"
+
+
+def engine(settings: Settings, facts: Mapping[str, NodeFacts]) -> Iterator[Problem]:
+    """What this engine can't do, or lacks on a Spark."""
+    yield from flags.refusals(settings.engine, image_name(settings), settings.serving.extra_args)
+    if settings.engine == "trtllm":
+        yield from _trtllm(settings)
+    if settings.image.source == "build" and settings.engine != "vllm" and not settings.image.dockerfile:
+        yield Problem("image.source", "there is a Dockerfile for vllm alone", "name your own with image.dockerfile")
+    for name, node in facts.items():
+        if on_swarm(settings) and not node.sudo:
+            yield Problem(
+                name,
+                f"Swarm needs Docker's settings changed, and {settings.ssh.user} may not use sudo without a password",
+                f"on it: echo '{settings.ssh.user} ALL=(ALL) NOPASSWD:ALL' | sudo tee /etc/sudoers.d/dgx-spark, or do "
+                "without Swarm: pulumi config set --path serving.launcher mpi",
+            )
+
+
+def _trtllm(settings: Settings) -> Iterator[Problem]:
+    """Of trtllm-serve 1.2, by its own list of options."""
+    if settings.api_key.get_secret_value():
+        yield Problem(
+            "apiKey", "trtllm-serve can't ask for a key", "remove it, or put a gateway in front and bind serving.host"
+        )
+    if settings.serving.served_model_name:
+        yield Problem(
+            "serving.servedModelName", "trtllm-serve has no such option", "remove it: the name is the model's"
+        )
+    if len(settings.nodes) > 1 and any(" " in word for word in settings.serving.extra_args):
+        yield Problem(
+            "serving.extraArgs", "trtllm-llmapi-launch takes words with blanks apart", "write words without blanks"
+        )
+
+
+def docker_restarts(settings: Settings, facts: Mapping[str, NodeFacts], identity: Identity) -> Iterator[Problem]:
+    """A note per Spark whose other containers a restart of Docker would stop for a moment."""
+    for name, node in facts.items():
+        record = node.records.get("swarm-host")
+        others = [
+            c.name for c in node.docker.containers if c.running and c.labels.get("dgx-spark.stack") != identity.full
+        ]
+        if on_swarm(settings) and others and not (record and record.intact):
+            interrupted = f"Docker will be restarted for Swarm, which interrupts {', '.join(sorted(others))}"
+            yield Problem(name, interrupted, "bring it up when that does no harm", Severity.WARN)
+
+
+def ports(settings: Settings, identity: Identity, head: NodeFacts) -> Iterator[Problem]:
+    """A port that somebody else listens on. Those of containers that are ours or will be removed don't count."""
+    stacks = {identity.full, head.lease.stack if settings.takeover and head.lease else identity.full}
+    ours = {
+        int(port)
+        for container in head.docker.containers
+        if container.running and container.labels.get("dgx-spark.stack") in stacks
+        for port in container.labels.get("dgx-spark.ports", "").split(",")
+        if port
+    }
+    used = list(used_ports(settings))
+    for key, port in used:
+        if port in head.listening and port not in ours:
+            choice = f" or set {key}" if key else ""
+            yield Problem(
+                settings.head.name,
+                f"port {port} is in use by another program",
+                f"stop it (`sudo ss -ltnp 'sport = :{port}'` names it){choice}",
+            )
+    every = [port for _, port in used]
+    if len(set(every)) < len(every):
+        yield Problem("serving.port", f"the same port twice: {', '.join(map(str, every))}", "one port per service")

@@ -1,0 +1,138 @@
+"""Settings and facts → Plan, or Refused with everything that stands against it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from components import catalog
+from components.facts import fabric
+from components.facts.hub import Model
+from components.facts.spark import NodeFacts, unusable
+from components.plan import beside, checks, models, steps
+from components.plan.engines import Context, EnginePlan
+from components.plan.engines.common import startup_limit
+from components.plan.engines.registry import api_port, engine
+from components.plan.steps import Steps
+from components.plan.values import Identity, Plan, Readiness, Staged, Step, api_base
+from components.problems import Problem, Refused, split
+from components.settings import Settings
+
+
+def before_model(settings: Settings, facts: Mapping[str, NodeFacts], identity: Identity) -> None:
+    """Refuse what needs no knowledge of the model."""
+    problems: list[Problem] = []
+    for node in settings.nodes:
+        problems += unusable(node, facts[node.name], settings)
+    problems += checks.machines(settings, facts)
+    problems += checks.leases(settings, identity, facts)
+    problems += checks.engine(settings, facts)
+    problems += checks.staging(settings)
+    problems += checks.beside(settings)
+    problems += checks.ports(settings, identity, facts[settings.head.name])
+    if len(settings.nodes) > 1:
+        problems += fabric.detect(settings, facts)[1]
+    if problems:
+        raise Refused(problems)
+
+
+def watched(made: EnginePlan) -> dict[str, tuple[str, ...]]:
+    """Node → components whose container's end is the end of the endpoint."""
+    every = [*made.ranks, *((made.ray.head, *made.ray.workers) if made.ray else ())]
+    return {node: tuple(c.component for c in every if c.node == node) for node in sorted({c.node for c in every})}
+
+
+def endpoint_generation(
+    identity: Identity, wanted: Mapping[str, tuple[str, ...]], facts: Mapping[str, NodeFacts], head: str, fresh: str
+) -> str:
+    """As recorded when the model last answered, as long as every container of the endpoint runs."""
+    running = {
+        (name, container.labels["dgx-spark.component"])
+        for name, node in facts.items()
+        for container in node.docker.containers
+        if container.running and container.labels.get("dgx-spark.stack") == identity.full
+    }
+    record = facts[head].records.get("endpoint")
+    whole = {(node, component) for node, components in wanted.items() for component in components} <= running
+    return record.generation if record and whole else fresh
+
+
+def decide(
+    settings: Settings,
+    facts: Mapping[str, NodeFacts],
+    model: Model,
+    identity: Identity,
+    *,
+    fresh: str,
+    dockerfile: str = "",
+    staged: Sequence[Model] = (),
+) -> Plan:
+    """The whole plan.
+
+    fresh        the generation of whatever has to be made or repaired in this run
+    dockerfile   text, where the image is built
+    staged       models to have in place beside the one that is served
+    """
+    multi = len(settings.nodes) > 1
+    links = fabric.detect(settings, facts)[0] if multi else {}
+    problems = [*checks.parallelism(settings, facts, model), *checks.context_length(settings, model)]
+    problems += fabric.warnings(settings, facts, links) if multi else ()
+    problems += checks.docker_restarts(settings, facts, identity)
+    problems += checks.takeovers(identity, facts)
+    port = api_port(settings)
+    context = Context(settings, facts, links, model, catalog.find(settings.model, settings.catalog), identity, port)
+    made = engine(settings).plan(context)
+    containers = watched(made)
+    maker = Steps(identity, facts, fresh)
+    extras = beside.plan(settings, identity, links, port, context.served_name)
+    confirmed = steps.confirm_fabric(maker, links)
+    images = steps.images(maker, settings, links, made.image, dockerfile)
+    weights = steps.place_weights(maker, settings, facts, links, model, images.name)
+    in_store = tuple(
+        Staged(
+            other.repo,
+            steps.place_weights(maker, settings, facts, links, other, images.name, kind=models.staged_kind(other.repo)),
+        )
+        for other in staged
+    )
+    missing = {
+        node.name: [
+            wanted
+            for wanted, placed in zip((model, *staged), (weights, *(one.weights for one in in_store)), strict=True)
+            # Whether a directory of its own has room is not known: rsync says it.
+            if placed[rank].triggers[-1] == fresh and not wanted.path
+        ]
+        for rank, node in enumerate(settings.nodes)
+    }
+    problems += checks.disk(facts, missing)
+    problems += checks.fit(context)
+    refusals, warnings = split(problems)
+    if refusals:
+        raise Refused(refusals)
+    return Plan(
+        identity=identity,
+        nodes=tuple(node.name for node in settings.nodes),
+        links=links,
+        preparation=steps.prepare(maker, settings, identity, facts),
+        fabric=confirmed,
+        qualification=steps.qualify(settings, links, confirmed),
+        image=images,
+        copy_keys=steps.copy_keys(maker, settings, "copy-key") if steps.copies(settings) else (),
+        authorization=steps.authorize(maker, settings, facts, links, model),
+        weights=weights,
+        staged=in_store,
+        ray=made.ray,
+        swarm=steps.swarm(maker, settings, facts) if made.swarm else None,
+        mpi_key=Step(settings.head.name, "mpi-key", "mpi_key.py", {}, (), 60) if made.mpi else None,
+        takes_over=bool(checks.holders(identity, facts)),
+        room=steps.make_room(maker, settings, identity, containers, made.swarm, extras),
+        ranks=made.ranks,
+        extras=extras,
+        readiness=Readiness(port, context.served_name, startup_limit(context), containers),
+        model=model,
+        served_name=context.served_name,
+        api_base=api_base(settings, port),
+        endpoint_generation=endpoint_generation(identity, containers, facts, settings.head.name, fresh),
+        api_key_file=engine(settings).api_key_file(settings.api_key.get_secret_value()),
+        environment=made.environment,
+        warnings=warnings,
+    )

@@ -1,0 +1,264 @@
+"""What every engine decides the same way: how the GPUs are split, and what all containers share."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import TypeVar
+
+from components.catalog import Served
+from components.plan.engines import Context
+from components.plan.environment import SINGLE_NODE, communication
+from components.plan.models import ENCODINGS, needs_encodings, snapshot_directory
+from components.plan.steps import inside
+from components.plan.values import Container, Mount, digest
+from components.ports import RANKS
+from components.settings import Serving, Settings
+
+Environments = dict[str, dict[str, str]]
+"""Node → variables."""
+
+HF_HOME = "/root/.cache/huggingface"
+"""Where the weights are in every container."""
+
+GRACE = 30
+"""Seconds for a server to end its requests; a remote rank of vLLM takes about 11 (measured, vLLM 0.32)."""
+
+CRASHES = 10
+"""How often Docker starts a rank's container again that was killed. An engine's own failures are counted by
+inside/together.py, which ends with 0 when it gives up."""
+
+TOGETHER = "/opt/dgx-spark/together.py"
+"""Where a rank's container has components/inside/together.py."""
+
+T = TypeVar("T")
+
+
+def choose(configured: T | None, known: T | None) -> T | None:
+    """What the user set, else what the catalog knows. False and 0 are values too."""
+    return configured if configured is not None else known
+
+
+def option(flag: str, value: object) -> list[str]:
+    """[`flag=value`], or nothing where there is no value."""
+    return [f"{flag}={value}"] if value else []
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """How the model is served: as configured, else as the catalog knows for this engine. None: the engine's own
+    default."""
+
+    length: int | None
+    memory_share: float | None
+    trust_remote_code: bool | None
+    expert_parallel: bool | None
+    reasoning_parser: str | None
+    tool_call_parser: str | None
+
+
+def wanted(serving: Serving, known: Served) -> Wanted:
+    """`known`: what the catalog knows for this engine."""
+    return Wanted(
+        length=choose(serving.max_model_len, known.max_model_len),
+        memory_share=choose(serving.gpu_memory_utilization, known.gpu_memory_utilization),
+        trust_remote_code=choose(serving.trust_remote_code, known.trust_remote_code),
+        expert_parallel=choose(serving.expert_parallel, known.expert_parallel),
+        reasoning_parser=choose(serving.reasoning_parser, known.reasoning_parser),
+        tool_call_parser=choose(serving.tool_call_parser, known.tool_call_parser),
+    )
+
+
+def rank_environments(context: Context) -> Environments:
+    """Each rank's communication environment."""
+    if len(context.settings.nodes) == 1:
+        return {context.settings.head.name: dict(SINGLE_NODE)}
+    return {node.name: communication(context.links[node.name]) for node in context.settings.nodes}
+
+
+def split(settings: Settings, config: Mapping[str, object]) -> tuple[int, int]:
+    """(tensor parallel, pipeline parallel) of one copy of the model, one GPU per Spark.
+
+    Unless set: tensor parallel over all, or pipeline parallel where the attention heads can't be divided.
+    """
+    gpus = max(1, len(settings.nodes) // settings.serving.data_parallel)
+    tensor, pipeline = settings.serving.tensor_parallel, settings.serving.pipeline_parallel
+    if tensor is None and pipeline is None:
+        heads = attention_heads(config)
+        return (gpus, 1) if heads is None or heads % gpus == 0 else (1, gpus)
+    if tensor is None:
+        assert pipeline is not None
+        return max(1, gpus // pipeline), pipeline
+    return tensor, pipeline if pipeline is not None else max(1, gpus // tensor)
+
+
+def attention_heads(config: Mapping[str, object]) -> int | None:
+    """From config.json; models with vision keep it in `text_config`."""
+    text = config.get("text_config", config)
+    heads = text.get("num_attention_heads") if isinstance(text, Mapping) else None
+    return heads if isinstance(heads, int) else None
+
+
+STARTUP = 1800
+"""Seconds from a server's start to its first answer. Source: the limit of vllm-dgx-spark's own start script."""
+
+STARTUP_PER_GB = 30
+"""Seconds for each 10^9 bytes of weights on a Spark; twice what was published of a pair that took 15 minutes
+for 58 GiB on each. Source: conselara.dev, Qwen3-235B on two Sparks, vLLM 0.19."""
+
+
+def startup_limit(context: Context) -> int:
+    """Seconds: as configured, else as the catalog knows, else by the weights' size."""
+    known = context.entry.startup_timeout if context.entry else None
+    each = context.model.size / 1e9 / len(context.settings.nodes) * context.settings.serving.data_parallel
+    limit = choose(context.settings.serving.startup_timeout, known)
+    return limit if limit is not None else max(STARTUP, int(each * STARTUP_PER_GB))
+
+
+def chosen_image(settings: Settings, known: Served, default: str) -> str:
+    """As set, else what the catalog says that the model needs, else the engine's default."""
+    return settings.image.name or known.image or default
+
+
+def entrypoint(image: str) -> tuple[str, ...] | None:
+    """NVIDIA's entrypoint sets up CUDA's forward compatibility and runs its arguments: kept. Others may be
+    the server itself (vllm/vllm-openai), so they are replaced by a program that only runs its arguments."""
+    return None if image.startswith("nvcr.io/nvidia/") else ("/usr/bin/env",)
+
+
+def together(ranks: tuple[Container, ...]) -> tuple[Container, ...]:
+    """Ranks that are replaced together and join no others: each carries a digest of all of them."""
+    mark = {"DGX_SPARK_SERVER": digest([asdict(rank) for rank in ranks])}
+    return tuple(replace(rank, environment={**rank.environment, **mark}) for rank in ranks) if ranks[1:] else ranks
+
+
+class ContainerMaker:
+    """Fills in what all of an engine's containers share."""
+
+    def __init__(self, context: Context, environments: Environments, default_image: str) -> None:
+        self._context, self._environments = context, environments
+        self.image = chosen_image(context.settings, context.known, default_image)
+
+    def service(
+        self,
+        role: str,
+        node: str,
+        command: tuple[str, ...],
+        *,
+        ports: tuple[int, ...] = (),
+        mounts: tuple[Mount, ...] = (),
+    ) -> Container:
+        """A container that Docker keeps running, whatever ends it. `ports`: what it listens on."""
+        return self._make(role, node, command, ports=ports, mounts=mounts, restart="unless-stopped")
+
+    def rank(
+        self,
+        node: str,
+        command: tuple[str, ...],
+        *,
+        ports: tuple[int, ...] = (),
+        environment: Mapping[str, str] | None = None,
+        mounts: tuple[Mount, ...] = (),
+        files: Mapping[str, str] | None = None,
+        alone: bool = False,
+        needs: tuple[str, ...] = (),
+    ) -> Container:
+        """One of the server's containers.
+
+        ports   what it listens on
+        alone   it has no other ranks to wait for (Ray has them)
+        needs   a command that must succeed before the engine is started
+        """
+        return self._make(
+            "server",
+            node,
+            command,
+            runner=(*self._together(node, alone, needs), "--"),
+            ports=ports,
+            environment=environment,
+            mounts=mounts,
+            files={TOGETHER: inside("together.py"), **(files or {})},
+            restart="on-failure",
+            retries=CRASHES,
+        )
+
+    def _directory(self) -> tuple[Mount, ...]:
+        """A model that is a directory of its own, where it is on the Spark too."""
+        path = self._context.model.path
+        return (Mount(path, path, read_only=True),) if path else ()
+
+    def _together(self, node: str, alone: bool, needs: tuple[str, ...]) -> tuple[str, ...]:
+        """The command line of inside/together.py, up to the engine's own."""
+        context, serving = self._context, self._context.settings.serving
+        nodes = [node] if alone else [n.name for n in context.settings.nodes]
+        return (
+            "python3",
+            TOGETHER,
+            f"--rank={nodes.index(node)}",
+            f"--names={','.join(nodes)}",
+            *([f"--address={context.links[nodes[0]].address}:{RANKS}"] if nodes[1:] else []),
+            f"--restarts={serving.restarts}",
+            f"--health=http://{serving.local_host}:{context.port}/health",
+            *([f"--needs={shlex.join(needs)}"] if needs else []),
+            f"--weights={snapshot_directory(HF_HOME, context.model)}",
+        )
+
+    def _make(
+        self,
+        role: str,
+        node: str,
+        command: tuple[str, ...],
+        *,
+        ports: tuple[int, ...],
+        environment: Mapping[str, str] | None = None,
+        mounts: tuple[Mount, ...] = (),
+        files: Mapping[str, str] | None = None,
+        runner: tuple[str, ...] = (),
+        restart: str,
+        retries: int = 0,
+    ) -> Container:
+        settings, identity = self._context.settings, self._context.identity
+        rank = [n.name for n in settings.nodes].index(node)
+        facts, link = self._context.facts[node], self._context.links.get(node)
+        return Container(
+            name=identity.container(role),
+            node=node,
+            component=role,
+            rank=rank,
+            runner=runner,
+            command=command,
+            entrypoint=entrypoint(self.image),
+            environment={
+                "NVIDIA_DRIVER_CAPABILITIES": "all",
+                "HF_HOME": HF_HOME,
+                # Weights are in place and verified: nothing may be fetched, and no token is needed.
+                "HF_HUB_OFFLINE": "1",
+                "TRANSFORMERS_OFFLINE": "1",
+                "PYTHONUNBUFFERED": "1",
+                **(
+                    {"TIKTOKEN_ENCODINGS_BASE": f"{HF_HOME}/{ENCODINGS}"}
+                    if needs_encodings(self._context.model)
+                    else {}
+                ),
+                **self._environments[node],
+                **(environment or {}),
+                **settings.serving.env,
+            },
+            mounts=(Mount(facts.cache.path, HF_HOME, read_only=True), *self._directory(), *mounts),
+            files=files or {},
+            labels={
+                "dgx-spark.project": identity.project,
+                "dgx-spark.stack": identity.full,
+                "dgx-spark.component": role,
+                "dgx-spark.rank": str(rank),
+                # Tells our own listeners from strangers' (checks.ports).
+                **({"dgx-spark.ports": ",".join(map(str, ports))} if ports else {}),
+            },
+            restart=restart,
+            retries=retries,
+            grace=GRACE,
+            rdma=bool(link and link.hcas and facts.infiniband_device),
+            privileged=settings.containers.privileged,
+            shm_size=settings.containers.shm_size,
+        )

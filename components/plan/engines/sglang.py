@@ -1,0 +1,87 @@
+"""SGLang: one `sglang.launch_server` per Spark, joined by torch's rendezvous on the fabric; no Ray.
+
+Command line: SGLang 0.5. Only rank 0 serves HTTP; the others join it. `--disable-cuda-graph` and
+`--enable-dp-attention` of older recipes are not passed: the first is deprecated and slows GB10 down by
+half, the second is switched off again by SGLang where there is one data-parallel rank.
+"""
+
+from __future__ import annotations
+
+import json
+
+from components import ports
+from components.plan.engines import Context, EnginePlan
+from components.plan.engines.common import (
+    HF_HOME,
+    ContainerMaker,
+    option,
+    rank_environments,
+    split,
+    startup_limit,
+    together,
+    wanted,
+)
+from components.plan.models import snapshot_directory
+from components.plan.values import Container, Image
+
+IMAGE = "lmsysorg/sglang:spark"
+PORT = ports.SGLANG
+
+
+def plan(context: Context) -> EnginePlan:
+    environments = rank_environments(context)
+    make = ContainerMaker(context, environments, IMAGE)
+    ranks = together(tuple(_rank(context, make, rank) for rank in range(len(context.settings.nodes))))
+    return EnginePlan(image=Image(make.image), ray=None, ranks=ranks, environment=environments)
+
+
+def _rank(context: Context, make: ContainerMaker, rank: int) -> Container:
+    command = ("python3", "-m", "sglang.launch_server", *arguments(context), *_rendezvous(context, rank))
+    if context.settings.api_key.get_secret_value() and rank == 0:
+        # In argv anybody on the Spark would read it. Source: `sglang.launch_server --config`.
+        command = (*command, f"--config={context.api_key_file}")
+    several = len(context.settings.nodes) > 1
+    listens = (context.port, ports.SGLANG_RENDEZVOUS, ports.RANKS) if several else (context.port,)
+    return make.rank(context.settings.nodes[rank].name, command, ports=listens if rank == 0 else ())
+
+
+def _rendezvous(context: Context, rank: int) -> tuple[str, ...]:
+    settings = context.settings
+    if len(settings.nodes) == 1:
+        return ()
+    head = context.links[settings.head.name].address
+    return (
+        f"--nnodes={len(settings.nodes)}",
+        f"--node-rank={rank}",
+        f"--dist-init-addr={head}:{ports.SGLANG_RENDEZVOUS}",
+        # A rank that never joins is a failure with a name, not a wait without end.
+        f"--dist-timeout={startup_limit(context)}",
+    )
+
+
+def api_key_file(key: str) -> str:
+    """Content of the file that holds the key: a YAML of SGLang's own options."""
+    return json.dumps({"api-key": key})
+
+
+def arguments(context: Context) -> tuple[str, ...]:
+    """What follows `sglang.launch_server` on every rank."""
+    settings = context.settings
+    serving = settings.serving
+    tensor, pipeline = split(settings, context.model.config)
+    want = wanted(serving, context.known)
+    return (
+        f"--model-path={snapshot_directory(HF_HOME, context.model)}",
+        f"--served-model-name={context.served_name}",
+        f"--host={serving.host}",
+        f"--port={context.port}",
+        f"--tp-size={tensor}",
+        f"--pp-size={pipeline}",
+        *option("--context-length", want.length),
+        *option("--mem-fraction-static", want.memory_share),
+        *(["--trust-remote-code"] if want.trust_remote_code else []),
+        *(["--enable-metrics"] if settings.monitoring else []),
+        *option("--reasoning-parser", want.reasoning_parser),
+        *option("--tool-call-parser", want.tool_call_parser),
+        *serving.extra_args,
+    )

@@ -1,0 +1,156 @@
+"""TensorRT-LLM: one rank per Spark, started by MPI, as Swarm services or (`serving.launcher: mpi`) containers.
+
+Command line: `trtllm-serve` of TensorRT-LLM 1.2. Its options have underscores. Only rank 0 serves HTTP. The
+services sit on the host network: an overlay network hides the RoCE GIDs, and all traffic would go by Ethernet.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+from dataclasses import replace
+
+from components import ports
+from components.facts.fabric import NodeLink
+from components.plan.engines import Context, EnginePlan
+from components.plan.engines.common import (
+    ContainerMaker,
+    choose,
+    option,
+    rank_environments,
+    split,
+    together,
+    wanted,
+)
+from components.plan.models import model_folder, snapshot_directory
+from components.plan.steps import inside
+from components.plan.values import Container, Image, Mount
+
+IMAGE = "nvcr.io/nvidia/tensorrt-llm/release:1.2.1"
+PORT = ports.TRTLLM
+
+MPI = "/opt/dgx-spark/mpi.py"
+"""Where a rank's container has components/inside/mpi.py."""
+
+OPTIONS = "/opt/dgx-spark/options.yaml"
+"""The LLM API's options. Source: `trtllm-serve --help`, --extra_llm_api_options."""
+
+KV_SHARE = 0.9
+"""Of the memory that is free after the weights. Source: `trtllm-serve --help`, --kv_cache_free_gpu_memory_fraction."""
+
+MAX_NUM_TOKENS = 8192
+"""Tokens of all requests in one step: a budget, not the context's length. Source: TensorRT-LLM's own default."""
+
+MAX_BATCH_SIZE = 4
+"""Requests in one step. Source: NVIDIA's TensorRT-LLM recipe for two Sparks."""
+
+
+def plan(context: Context) -> EnginePlan:
+    environments = rank_environments(context)
+    for name, link in context.links.items():
+        environments[name] |= mpi_environment(link)
+    make = ContainerMaker(context, environments, IMAGE)
+    several = len(context.settings.nodes) > 1
+    swarm = several and context.settings.serving.launcher == "swarm"
+    ranks = tuple(_rank(context, make, rank) for rank in range(len(context.settings.nodes)))
+    if swarm:
+        ranks = tuple(replace(rank, environment={**rank.environment, **nvidia_runtime(rank)}) for rank in ranks)
+    return EnginePlan(
+        image=Image(make.image, sshd=several),
+        ray=None,
+        ranks=together(ranks),
+        environment=environments,
+        swarm=swarm,
+        mpi=several,
+    )
+
+
+def mpi_environment(link: NodeLink) -> dict[str, str]:
+    """Open MPI gives rank 0's own settings to all ranks, whose devices may be called otherwise: so a subnet."""
+    subnet = str(ipaddress.ip_interface(f"{link.address}/{link.prefix}").network)
+    return {
+        "OMPI_MCA_btl_tcp_if_include": subnet,
+        "OMPI_MCA_oob_tcp_if_include": subnet,
+        "OMPI_ALLOW_RUN_AS_ROOT": "1",
+        "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
+    }
+
+
+def nvidia_runtime(rank: Container) -> dict[str, str]:
+    """A Swarm service can't name devices: the NVIDIA runtime brings /dev/infiniband in.
+    Source: nvidia-container-toolkit, NVIDIA_MOFED."""
+    return {"NVIDIA_MOFED": "enabled"} if rank.rdma else {}
+
+
+def _rank(context: Context, make: ContainerMaker, rank: int) -> Container:
+    nodes = [node.name for node in context.settings.nodes]
+    files = {OPTIONS: options(context)}
+    serve = ("trtllm-serve", *arguments(context))
+    mounts = _mounts(context, nodes[rank])
+    if len(nodes) == 1:
+        return make.rank(nodes[0], serve, ports=(context.port,), files=files, mounts=mounts)
+    files[MPI] = inside("mpi.py")
+    if rank:
+        listen = ("listen", f"--address={context.links[nodes[rank]].address}", f"--port={ports.MPI_SSH}")
+        return make.rank(nodes[rank], ("python3", MPI, *listen), ports=(ports.MPI_SSH,), files=files, mounts=mounts)
+    hosts = ",".join(context.links[node].address for node in nodes)
+    run = ("python3", MPI, "run", f"--hosts={hosts}", f"--port={ports.MPI_SSH}", "--", "trtllm-llmapi-launch")
+    return make.rank(nodes[0], (*run, *serve), ports=(context.port, ports.RANKS), files=files, mounts=mounts)
+
+
+def _directory(context: Context) -> str:
+    """Where the model is in the container."""
+    return f"/models/{context.served_name}"
+
+
+def _mounts(context: Context, node: str) -> tuple[Mount, ...]:
+    """The snapshot under the model's own name, since trtllm-serve serves it under its directory's; and the files
+    that the snapshot's links (../../blobs/…) lead to."""
+    cache = context.facts[node].cache.path
+    snapshot = Mount(snapshot_directory(cache, context.model), _directory(context), read_only=True)
+    if context.model.path:
+        return (snapshot,)
+    return snapshot, Mount(f"{model_folder(cache, context.model)}/blobs", "/blobs", read_only=True)
+
+
+def options(context: Context) -> str:
+    """JSON, which is YAML too. What stands here wins over the command line."""
+    share = wanted(context.settings.serving, context.known).memory_share or KV_SHARE
+    return json.dumps(
+        {
+            "print_iter_log": False,
+            "kv_cache_config": {"dtype": "auto", "free_gpu_memory_fraction": share},
+            "cuda_graph_config": {"enable_padding": True},
+        },
+        indent=1,
+    )
+
+
+def api_key_file(key: str) -> str:
+    """trtllm-serve asks for no key, and a stack that wants one is refused (checks.engine)."""
+    return ""
+
+
+def arguments(context: Context) -> tuple[str, ...]:
+    """What follows `trtllm-serve` on every rank. Words must hold no blanks: trtllm-llmapi-launch splits them."""
+    settings, serving = context.settings, context.settings.serving
+    known = context.known
+    tensor, pipeline = split(settings, context.model.config)
+    want = wanted(serving, known)
+    own = settings.trtllm
+    return (
+        _directory(context),
+        f"--host={serving.host}",
+        f"--port={context.port}",
+        f"--backend={choose(own.backend, known.backend) or 'pytorch'}",
+        f"--tp_size={tensor}",
+        f"--pp_size={pipeline}",
+        *option("--max_seq_len", want.length),
+        f"--max_num_tokens={choose(own.max_num_tokens, known.max_num_tokens) or MAX_NUM_TOKENS}",
+        f"--max_batch_size={choose(own.max_batch_size, known.max_batch_size) or MAX_BATCH_SIZE}",
+        *(["--trust_remote_code"] if want.trust_remote_code else []),
+        *option("--reasoning_parser", want.reasoning_parser),
+        *option("--tool_parser", want.tool_call_parser),
+        f"--extra_llm_api_options={OPTIONS}",
+        *serving.extra_args,
+    )

@@ -1,0 +1,212 @@
+"""vLLM: one Spark alone, or several joined by Ray (`serving.executor: ray`) or by torch's own rendezvous (`mp`).
+
+Command line: `vllm serve` of vLLM 0.12 and later. Default image: NVIDIA's container 26.04 (vLLM 0.19,
+CUDA 13.2, built for GB10), which has no Ray, so Ray is added to it (engine_image.py).
+"""
+
+from __future__ import annotations
+
+import json
+
+from components import ports
+from components.plan.engines import Context, EnginePlan
+from components.plan.engines.common import (
+    HF_HOME,
+    ContainerMaker,
+    Environments,
+    option,
+    rank_environments,
+    split,
+    together,
+    wanted,
+)
+from components.plan.environment import ray_node
+from components.plan.models import snapshot_directory
+from components.plan.steps import inside
+from components.plan.values import Container, Image, Mount, Ray
+
+IMAGE = "nvcr.io/nvidia/vllm:26.04-py3"
+PORT = ports.VLLM
+
+NOT_CARRIED = "/root/.config/vllm/ray_non_carry_over_env_vars.json"
+"""vLLM copies the driver's NCCL_*, UCX_* and VLLM_* variables to its Ray workers, except those named in this
+file (below VLLM_CONFIG_ROOT). Without it the head's ports and GID index end up on every Spark.
+Source: vllm/ray/ray_env.py."""
+
+RAY_READY = "/opt/dgx-spark/ray_ready.py"
+"""Where the driver's container has components/inside/ray_ready.py."""
+
+RAY_REJOIN = 180
+"""Seconds for all Sparks to be in Ray before the driver starts; up to 60 after a head alone was replaced."""
+
+READ_API_KEY = 'VLLM_API_KEY="$(cat {file})" exec "$@"'
+"""The key must show neither in argv nor in the container's environment, which `docker inspect` prints."""
+
+OBJECT_STORE = 1 << 30
+"""Bytes of Ray's object store. vLLM passes little through it, and GB10's memory is needed for weights.
+Source: eugr/spark-vllm-docker, Ray mode."""
+
+
+def plan(context: Context) -> EnginePlan:
+    on_ray = len(context.settings.nodes) > 1 and context.settings.serving.executor == "ray"
+    environments = rank_environments(context)
+    for name, link in context.links.items():
+        environments[name] |= ray_node(link) if on_ray else {"VLLM_HOST_IP": link.address}
+    make = ContainerMaker(context, environments, IMAGE)
+    return EnginePlan(
+        image=Image(make.image, context.settings.ray.version if on_ray else None),
+        ray=_ray(context, make) if on_ray else None,
+        ranks=(_driver(context, make, environments),) if on_ray else _ranks(context, make),
+        environment=environments,
+    )
+
+
+def _ray(context: Context, make: ContainerMaker) -> Ray:
+    settings, links = context.settings, context.links
+    head, *others = [node.name for node in settings.nodes]
+    common = (
+        "--num-gpus=1",
+        "--num-cpus=2",
+        f"--object-store-memory={OBJECT_STORE}",
+        "--disable-usage-stats",
+        "--block",
+    )
+    address = f"{links[head].address}:{settings.ray.port}"
+    start = (
+        "ray",
+        "start",
+        "--head",
+        f"--node-ip-address={links[head].address}",
+        f"--port={settings.ray.port}",
+        "--include-dashboard=true",
+        f"--dashboard-host={settings.ray.dashboard_host}",
+        f"--dashboard-port={settings.ray.dashboard_port}",
+        *common,
+    )
+    return Ray(
+        head=make.service(
+            "ray-head",
+            head,
+            start,
+            ports=(settings.ray.port, settings.ray.dashboard_port),
+            mounts=(_session(context),),
+        ),
+        workers=tuple(
+            make.service(
+                "ray-worker",
+                node,
+                ("ray", "start", f"--address={address}", f"--node-ip-address={links[node].address}", *common),
+            )
+            for node in others
+        ),
+        volume=_session(context).source,
+        addresses=tuple(links[node.name].address for node in settings.nodes),
+        port=settings.ray.port,
+        dashboard=f"http://{settings.ray.dashboard_host}:{settings.ray.dashboard_port}",
+    )
+
+
+def _session(context: Context) -> Mount:
+    return Mount(context.identity.container("ray-session"), "/tmp/ray")
+
+
+def _driver(context: Context, make: ContainerMaker, environments: Environments) -> Container:
+    """API server and driver on the head; the ranks themselves are Ray's."""
+    head = context.settings.head.name
+    address = f"{context.links[head].address}:{context.settings.ray.port}"
+    backend = ["--distributed-executor-backend=ray"]
+    if context.settings.serving.data_parallel > 1:
+        backend.append("--data-parallel-backend=ray")
+    own = sorted({name for environment in environments.values() for name in environment})
+    return make.rank(
+        head,
+        with_api_key(context, ("vllm", "serve", *arguments(context), *backend)),
+        ports=(context.port,),
+        environment={"RAY_ADDRESS": address},
+        mounts=(_session(context),),
+        files={NOT_CARRIED: json.dumps(own), RAY_READY: inside("ray_ready.py")},
+        alone=True,
+        # vLLM that is started before all have joined hangs, or fails for want of GPUs.
+        needs=(
+            "python3",
+            RAY_READY,
+            f"--weights={snapshot_directory(HF_HOME, context.model)}",
+            address,
+            str(RAY_REJOIN),
+            *(link.address for link in context.links.values()),
+        ),
+    )
+
+
+def _ranks(context: Context, make: ContainerMaker) -> tuple[Container, ...]:
+    """One `vllm serve` per Spark; only the first serves HTTP, the others are headless."""
+    nodes = [node.name for node in context.settings.nodes]
+    made = []
+    for rank, node in enumerate(nodes):
+        command = ("vllm", "serve", *arguments(context), *_rendezvous(context, rank))
+        if rank == 0:
+            listens = (context.port, ports.VLLM_RENDEZVOUS, ports.RANKS) if len(nodes) > 1 else (context.port,)
+            made.append(make.rank(node, with_api_key(context, command), ports=listens))
+        else:
+            made.append(make.rank(node, command))
+    return together(tuple(made))
+
+
+def _rendezvous(context: Context, rank: int) -> tuple[str, ...]:
+    count = len(context.settings.nodes)
+    if count == 1:
+        return ()
+    head = context.links[context.settings.head.name].address
+    if context.settings.serving.data_parallel > 1:
+        copies = (
+            "--data-parallel-size-local=1",
+            f"--data-parallel-address={head}",
+            f"--data-parallel-rpc-port={ports.VLLM_RENDEZVOUS}",
+        )
+        return copies if rank == 0 else (*copies, "--headless", f"--data-parallel-start-rank={rank}")
+    words = (
+        "--distributed-executor-backend=mp",
+        f"--nnodes={count}",
+        f"--node-rank={rank}",
+        f"--master-addr={head}",
+        f"--master-port={ports.VLLM_RENDEZVOUS}",
+    )
+    return words if rank == 0 else (*words, "--headless")
+
+
+def api_key_file(key: str) -> str:
+    """Content of the file that holds the key: the key alone (READ_API_KEY)."""
+    return key
+
+
+def with_api_key(context: Context, command: tuple[str, ...]) -> tuple[str, ...]:
+    if not context.settings.api_key.get_secret_value():
+        return command
+    return ("sh", "-c", READ_API_KEY.format(file=context.api_key_file), "sh", *command)
+
+
+def arguments(context: Context) -> tuple[str, ...]:
+    """What follows `vllm serve` on every rank."""
+    settings = context.settings
+    serving = settings.serving
+    tensor, pipeline = split(settings, context.model.config)
+    want = wanted(serving, context.known)
+    return (
+        snapshot_directory(HF_HOME, context.model),
+        f"--served-model-name={context.served_name}",
+        f"--host={serving.host}",
+        f"--port={context.port}",
+        f"--tensor-parallel-size={tensor}",
+        f"--pipeline-parallel-size={pipeline}",
+        *([f"--data-parallel-size={serving.data_parallel}"] if serving.data_parallel > 1 else []),
+        *option("--max-model-len", want.length),
+        *option("--gpu-memory-utilization", want.memory_share),
+        # One GPU holds all experts anyway.
+        *(["--enable-expert-parallel"] if want.expert_parallel and len(settings.nodes) > 1 else []),
+        *option("--load-format", context.known.load_format),
+        *(["--trust-remote-code"] if want.trust_remote_code else []),
+        *option("--reasoning-parser", want.reasoning_parser),
+        *(["--enable-auto-tool-choice"] if want.tool_call_parser else []),
+        *option("--tool-call-parser", want.tool_call_parser),
+        *serving.extra_args,
+    )

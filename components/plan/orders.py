@@ -1,0 +1,109 @@
+"""What the programs on this machine are given: which Sparks to reach how, and with which script. Pure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from components.plan import models
+from components.plan.checks import on_swarm
+from components.plan.engines.registry import image_name
+from components.plan.values import Qualification, Readiness
+from components.remote import parcel, ssh
+from components.settings import Settings
+
+PROBE_LIMIT = 50
+"""Seconds after which a Spark's probe ends itself."""
+
+
+def probe(settings: Settings, stack: str) -> list[dict[str, Any]]:
+    """For remote/ask.py, one per Spark. `stack`: ORG/PROJECT/STACK."""
+    return [
+        {
+            "name": node.name,
+            "argv": [*ssh.argv(node, settings.ssh), parcel.command("probe.py", "apply", limit=PROBE_LIMIT)],
+            "stdin": parcel.text(
+                "probe.py",
+                {
+                    "stack": stack,
+                    "cache": node.cache or settings.weights.cache,
+                    "repos": [models.repository(settings), *models.staged_repositories(settings)],
+                    "look": models.look(settings),
+                    "images": [image_name(settings)],
+                    "sudo": on_swarm(settings),
+                },
+            ),
+        }
+        for node in settings.nodes
+    ]
+
+
+def qualification(settings: Settings, wanted: Qualification) -> dict[str, Any]:
+    """For programs/qualification.py."""
+    command = parcel.command("bandwidth.py", "apply", limit=wanted.seconds + 120)
+    return {
+        "sparks": [
+            {
+                "node": node.name,
+                "argv": [*ssh.argv(node, settings.ssh), command],
+                "given": dict(wanted.given[node.name]),
+                "parcel": parcel.pack("bandwidth.py", {}),
+            }
+            for node in settings.nodes
+        ],
+        "seconds": wanted.seconds,
+        "minimum": dict(wanted.minimum),
+    }
+
+
+LAST_LINES = 40
+"""Of each log, shown when the endpoint fails: an engine's traceback is often longer than 20."""
+
+
+def readiness(settings: Settings, wanted: Readiness, stack: str, generation: str, key: Any) -> dict[str, Any]:
+    """For programs/readiness.py.
+
+    stack        ORG/PROJECT/STACK
+    generation   what the record of the endpoint will say
+    key          the API's, '' where it is open; may be a Pulumi output
+    """
+    head = settings.head.name
+    record = {"stack": stack, "kind": "endpoint", "spec": "", "generation": generation}
+    api = {
+        "api": f"http://{settings.serving.local_host}:{wanted.port}/v1",
+        "model": wanted.model,
+        "key": key,
+        "record": record,
+    }
+    return {
+        "stack": stack.rsplit("/", 1)[-1],
+        "timeout": wanted.timeout,
+        "rdma": settings.fabric.rdma,
+        # TensorRT-LLM's ranks all speak through the head's.
+        "ranks": [
+            node.name
+            for node in settings.nodes
+            if len(settings.nodes) > 1
+            and "server" in wanted.containers[node.name]
+            and (node is settings.head or settings.engine != "trtllm")
+        ],
+        "watches": [
+            {
+                "node": node.name,
+                "argv": [
+                    *ssh.argv(node, settings.ssh),
+                    parcel.command("watch.py", "apply", limit=wanted.timeout + 120),
+                ],
+                "parcel": parcel.pack(
+                    "watch.py",
+                    {
+                        "stack": stack,
+                        "components": list(wanted.containers[node.name]),
+                        "lines": LAST_LINES,
+                        "several": len(settings.nodes) > 1,
+                        **(api if node.name == head else {}),
+                    },
+                ),
+            }
+            for node in settings.nodes
+        ],
+    }

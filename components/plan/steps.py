@@ -1,0 +1,335 @@
+"""Makes the plan's steps: what is done on each Spark by a script of ours, and when it must be done again. Pure."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from components import ports
+from components.facts.fabric import NodeLink
+from components.facts.hub import Model
+from components.facts.spark import NodeFacts
+from components.plan.models import ENCODINGS, WEIGHTS, model_folder, needs_encodings, snapshot_directory
+from components.plan.values import (
+    GPU_KIND,
+    STACK_LIMIT,
+    Extra,
+    Identity,
+    Image,
+    Images,
+    Qualification,
+    Step,
+    Swarm,
+    digest,
+)
+from components.settings import Node, Settings
+
+HOUR = 3600
+
+SWARM_LIMIT = 90
+"""Seconds for all Sparks to be in the Swarm, with their GPU."""
+
+
+def new_generation(facts: Mapping[str, NodeFacts]) -> str:
+    """The generation of whatever is made or repaired now: the same for the same facts, so that a saved plan holds.
+
+    It differs from every one before: a thing is made anew because its record is missing or broken, and a record that
+    was taken away changes `records_changed`, a broken one is part of what was found.
+    """
+    found = {
+        name: [node.machine_id, node.records_changed, {kind: one.generation for kind, one in node.records.items()}]
+        for name, node in facts.items()
+    }
+    return digest(found)
+
+
+class Steps:
+    """Makes steps with their records: the recorded generation where all is intact, else a fresh one."""
+
+    def __init__(self, identity: Identity, facts: Mapping[str, NodeFacts], fresh: str) -> None:
+        self._identity, self._facts, self._fresh = identity, facts, fresh
+
+    def make(
+        self,
+        node: str,
+        kind: str,
+        script: str,
+        given: Mapping[str, Any],
+        *,
+        means: Mapping[str, Any] | None = None,
+        limit: int = 120,
+        root: bool = False,
+    ) -> Step:
+        """`given` is what the thing is; `means` is how it gets there, and alone never makes it anew."""
+        facts = self._facts[node]
+        spec = digest(given)
+        record = facts.intact(kind, spec)
+        generation = record.generation if record else self._fresh
+        wanted = {"stack": self._identity.full, "kind": kind, "spec": spec, "generation": generation}
+        return Step(
+            node,
+            kind,
+            script,
+            {**given, **(means or {}), "record": wanted},
+            (facts.machine_id, spec, generation),
+            limit,
+            root,
+        )
+
+
+def prepare(steps: Steps, settings: Settings, identity: Identity, facts: Mapping[str, NodeFacts]) -> tuple[Step, ...]:
+    return tuple(
+        steps.make(
+            node.name,
+            "node",
+            "node.py",
+            {"stack": identity.full, "cache": facts[node.name].cache.path},
+            means={"takeover": settings.takeover},
+        )
+        for node in settings.nodes
+    )
+
+
+def confirm_fabric(steps: Steps, links: Mapping[str, NodeLink]) -> tuple[Step, ...]:
+    return tuple(
+        steps.make(
+            name,
+            "fabric",
+            "fabric.py",
+            {"link": asdict(link), "peers": [peer.address for peer in links.values() if peer.node != name]},
+        )
+        for name, link in links.items()
+    )
+
+
+MEASURED = 2
+"""Seconds of one measurement of the fabric, each way; the first half second already shows a degraded link."""
+
+
+def qualify(settings: Settings, links: Mapping[str, NodeLink], confirmed: Sequence[Step]) -> Qualification | None:
+    minimum = {"perftest": settings.fabric.min_rdma_gbps, "tcp": settings.fabric.min_tcp_gbps}
+    if len(links) < 2 or not any(minimum.values()):
+        return None
+    # Without RDMA devices on every Spark there is nothing for perftest to measure.
+    devices = all(link.hcas for link in links.values())
+    return Qualification(
+        seconds=MEASURED,
+        minimum=minimum if devices else {"perftest": 0, "tcp": minimum["tcp"]},
+        given={
+            name: {
+                "address": link.address,
+                "devices": list(link.hcas),
+                "gid_index": link.gid_index,
+                "port": ports.PERFTEST,
+            }
+            for name, link in links.items()
+        },
+        triggers=tuple(word for step in confirmed for word in step.triggers),
+    )
+
+
+def _encodings(settings: Settings, model: Model, cache: str) -> list[dict[str, str]]:
+    if not needs_encodings(model):
+        return []
+    return [
+        {"path": f"{cache}/{ENCODINGS}/{name}.tiktoken", "url": encoding.url, "sha256": encoding.sha256}
+        for name, encoding in sorted(settings.weights.encodings.items())
+    ]
+
+
+def place_weights(
+    steps: Steps,
+    settings: Settings,
+    facts: Mapping[str, NodeFacts],
+    links: Mapping[str, NodeLink],
+    model: Model,
+    image: str,
+    *,
+    kind: str = WEIGHTS,
+) -> tuple[Step, ...]:
+    """Head first: it downloads, the others copy from it over the fabric."""
+    head, *others = settings.nodes
+    chosen = settings.weights
+    fetch = {
+        "endpoint": chosen.endpoint,
+        "image": image,
+        "cache": facts[head.name].cache.path,
+        "client": inside("download.py"),
+    }
+    copy = {"source": {**_head_source(settings, links), **_readable(model)}} if others else {}
+    # A directory is the user's own on the head; on the others it is our copy.
+    at_head = {"keep": chosen.keep or bool(model.path), **({} if model.path or chosen.offline else fetch)}
+    at_others = {"keep": chosen.keep or chosen.shared, **({} if chosen.shared else copy)}
+    return tuple(
+        steps.make(
+            node.name,
+            kind,
+            "weights.py",
+            {
+                "repo": model.repo,
+                "revision": chosen.revision if kind == WEIGHTS else None,
+                "commit": model.commit,
+                "files": [asdict(file) for file in model.files],
+                "folder": model_folder(facts[node.name].cache.path, model),
+                "path": snapshot_directory(facts[node.name].cache.path, model),
+                "encodings": _encodings(settings, model, facts[node.name].cache.path),
+            },
+            means=at_head if node is head else at_others,
+            limit=24 * HOUR,
+        )
+        for node in settings.nodes
+    )
+
+
+def _readable(model: Model) -> dict[str, str]:
+    """What the copies ask for, relative to the directory that their key may read (`authorize`)."""
+    if model.path:
+        return {"model": ".", "encodings": ""}
+    return {"model": posixpath.basename(model_folder("", model)), "encodings": posixpath.basename(ENCODINGS)}
+
+
+def images(steps: Steps, settings: Settings, links: Mapping[str, NodeLink], image: Image, dockerfile: str) -> Images:
+    """The images' ids join the steps' input when they are known (engine_image.py).
+
+    dockerfile   text; read only where the image is built
+    """
+    head, *others = settings.nodes
+    chosen = settings.image
+    copied = chosen.source != "pull" and bool(others)
+    on = settings.nodes if chosen.source == "pull" else (head,)
+    name = built_tag(settings, dockerfile) if chosen.source == "build" else image.name
+    given = {"name": name, "add": image.additions}
+    return Images(
+        name=name,
+        source=chosen.source,
+        build=_build(steps, settings, dockerfile) if chosen.source == "build" else None,
+        additions={node.name: steps.make(node.name, "image", "image.py", given, limit=HOUR) for node in on}
+        if image.additions
+        else {},
+        keys=copy_keys(steps, settings, "image-key") if copied else (),
+        access=steps.make(head.name, "image-access", "copy_access.py", _access("image-key", others, links))
+        if copied
+        else None,
+        copies=tuple(
+            steps.make(
+                node.name,
+                "image-copy",
+                "image_copy.py",
+                {"name": name},
+                means={"source": _head_source(settings, links)},
+                limit=6 * HOUR,
+            )
+            for node in others
+        )
+        if copied
+        else (),
+    )
+
+
+def built_tag(settings: Settings, dockerfile: str) -> str:
+    return f"dgx-spark/{settings.engine}:{digest([dockerfile, settings.image.build_args])[:12]}"
+
+
+def _build(steps: Steps, settings: Settings, dockerfile: str) -> Step:
+    arguments = dict(settings.image.build_args)
+    given = {"dockerfile": dockerfile, "args": arguments, "tag": built_tag(settings, dockerfile)}
+    limit = 12 * HOUR
+    return steps.make(
+        settings.head.name, "image-build", "image_build.py", given, means={"limit": limit - 60}, limit=limit
+    )
+
+
+def copy_keys(steps: Steps, settings: Settings, kind: str) -> tuple[Step, ...]:
+    return tuple(steps.make(node.name, kind, "copy_key.py", {}) for node in settings.nodes[1:])
+
+
+def _access(key: str, others: Sequence[Node], links: Mapping[str, NodeLink]) -> dict[str, Any]:
+    return {"key": key, "sources": sorted(links[node.name].address for node in others)}
+
+
+def _head_source(settings: Settings, links: Mapping[str, NodeLink]) -> dict[str, Any]:
+    """Where the other Sparks copy from (common.from_head)."""
+    return {
+        "address": links[settings.head.name].address,
+        "user": settings.ssh.user,
+        "port": settings.ssh.port,
+        "host_key": settings.ssh.host_keys[settings.head.name],
+    }
+
+
+def authorize(
+    steps: Steps, settings: Settings, facts: Mapping[str, NodeFacts], links: Mapping[str, NodeLink], model: Model
+) -> Step | None:
+    """The public keys join the step's input when they are known (model_weights.py)."""
+    if not copies(settings):
+        return None
+    head, *others = settings.nodes
+    directory = model.path or f"{facts[head.name].cache.path}/hub"
+    given = {"directory": directory, **_access("copy-key", others, links)}
+    return steps.make(head.name, "copy-access", "copy_access.py", given)
+
+
+def inside(name: str) -> str:
+    """Text of a program that runs inside the containers."""
+    return (Path(__file__).parent.parent / "inside" / name).read_text()
+
+
+def copies(settings: Settings) -> bool:
+    """Do other Sparks copy weights from the head?"""
+    return len(settings.nodes) > 1 and not settings.weights.shared
+
+
+def swarm(steps: Steps, settings: Settings, facts: Mapping[str, NodeFacts]) -> Swarm:
+    """Addresses, tokens and node ids join the steps' input when they are known (swarm_cluster.py)."""
+    keep = {"keep": settings.swarm.keep}
+    member = {**keep, "port": ports.SWARM}
+
+    def host(name: str) -> Step:
+        given = {
+            "uuid": facts[name].gpus[0].uuid,
+            "kind": GPU_KIND,
+            "shm_size": settings.containers.shm_size,
+            "stack_limit": STACK_LIMIT,
+            "daemon": "/etc/docker/daemon.json",
+            "toolkit": "/etc/nvidia-container-runtime/config.toml",
+        }
+        return steps.make(name, "swarm-host", "swarm_host.py", given, means=keep, limit=300, root=True)
+
+    head, *others = [node.name for node in settings.nodes]
+    wanted = {"kind": GPU_KIND, "wait": SWARM_LIMIT}
+    return Swarm(
+        hosts=tuple(host(node.name) for node in settings.nodes),
+        manager=steps.make(head, "swarm-manager", "swarm_manager.py", {}, means=member),
+        workers=tuple(steps.make(name, "swarm-worker", "swarm_worker.py", {}, means=member) for name in others),
+        members=Step(head, "swarm-members", "swarm_members.py", wanted, (), SWARM_LIMIT + 60),
+    )
+
+
+def make_room(
+    steps: Steps,
+    settings: Settings,
+    identity: Identity,
+    containers: Mapping[str, Sequence[str]],
+    services: bool,
+    extras: Sequence[Extra],
+) -> tuple[Step, ...]:
+    """`containers`: node → components of the server that stay there."""
+    beside = {node.name: sorted({extra.role for extra in extras if extra.node == node.name}) for node in settings.nodes}
+    return tuple(
+        steps.make(
+            node.name,
+            "room",
+            "room.py",
+            {
+                "stack": identity.full,
+                "components": sorted(containers.get(node.name, ())),
+                "beside": beside[node.name],
+                "services": services,
+            },
+            means={"takeover": settings.takeover},
+        )
+        for node in settings.nodes
+    )

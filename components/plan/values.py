@@ -1,0 +1,300 @@
+"""The typed plan that components render: everything decided, nothing done yet. Pure.
+
+Settings and facts in, values out; whatever can be refused is refused here, at preview (checks.py).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from components.facts.fabric import NodeLink
+from components.facts.hub import Model
+from components.problems import Problem
+from components.settings import Settings
+
+GPU_KIND = "GPU"
+"""The GPU's name as Swarm's generic resource. Docker calls a task's variable DOCKER_RESOURCE_GPU then, which is what
+the NVIDIA runtime's config.toml has in its comment."""
+
+
+STACK_LIMIT = 67108864
+"""Bytes of stack in every rank's container. Source: the start-up message of NVIDIA's containers, on ulimits."""
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Who converges: names containers, labels and leases."""
+
+    organization: str
+    project: str
+    stack: str
+
+    @property
+    def full(self) -> str:
+        return f"{self.organization}/{self.project}/{self.stack}"
+
+    def container(self, role: str) -> str:
+        return f"{self.project}-{self.stack}-{role}"
+
+
+@dataclass(frozen=True)
+class Step:
+    """A managed thing on one Spark: a script of ours, what it is given and when it must run again."""
+
+    node: str
+    kind: str
+    """Names the record on the Spark."""
+
+    script: str
+    given: Mapping[str, Any]
+    triggers: tuple[str, ...]
+    """(machine id, spec, generation): the thing is made anew when one of them changes."""
+
+    limit: int
+    """Seconds after which the script is ended."""
+
+    root: bool = False
+
+
+@dataclass(frozen=True)
+class Mount:
+    source: str
+    """Absolute path on the Spark, or a Docker volume's name."""
+
+    target: str
+    read_only: bool = False
+
+    @property
+    def is_volume(self) -> bool:
+        return not self.source.startswith("/")
+
+
+@dataclass(frozen=True)
+class Container:
+    """A container on one Spark, down to each rank's environment."""
+
+    name: str
+    node: str
+    component: str
+    rank: int
+    runner: tuple[str, ...]
+    """What the container's main process is, with `command` behind it; empty: the command itself."""
+
+    command: tuple[str, ...]
+    entrypoint: tuple[str, ...] | None
+    """None: the image's own."""
+
+    environment: Mapping[str, str]
+    mounts: tuple[Mount, ...]
+    files: Mapping[str, str]
+    """Path in the container → content, written before it starts."""
+
+    labels: Mapping[str, str]
+    restart: str
+    """Docker's restart policy."""
+
+    retries: int
+    """With `on-failure`: how often Docker starts it again."""
+
+    grace: int
+    """Seconds between SIGTERM and SIGKILL."""
+
+    rdma: bool
+    """Gets /dev/infiniband."""
+
+    privileged: bool
+    shm_size: int
+    """MiB."""
+
+
+@dataclass(frozen=True)
+class Image:
+    name: str
+    ray: str | None = None
+    """Version to add where the image has no Ray; None: the engine needs no Ray."""
+
+    sshd: bool = False
+    """The engine needs sshd in its image."""
+
+    @property
+    def additions(self) -> dict[str, str]:
+        """What is added to the image where it lacks it."""
+        return {**({"ray": self.ray} if self.ray else {}), **({"sshd": "openssh-server"} if self.sshd else {})}
+
+
+@dataclass(frozen=True)
+class Images:
+    """How the same image gets onto every Spark."""
+
+    name: str
+    source: str
+    """`pull` on every Spark, or `copy` from the head to the others, or `build` on the head and copy."""
+
+    build: Step | None
+    additions: Mapping[str, Step]
+    """Node → step that makes sure of what the engine needs beside itself. With `copy` and `build` the head alone."""
+
+    keys: tuple[Step, ...]
+    access: Step | None
+    copies: tuple[Step, ...]
+
+
+@dataclass(frozen=True)
+class Ray:
+    head: Container
+    workers: tuple[Container, ...]
+    volume: str
+    """Docker volume on the head for /tmp/ray: a server in its own container finds the session there."""
+
+    addresses: tuple[str, ...]
+    port: int
+    dashboard: str
+    """URL, as reached from the head."""
+
+
+@dataclass(frozen=True)
+class Swarm:
+    hosts: tuple[Step, ...]
+    """Docker's settings on every Spark; they need root."""
+
+    manager: Step
+    workers: tuple[Step, ...]
+    members: Step
+
+
+@dataclass(frozen=True)
+class Qualification:
+    """How fast the fabric must be (components/programs/qualification.py)."""
+
+    seconds: int
+    """Of one measurement."""
+
+    minimum: Mapping[str, float]
+    """`perftest` and `tcp` → Gb/s; 0: not measured."""
+
+    given: Mapping[str, Mapping[str, Any]]
+    """Node → input of scripts/bandwidth.py."""
+
+    triggers: tuple[str, ...]
+    """What was confirmed of the links: measured again with it."""
+
+
+@dataclass(frozen=True)
+class Readiness:
+    """When the endpoint counts as ready, and what to watch meanwhile."""
+
+    port: int
+    model: str
+    """The name that /v1/models must list and the completion asks for."""
+
+    timeout: int
+    """Seconds."""
+
+    containers: Mapping[str, tuple[str, ...]]
+    """Node → components (labels of containers) whose end is the end of the endpoint."""
+
+
+@dataclass(frozen=True)
+class Extra:
+    """A container beside the server, of another image (components/plan/beside.py)."""
+
+    role: str
+    node: str
+    image: str
+    ports: tuple[int, ...]
+    """TCP, on the Spark itself."""
+
+    command: tuple[str, ...] = ()
+    entrypoint: tuple[str, ...] | None = None
+    """None: the image's own."""
+
+    environment: Mapping[str, str] = field(default_factory=dict)
+    files: Mapping[str, str] = field(default_factory=dict)
+    secrets: tuple[str, ...] = ()
+    """Paths in the container of files whose content is a secret."""
+
+    volume: tuple[str, str] | None = None
+    """(end of its name, path in the container)"""
+
+    host_root: str = ""
+    """Where the Spark's own / is mounted, read-only."""
+
+    gpu: bool = False
+
+
+@dataclass(frozen=True)
+class Staged:
+    """A model that is in place for a later switch to it."""
+
+    repo: str
+    weights: tuple[Step, ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    identity: Identity
+    nodes: tuple[str, ...]
+    """Head first; the position is the rank."""
+
+    links: Mapping[str, NodeLink]
+    """Empty with one Spark."""
+
+    preparation: tuple[Step, ...]
+    fabric: tuple[Step, ...]
+    qualification: Qualification | None
+    """None: one Spark, or nothing is to be measured."""
+
+    image: Images
+    copy_keys: tuple[Step, ...]
+    """On each Spark but the head."""
+
+    authorization: Step | None
+    """On the head: lets the others' keys read the weights, and nothing else."""
+
+    weights: tuple[Step, ...]
+    staged: tuple[Staged, ...]
+    ray: Ray | None
+    swarm: Swarm | None
+    mpi_key: Step | None
+    """Makes the key with which the ranks log in to each other."""
+
+    room: tuple[Step, ...]
+    """On every Spark: stops what must not run beside the server."""
+
+    takes_over: bool
+    """Another stack's containers run on the Sparks until `room` has removed them."""
+
+    ranks: tuple[Container, ...]
+    """The server's containers, the one that serves HTTP first."""
+
+    extras: tuple[Extra, ...]
+    readiness: Readiness
+    model: Model
+    served_name: str
+    api_base: str
+    endpoint_generation: str
+    """Changes when a container was found stopped or gone, so that the repaired endpoint has to prove itself."""
+
+    api_key_file: str = field(repr=False)
+    """Content of the file in which rank 0 finds the API's key. A secret."""
+
+    environment: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """Node → the rank's communication environment, for the stack's outputs."""
+
+    warnings: tuple[Problem, ...] = ()
+    """What does not refuse."""
+
+
+def digest(value: Any) -> str:
+    """Short hash of plain data, the same for the same content."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def api_base(settings: Settings, port: int) -> str:
+    """OpenAI base URL as seen from the machine that runs Pulumi."""
+    bound = settings.serving.host
+    return f"http://{settings.head.host if bound == '0.0.0.0' else bound}:{port}/v1"

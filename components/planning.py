@@ -1,0 +1,91 @@
+"""Settings → facts → plan: asks all Sparks and, where needed, the model hub, then decides. The only reads there are."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from pathlib import Path
+
+from pulumi_command import local
+
+from components.facts.hub import Model
+from components.facts.spark import NodeFacts, parse
+from components.plan import decide, models, orders, steps
+from components.plan.values import Identity, Plan
+from components.problems import Problem, Refused
+from components.remote import hub
+from components.settings import Settings
+
+OUR_DOCKERFILE = Path(__file__).parent / "images" / "vllm.Dockerfile"
+
+
+def planned(settings: Settings, identity: Identity) -> Plan:
+    """Ask the Sparks and decide. Raises Refused; touches nothing."""
+    found = facts(settings, identity)
+    decide.before_model(settings, found, identity)
+    head = found[settings.head.name]
+    return decide.decide(
+        settings,
+        found,
+        model(settings, head),
+        identity,
+        fresh=steps.new_generation(found),
+        dockerfile=dockerfile(settings),
+        staged=staged(settings, head),
+    )
+
+
+def facts(settings: Settings, identity: Identity) -> dict[str, NodeFacts]:
+    """Facts of every Spark. Raises Refused naming each one that can't be asked."""
+    # One invoke for all: Pulumi runs invokes one after the other.
+    answer = local.run(
+        command=f"{shlex.quote(sys.executable)} -m components.remote.ask",
+        stdin=json.dumps(orders.probe(settings, identity.full)),
+        logging=local.Logging.NONE,
+        add_previous_output_in_env=False,
+    )
+    found, problems = parse(json.loads(answer.stdout), settings)
+    if problems:
+        raise Refused(problems)
+    return found
+
+
+def model(settings: Settings, head: NodeFacts) -> Model:
+    """The model, from the head itself where it has it, else from the hub."""
+    repo = models.repository(settings)
+    if models.is_directory(settings):
+        return models.present_model(settings, head)
+    recorded = models.recorded_model(head, repo, settings.weights.revision)
+    if recorded:
+        return recorded
+    if settings.weights.offline:
+        return models.present_model(settings, head)
+    return _look_up(settings, repo, models.pinned_revision(head, repo, settings.weights.revision))
+
+
+def staged(settings: Settings, head: NodeFacts) -> tuple[Model, ...]:
+    """The models to have in place beside it (weights.stage)."""
+    found = []
+    for repo in models.staged_repositories(settings):
+        kind = models.staged_kind(repo)
+        known = models.recorded_model(head, repo, None, kind)
+        found.append(known or _look_up(settings, repo, models.pinned_revision(head, repo, None, kind)))
+    return tuple(found)
+
+
+def _look_up(settings: Settings, repo: str, revision: str | None) -> Model:
+    return hub.look_up(settings.weights.endpoint, repo, revision, settings.hf_token.get_secret_value())
+
+
+def dockerfile(settings: Settings) -> str:
+    """Text of the Dockerfile that the image is built from; '' where none is."""
+    if settings.image.source != "build":
+        return ""
+    path = Path(settings.image.dockerfile).expanduser() if settings.image.dockerfile else OUR_DOCKERFILE
+    try:
+        return path.read_text()
+    except OSError as error:
+        raise Refused(
+            [Problem("image.dockerfile", f"{path}: {error.strerror}", "a file on the machine that runs Pulumi")]
+        ) from None

@@ -1,0 +1,138 @@
+"""A planned container as a Docker Swarm service of one task, tied to its Spark.
+
+What a service can't ask for (devices, ulimits, shared memory) comes from the daemon's settings and the NVIDIA
+runtime (scripts/swarm_host.py).
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import pulumi_docker as docker
+from pulumi import Input, Output, ResourceOptions
+
+from components.plan.values import GPU_KIND, Container, Identity, digest
+from components.resources.access import SparkAccess
+
+CONVERGE_LIMIT = "180s"
+"""For the old task to end and the new one to run; loading the model is the endpoint's matter."""
+
+
+@dataclass(frozen=True)
+class Files:
+    """What the services' tasks find as files: Swarm keeps it and hands it to the tasks alone."""
+
+    configs: Mapping[tuple[str, str], docker.ServiceConfig]
+    """(path, content) → Swarm config."""
+
+    secrets: Mapping[str, docker.Secret]
+    """Path → Swarm secret."""
+
+
+def files(
+    name: str,
+    identity: Identity,
+    ranks: Sequence[Container],
+    secrets: Mapping[str, Output[str]],
+    manager: SparkAccess,
+    opts: ResourceOptions,
+) -> Files:
+    """Configs and secrets can't be changed, so what is in a config is part of its name."""
+    common = ResourceOptions.merge(ResourceOptions(provider=manager.provider), opts)
+    wanted = sorted({item for rank in ranks for item in rank.files.items()})
+    configs = {}
+    for path, content in wanted:
+        mark = f"{path.rsplit('/', 1)[-1].replace('.', '-')}-{digest(content)[:8]}"
+        configs[path, content] = docker.ServiceConfig(
+            f"{name}-config-{mark}",
+            name=identity.container(mark),
+            data=base64.b64encode(content.encode()).decode(),
+            opts=common,
+        )
+    made = {}
+    for path, value in secrets.items():
+        mark = path.rsplit("/", 1)[-1].replace("_", "-")
+        made[path] = docker.Secret(
+            f"{name}-secret-{mark}",
+            name=identity.container(mark),
+            data=value.apply(lambda text: base64.b64encode(text.encode()).decode()),
+            # In use it can't be deleted, and a key made anew would be no better than this one.
+            opts=ResourceOptions.merge(ResourceOptions(ignore_changes=["data"]), common),
+        )
+    return Files(configs, made)
+
+
+def run(
+    name: str,
+    plan: Container,
+    image: Input[str],
+    node_id: Input[str],
+    with_files: Files,
+    manager: SparkAccess,
+    opts: ResourceOptions,
+) -> docker.Service:
+    """`node_id`: of the Spark in its Swarm; host names are not unique there."""
+    gpu = docker.ServiceTaskSpecResourcesReservationGenericResourcesArgs(discrete_resources_specs=[f"{GPU_KIND}=1"])
+    return docker.Service(
+        name,
+        name=f"{plan.name}-{plan.node}",
+        labels=[docker.ServiceLabelArgs(label="dgx-spark.stack", value=plan.labels["dgx-spark.stack"])],
+        mode=docker.ServiceModeArgs(replicated=docker.ServiceModeReplicatedArgs(replicas=1)),
+        task_spec=docker.ServiceTaskSpecArgs(
+            container_spec=_container(plan, image, with_files),
+            resources=docker.ServiceTaskSpecResourcesArgs(
+                reservation=docker.ServiceTaskSpecResourcesReservationArgs(generic_resources=gpu)
+            ),
+            placement=docker.ServiceTaskSpecPlacementArgs(constraints=[Output.concat("node.id==", node_id)]),
+            networks_advanceds=[docker.ServiceTaskSpecNetworksAdvancedArgs(id="host")],
+            restart_policy=docker.ServiceTaskSpecRestartPolicyArgs(
+                condition="on-failure", max_attempts=plan.retries, delay="5s", window="0s"
+            ),
+        ),
+        endpoint_spec=docker.ServiceEndpointSpecArgs(mode="dnsrr"),
+        # Two ranks of one GPU don't fit side by side: the old task ends first.
+        update_config=docker.ServiceUpdateConfigArgs(order="stop-first"),
+        converge_config=docker.ServiceConvergeConfigArgs(delay="1s", timeout=CONVERGE_LIMIT),
+        opts=ResourceOptions.merge(
+            ResourceOptions(
+                provider=manager.provider,
+                # Swarm stores its own id of the host network, which every preview would show as a change.
+                ignore_changes=["taskSpec.networksAdvanceds"],
+            ),
+            opts,
+        ),
+    )
+
+
+def _container(plan: Container, image: Input[str], with_files: Files) -> docker.ServiceTaskSpecContainerSpecArgs:
+    return docker.ServiceTaskSpecContainerSpecArgs(
+        image=image,
+        commands=list(plan.entrypoint) if plan.entrypoint is not None else None,
+        args=[*plan.runner, *plan.command],
+        env=dict(plan.environment),
+        labels=[
+            docker.ServiceTaskSpecContainerSpecLabelArgs(label=key, value=value)
+            for key, value in sorted(plan.labels.items())
+        ],
+        mounts=[
+            docker.ServiceTaskSpecContainerSpecMountArgs(
+                type="bind", source=mount.source, target=mount.target, read_only=mount.read_only
+            )
+            for mount in plan.mounts
+        ],
+        configs=[
+            docker.ServiceTaskSpecContainerSpecConfigArgs(config_id=made.id, config_name=made.name, file_name=path)
+            for (path, content), made in with_files.configs.items()
+            if plan.files.get(path) == content
+        ],
+        secrets=[
+            docker.ServiceTaskSpecContainerSpecSecretArgs(
+                secret_id=made.id, secret_name=made.name, file_name=path, file_mode=0o400
+            )
+            for path, made in with_files.secrets.items()
+        ],
+        cap_adds=["CAP_IPC_LOCK"],
+        stop_grace_period=f"{plan.grace}s",
+    )

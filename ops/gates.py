@@ -1,0 +1,135 @@
+"""`./spark test`: linters, types and tests, in the order in which they fail fastest."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO
+
+from ops.pulumi import ROOT, available
+
+BIN = Path(sys.executable).parent
+
+SHELL_SCRIPTS = (
+    "spark",
+    ".ci/run",
+    "simulator/in_root.sh",
+    "simulator/spark_init.sh",
+    "simulator/bin/ibdev2netdev",
+    "simulator/bin/nvidia-smi",
+    "simulator/bin/start-dockerd",
+    "simulator/bin/systemctl",
+)
+DOCKERFILES = ("components/images/vllm.Dockerfile", "tests/e2e/small.Dockerfile")
+
+GATES = (
+    ("ruff check", [str(BIN / "ruff"), "check", "--quiet", "."]),
+    ("ruff format", [str(BIN / "ruff"), "format", "--quiet", "--check", "."]),
+    ("mypy --strict", [str(BIN / "mypy")]),
+    ("import-linter", [str(BIN / "lint-imports")]),
+    ("shellcheck", ["shellcheck", *SHELL_SCRIPTS]),
+    ("hadolint", [str(BIN / "hadolint"), *DOCKERFILES]),
+)
+
+TOOLS = {"shellcheck": "shellcheck", "rrsync": "rsync"}
+"""Program that the tests want on this machine → its Debian package."""
+
+COVERAGE = ("--cov=components", "--cov=ops", "--cov=simulator", "--cov-report=")
+
+
+def run(words: Sequence[str]) -> int:
+    """All gates and tests; with words, pytest alone with them."""
+    if words:
+        return subprocess.run([sys.executable, "-m", "pytest", *words], cwd=ROOT).returncode
+    from simulator import preflight
+    from simulator import up as simulation
+    from simulator.layout import CLAIM
+    from simulator.shell import SimulatorError
+
+    try:
+        preflight.ensure()
+        preflight.install([package for program, package in TOOLS.items() if not shutil.which(program)])
+    except SimulatorError as error:
+        print(f"spark: {error}", file=sys.stderr)
+        return 1
+    for name, argv in GATES:
+        print(f"== {name}", flush=True)
+        if subprocess.run(argv, cwd=ROOT).returncode:
+            print(f"spark: {name} failed", file=sys.stderr)
+            return 1
+    if CLAIM.exists():
+        print("spark: Sparks are simulated already: ./spark demo --down first", file=sys.stderr)
+        return 1
+    print("== tests, on the hermetic engine", flush=True)
+    try:
+        simulation.up(3, print)
+        code = _side_by_side()
+        if code == 0 and "pulumi" in available():
+            print("== end-to-end tests and recorded steps, on the Pulumi CLI", flush=True)
+            code = _pytest(["tests/e2e", "tests/engine/test_recorded.py"], "pulumi").wait()
+    except SimulatorError as error:
+        print(f"spark: {error}", file=sys.stderr)
+        return 1
+    finally:
+        simulation.down()
+    left = simulation.remains()
+    if left:
+        print(f"spark: the simulation has left behind:\n{left}", file=sys.stderr)
+    print(f"== {'FAILED' if code or left else 'passed'}", flush=True)
+    return code or bool(left)
+
+
+PARTS = (["tests/e2e", "-m", "not alone"], ["tests/e2e", "-m", "alone"], ["--ignore=tests/e2e"])
+"""Tests that need several Sparks, which mostly wait; those of one Spark; those of none."""
+
+
+def _side_by_side() -> int:
+    """All parts at once; the first shows its progress, the others when they are done."""
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as files:
+        data = [os.path.join(folder, f"coverage-{number}") for number, _ in enumerate(PARTS)]
+        shown = [files.enter_context(tempfile.TemporaryFile("w+")) for _ in PARTS[1:]]
+        running = [
+            # The first part takes longest: the others leave it the processors.
+            _pytest([*part, *COVERAGE], "hermetic", coverage=file, out=out, nice=0 if out is None else 10)
+            for part, file, out in zip(PARTS, data, [None, *shown], strict=True)
+        ]
+        try:
+            codes = [process.wait() for process in running]
+        finally:
+            for process in running:
+                process.terminate()
+        for out in shown:
+            out.seek(0)
+            print(out.read())
+        report = [sys.executable, "-m", "coverage"]
+        subprocess.run([*report, "combine", "--quiet", f"--data-file={folder}/all", *data], cwd=ROOT)
+        subprocess.run([*report, "report", "--skip-covered", f"--data-file={folder}/all"], cwd=ROOT)
+    # Negative: ended by a signal.
+    return max(abs(code) for code in codes)
+
+
+def _pytest(
+    words: Sequence[str], engine: str, *, coverage: str | None = None, out: IO[str] | None = None, nice: int = 0
+) -> subprocess.Popen[bytes]:
+    env = {**os.environ, "SPARK_ENGINE": engine, "SPARK_KEEP": "1", **({"COVERAGE_FILE": coverage} if coverage else {})}
+    argv = ["nice", f"--adjustment={nice}", sys.executable, "-m", "pytest", *words]
+    return subprocess.Popen(argv, cwd=ROOT, env=env, stdout=out, stderr=out)
+
+
+def lock() -> int:
+    """uv resolves for every Python from 3.10 on and writes hashes; AIPerf has no Python 3.10 and no 3.14."""
+    every = ["--universal", "--python-version", "3.10"]
+    locks = {"requirements": every, "requirements-dev": every, "requirements-bench": ["--python-version", "3.11"]}
+    for name, versions in locks.items():
+        argv = ["uv", "pip", "compile", "--quiet", *versions, "--generate-hashes"]
+        argv += ["--custom-compile-command", "./spark lock", f"{name}.in", "-o", f"{name}.txt"]
+        code = subprocess.run([str(BIN / argv[0]), *argv[1:]], cwd=ROOT).returncode
+        if code:
+            return code
+    return 0

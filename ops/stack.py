@@ -1,0 +1,136 @@
+"""A stack's Sparks, for commands that look at them or work on them beside Pulumi: settings, and scripts over SSH."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import yaml
+
+from components.facts import spark
+from components.facts.spark import NodeFacts
+from components.plan import orders
+from components.problems import Problem, Refused
+from components.remote import ask, parcel, ssh
+from components.settings import PROJECT, Node, Settings, load
+from ops import pulumi
+from ops.project import Project, project
+from ops.pulumi import CommandError
+
+SECRET = ("hfToken", "apiKey")
+"""Keys whose value is encrypted in the stack's file; asked for where they are needed (`Stack.api_key`)."""
+
+
+@dataclass(frozen=True)
+class Stack:
+    where: Project
+    stack: str
+    settings: Settings
+
+    @property
+    def identity(self) -> str:
+        """ORG/PROJECT/STACK, as on the Sparks' labels and leases."""
+        return str(self.outputs.get("stack") or f"organization/{PROJECT}/{self.stack}")
+
+    @cached_property
+    def outputs(self) -> dict[str, Any]:
+        """The stack's outputs, as they are when first asked for; empty before the first `up`."""
+        words = ["stack", "output", "--json", "--stack", self.stack]
+        found: dict[str, Any] = json.loads(pulumi.output(words, self.where.env, self.where.folder) or "{}")
+        return found
+
+    def api_key(self) -> str:
+        """'' where the API is open."""
+        if self.where.config(self.stack, "apiKey") is None:
+            return ""
+        return pulumi.output(["config", "get", "apiKey", "--stack", self.stack], self.where.env, self.where.folder)
+
+    def nodes(self, names: Sequence[str] = ()) -> list[Node]:
+        """Those of these names; all where none is given. Raises CommandError for a name that no Spark has."""
+        known = {node.name: node for node in self.settings.nodes}
+        unknown = [name for name in names if name not in known]
+        if unknown:
+            raise CommandError(f"{self.stack} has no Spark {', '.join(unknown)}; there is {', '.join(known)}")
+        return [known[name] for name in names] or list(known.values())
+
+    def facts(self) -> tuple[dict[str, NodeFacts], list[Problem]]:
+        """What the program's own probe says of each Spark, and a problem for each that can't be asked."""
+        return look(self.settings, self.identity)
+
+    def ask(
+        self, script: str, given: Mapping[str, Mapping[str, Any]], *, limit: int = 60, root: bool = False
+    ) -> dict[str, Any]:
+        """Node → what a script prints there as JSON, all at once. Raises CommandError naming those that fail.
+
+        given   node → input
+        limit   seconds
+        """
+
+        def one(name: str) -> Any:
+            (node,) = self.nodes([name])
+            command = parcel.command(script, "apply", limit=limit, root=root)
+            argv = [*ssh.argv(node, self.settings.ssh), command]
+            target = {"argv": argv, "stdin": parcel.text(script, given[name])}
+            return ask.ask(target, limit=limit + 10)
+
+        with ThreadPoolExecutor(max(1, len(given))) as pool:
+            answers = dict(zip(given, pool.map(one, given), strict=True))
+        failed = {name: answer["error"] for name, answer in answers.items() if "error" in answer}
+        if failed:
+            raise CommandError("\n".join(self._why(name, **error) for name, error in failed.items()))
+        return {name: answer["facts"] for name, answer in answers.items()}
+
+    def _why(self, name: str, kind: str, detail: str) -> str:
+        if kind == "other":
+            return f"{name}: {detail}"
+        problem = spark.explain(self.nodes([name])[0], self.settings, kind, detail)
+        return str(problem)
+
+    def caches(self) -> dict[str, str]:
+        """Node → its cache directory, as configured."""
+        return {node.name: node.cache or self.settings.weights.cache for node in self.settings.nodes}
+
+
+def selected(stack: str | None) -> Stack:
+    """The selected stack's, or that of this name. Raises CommandError for what is wrong in its settings."""
+    where = project(stack)
+    return of(where, where.chosen(stack))
+
+
+def of(where: Project, stack: str) -> Stack:
+    try:
+        return Stack(where, stack, load(raw(where, stack)))
+    except Refused as refused:
+        raise CommandError(str(refused)) from None
+
+
+def look(settings: Settings, stack: str) -> tuple[dict[str, NodeFacts], list[Problem]]:
+    """Facts of every Spark, and a problem for each that can't be asked. `stack`: ORG/PROJECT/STACK."""
+    targets = orders.probe(settings, stack)
+    with ThreadPoolExecutor(len(targets)) as pool:
+        answers = dict(zip([target["name"] for target in targets], pool.map(ask.ask, targets), strict=True))
+    return spark.parse(answers, settings)
+
+
+def raw(where: Project, stack: str) -> dict[str, str]:
+    """The stack's settings as the program gets them: its file over the defaults of Pulumi.yaml, without secrets."""
+    defaults = yaml.safe_load((where.folder / "Pulumi.yaml").read_text())["config"]
+    values = {f"{PROJECT}:{key}": about["default"] for key, about in defaults.items() if "default" in about}
+    if where.file(stack).exists():
+        values |= (yaml.safe_load(where.file(stack).read_text()) or {}).get("config") or {}
+    own = {
+        key: value
+        for key, value in values.items()
+        if key.startswith(f"{PROJECT}:") and key.removeprefix(f"{PROJECT}:") not in SECRET
+    }
+    return {key: value if isinstance(value, str) else json.dumps(value) for key, value in own.items()}
+
+
+def terminal(argv: Sequence[str]) -> int:
+    """Run a program on this terminal; its exit code."""
+    return subprocess.run(list(argv)).returncode
