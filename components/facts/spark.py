@@ -77,6 +77,12 @@ class Link(Fact):
     addresses: tuple[str, ...]
     """IPv4 with prefix length."""
 
+    master: str | None = None
+    """The bond that it is in."""
+
+    parent: str | None = None
+    """Of a VLAN: the device that it is on."""
+
 
 class Gid(Fact):
     index: int

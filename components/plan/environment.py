@@ -39,6 +39,9 @@ def communication(link: NodeLink) -> dict[str, str]:
     }
     if link.gid_index is not None:
         environment["NCCL_IB_GID_INDEX"] = str(link.gid_index)
+    elif link.gid_range is not None:
+        # Among several IPv4 addresses of a device NCCL takes the lowest index, unless told where to look.
+        environment["NCCL_IB_ADDR_RANGE"] = link.gid_range
     return environment
 
 

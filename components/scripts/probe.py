@@ -58,9 +58,19 @@ def rdma_devices() -> list:
 
 def addresses() -> list:
     found = json.loads(output("ip", "-j", "-4", "addr") or "[]")
-    mtus = {link["ifname"]: link["mtu"] for link in json.loads(output("ip", "-j", "link") or "[]")}
+    links = {link["ifname"]: link for link in json.loads(output("ip", "-j", "-d", "link") or "[]")}
     v4 = {link["ifname"]: [f"{a['local']}/{a['prefixlen']}" for a in link["addr_info"]] for link in found}
-    return [{"name": name, "mtu": mtu, "addresses": v4.get(name, [])} for name, mtu in sorted(mtus.items())]
+    about = {name: link.get("linkinfo", {}) for name, link in links.items()}
+    return [
+        {
+            "name": name,
+            "mtu": link["mtu"],
+            "addresses": v4.get(name, []),
+            "master": link.get("master") if about[name].get("info_slave_kind") == "bond" else None,
+            "parent": link.get("link") if about[name].get("info_kind") == "vlan" else None,
+        }
+        for name, link in sorted(links.items())
+    ]
 
 
 def docker(stack: str, names: list) -> dict:

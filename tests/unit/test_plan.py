@@ -12,7 +12,7 @@ from components.plan.engines.common import HF_HOME
 from components.plan.engines.vllm import NOT_CARRIED
 from components.plan.models import pinned_revision, recorded_model, snapshot_directory
 from components.problems import Refused
-from tests.unit.build import FOUR_DOWN, IDENTITY, MODEL, facts, hca, pair, plan, settings
+from tests.unit.build import FOUR_DOWN, IDENTITY, MODEL, facts, pair, plan, settings, twins
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -35,7 +35,7 @@ def containers(made):
 
 def test_a_gid_index_moved_by_a_reboot_changes_that_rank_alone():
     before = containers(plan(facts_=pair()))
-    moved = [hca("rocep1s0f1", "enp1s0f1np1", gid=5), hca("roceP2p1s0f1", "enP2p1s0f1np1", gid=5)]
+    moved = twins(2, first=5, second=5)
     after = containers(plan(facts_=pair(rdma=moved)))
     assert {name for name in before if before[name] != after[name]} == {"spark-2"}
     assert before["spark-2"].environment["NCCL_IB_GID_INDEX"] == "3"
@@ -127,7 +127,7 @@ def test_sglang_has_a_rank_on_every_spark_and_no_ray():
 
 
 def test_ranks_without_ray_are_made_anew_together():
-    moved = [hca("rocep1s0f1", "enp1s0f1np1", gid=5), hca("roceP2p1s0f1", "enP2p1s0f1np1", gid=5)]
+    moved = twins(2, first=5, second=5)
     before, after = plan(settings(engine="sglang")), plan(settings(engine="sglang"), pair(rdma=moved))
     own = {**before.ranks[0].environment, "DGX_SPARK_SERVER": after.ranks[0].environment["DGX_SPARK_SERVER"]}
     assert own == after.ranks[0].environment != before.ranks[0].environment
