@@ -67,6 +67,9 @@ class Node(Frozen):
     host: Annotated[str, Field(pattern=r"^[A-Za-z0-9.:_-]+$")]
     """Address or name for SSH: the ordinary Ethernet, not the QSFP link."""
 
+    gpu: Annotated[str, Field(pattern=r"^GPU-[0-9A-Za-z-]+$")] | None = None
+    """UUID of the GPU to use where the Spark has several, as `nvidia-smi -L` prints it."""
+
     fabric: NodeFabric = NodeFabric()
     cache: str | None = None
     """Hugging Face cache directory on this Spark; None: `weights.cache`."""

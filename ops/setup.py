@@ -15,7 +15,8 @@ from typing import Any
 from rich.console import Console
 
 from components.facts import rdma
-from components.facts.spark import NodeFacts, unusable
+from components.facts.spark import NodeFacts
+from components.facts.usable import unusable
 from components.problems import Refused
 from components.settings import PROJECT, Settings, Ssh, load
 from ops.project import Confirm

@@ -79,7 +79,7 @@ def facts(number: int = 1, **changes: Any) -> NodeFacts:
         "uid": 1000,
         "gid": 1000,
         "memory": 128 * 10**9,
-        "cache": {"path": "/home/nvidia/.cache/huggingface", "free": 10**12, "held": {}, "writable": True},
+        "cache": {"path": "/home/nvidia/.cache/huggingface", "free": 10**12, "held": {}},
         "gpus": [{"name": "NVIDIA GB10", "uuid": f"GPU-{number}", "driver": "580.95.05"}],
         "docker": {"version": "28.0.0", "runtimes": ["nvidia", "runc"]},
         "links": [

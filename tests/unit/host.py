@@ -26,7 +26,7 @@ class Daemon(socketserver.ThreadingUnixStreamServer):
 
     def __init__(self, path: Path, answers: Mapping[str, Any]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        outer = answers
+        self.answers = outer = dict(answers)
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
@@ -57,6 +57,9 @@ class Host(Home):
         self.programs.mkdir()
         self.path_of_others = os.environ["PATH"]
         self.daemon: Daemon | None = None
+        self.before = ""
+        """Python that runs before a script."""
+
         self.put("proc/meminfo", "MemTotal: 125516800 kB\nMemAvailable: 120000000 kB\n")
 
     def put(self, path: str, text: str) -> Path:
@@ -102,6 +105,7 @@ class Host(Home):
         packed = parcel.pack(script, given)
         for key in ("script", "common"):
             packed[key] = OUTSIDE.sub(f"{self.root}/", packed[key])
+        packed["common"] = self.before + packed["common"]
         return json.dumps(packed)
 
     def json(self, script: str, **given: Any) -> Any:
