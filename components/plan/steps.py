@@ -122,13 +122,20 @@ def qualify(settings: Settings, links: Mapping[str, NodeLink], confirmed: Sequen
             name: {
                 "address": link.address,
                 "devices": list(link.hcas),
-                "gid_index": link.gid_index,
+                "gid_indexes": _gid_indexes(link),
                 "port": ports.PERFTEST,
             }
             for name, link in links.items()
         },
         triggers=tuple(word for step in confirmed for word in step.triggers),
     )
+
+
+def _gid_indexes(link: NodeLink) -> dict[str, int]:
+    """Device → index; none for a device where nothing says it."""
+    if link.gid_index is not None:
+        return dict.fromkeys(link.hcas, link.gid_index)
+    return {gid.device: gid.index for gid in link.gids}
 
 
 def _encodings(settings: Settings, model: Model, cache: str) -> list[dict[str, str]]:

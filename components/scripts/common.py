@@ -22,6 +22,9 @@ Source: XDG base directories, state that may be lost."""
 
 LEASE = os.path.join(STATE, "lease.json")
 
+# sshd gives a login user none of these, and ip, ibdev2netdev and others may be there.
+os.environ["PATH"] += ":/usr/local/sbin:/usr/sbin:/sbin"
+
 
 def ethernet_address() -> str:
     """The address of this Spark on which sshd was reached. Source: sshd(8), SSH_CONNECTION."""
@@ -50,6 +53,14 @@ def read(path: str) -> str:
             return stream.read().strip()
     except OSError:
         return ""
+
+
+def existing(path: str) -> str:
+    """`path`, or the directory above it that is there."""
+    path = os.path.abspath(path)
+    while not os.path.exists(path):
+        path = os.path.dirname(path)
+    return path
 
 
 def model_folder(cache: str, repo: str) -> str:
@@ -356,6 +367,15 @@ def containers(stack: str, *labels: str) -> list:
     """The stack's containers as Docker's API lists them, running or not; `labels`: KEY=VALUE that they also carry."""
     wanted = json.dumps({"label": [f"dgx-spark.stack={stack}", *labels]})
     return Docker().get(f"/containers/json?all=1&filters={urllib.parse.quote(wanted)}")
+
+
+def name_of(container: dict) -> str:
+    """Of a container as Docker lists it; one that is being removed has none any more."""
+    return container["Names"][0].lstrip("/") if container.get("Names") else container["Id"][:12]
+
+
+def labels_of(container: dict) -> dict:
+    return container.get("Labels") or {}
 
 
 HEADERS = 28

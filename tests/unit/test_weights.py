@@ -194,7 +194,7 @@ def test_staged_models_are_placed_like_the_one_that_is_served_and_each_once():
 
 def test_the_disk_must_hold_what_is_staged_too():
     chosen = settings(weights={"stage": ["gpt-oss-20b"]})
-    cache = {"path": "/raid", "free": 80 * 10**9, "held": {}, "writable": True}
+    cache = {"path": "/raid", "free": 80 * 10**9, "held": {}}
     with pytest.raises(Refused, match=r"135.0 GB needed .*gpt-oss-120b: 65.0 GB, openai/gpt-oss-20b: 65.0 GB"):
         decided(chosen, pair(cache=cache), staged=(replace(MODEL, repo="openai/gpt-oss-20b"),))
 

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from components.catalog import Served
 from components.plan.engines import Context
-from components.plan.environment import SINGLE_NODE, communication
+from components.plan.environment import SINGLE_NODE, chosen_gpu, communication
 from components.plan.models import ENCODINGS, needs_encodings, snapshot_directory
 from components.plan.steps import inside
 from components.plan.values import Container, Mount, digest
@@ -75,10 +75,13 @@ def wanted(serving: Serving, known: Served) -> Wanted:
 
 
 def rank_environments(context: Context) -> Environments:
-    """Each rank's communication environment."""
-    if len(context.settings.nodes) == 1:
-        return {context.settings.head.name: dict(SINGLE_NODE)}
-    return {node.name: communication(context.links[node.name]) for node in context.settings.nodes}
+    """Each rank's communication environment, and which GPU it has where that was chosen."""
+    nodes = context.settings.nodes
+    return {
+        node.name: (communication(context.links[node.name]) if len(nodes) > 1 else SINGLE_NODE)
+        | (chosen_gpu(context.facts[node.name]) if node.gpu else {})
+        for node in nodes
+    }
 
 
 def split(settings: Settings, config: Mapping[str, object]) -> tuple[int, int]:
