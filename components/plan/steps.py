@@ -213,8 +213,8 @@ def images(steps: Steps, settings: Settings, links: Mapping[str, NodeLink], imag
         name=name,
         source=chosen.source,
         build=_build(steps, settings, dockerfile) if chosen.source == "build" else None,
-        additions={node.name: steps.make(node.name, "image", "image.py", given, limit=HOUR) for node in on}
-        if image.additions
+        looks={node.name: steps.make(node.name, "image", "image.py", given, limit=HOUR) for node in on}
+        if image.additions or others
         else {},
         keys=copy_keys(steps, settings, "image-key") if copied else (),
         access=steps.make(head.name, "image-access", "copy_access.py", _access("image-key", others, links))

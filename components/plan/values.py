@@ -135,8 +135,9 @@ class Images:
     """`pull` on every Spark, or `copy` from the head to the others, or `build` on the head and copy."""
 
     build: Step | None
-    additions: Mapping[str, Step]
-    """Node → step that makes sure of what the engine needs beside itself. With `copy` and `build` the head alone."""
+    looks: Mapping[str, Step]
+    """Node → step that looks what is in the image, and adds what the engine needs beside itself. With `copy` and
+    `build` the head alone; empty where one Spark needs nothing added."""
 
     keys: tuple[Step, ...]
     access: Step | None

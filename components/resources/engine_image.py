@@ -30,7 +30,7 @@ class EngineImageArgs:
 class EngineImage(ComponentResource):
     """Pulled on every Spark, or pulled or built on the head and streamed to the others over the fabric.
 
-    Refused unless all end with one id and one version of Ray.
+    Refused unless all hold the same, and one version of Ray.
     """
 
     ids: dict[str, Output[str]]
@@ -40,16 +40,13 @@ class EngineImage(ComponentResource):
         super().__init__("dgx-spark:image:EngineImage", name, {"image": args.image.name}, opts)
         self._name, self._args = name, args
         self._child = ResourceOptions(parent=self, depends_on=list(args.needs))
-        head, *others = args.sparks
+        head = next(iter(args.sparks))
         if args.image.source == "pull":
-            pulled = {node: self._pull(node) for node in args.sparks}
-            self.ids = self._complete(
-                Output.all(**pulled).apply(lambda ids: one_image(args.image.name, ids)), [head, *others]
-            )
+            self.ids = self._ids(self._looked_at({node: self._pull(node) for node in args.sparks}))
         else:
             first = self._pull(head) if args.image.build is None else self._build()
-            on_head = self._complete(Output.all(**{head: first}), [head])[head]
-            self.ids = {head: on_head, **self._copies(on_head)}
+            found = self._looked_at({head: first})
+            self.ids = {**self._ids(found), **self._copies(found[head])}
         self.register_outputs({"ids": self.ids})
 
     def _pull(self, node: str) -> Output[str]:
@@ -71,33 +68,35 @@ class EngineImage(ComponentResource):
         assert step is not None
         return self._args.sparks[step.node].run(f"{self._name}-build", step, self._child).stdout
 
-    def _complete(self, bases: Output[dict[str, str]], nodes: list[str]) -> dict[str, Output[str]]:
-        """With what the engine needs beside itself."""
-        steps = self._args.image.additions
+    def _looked_at(self, pulled: Mapping[str, Output[str]]) -> dict[str, Output[str]]:
+        """Node → what scripts/image.py answers there, or where nothing has to be known the image's id alone."""
+        steps = self._args.image.looks
         if not steps:
-            return {node: bases[node] for node in nodes}
-        made = {}
-        for node in nodes:
-            base = bases[node]
-            made[node] = (
-                self._args.sparks[node]
-                .run(
-                    f"{self._name}-with-{node}",
-                    steps[node],
-                    self._child,
-                    more={"image": base},
-                    triggers=(base,),
-                )
-                .stdout
+            return {node: image.apply(lambda id_: json.dumps({"image": id_})) for node, image in pulled.items()}
+        return {
+            node: self._args.sparks[node]
+            .run(
+                f"{self._name}-with-{node}",
+                steps[node],
+                self._child,
+                more={"image": image},
+                triggers=(image,),
             )
-        checked = Output.all(**made).apply(one_ray)
-        return {node: checked[node] for node in nodes}
+            .stdout
+            for node, image in pulled.items()
+        }
 
-    def _copies(self, image: Output[str]) -> dict[str, Output[str]]:
-        """Node → id, of the Sparks that copy from the head."""
+    def _ids(self, answers: Mapping[str, Output[str]]) -> dict[str, Output[str]]:
+        name = self._args.image.name
+        checked = Output.all(**answers).apply(lambda texts: same_images(name, texts))
+        return {node: checked[node] for node in answers}
+
+    def _copies(self, answer: Output[str]) -> dict[str, Output[str]]:
+        """Node → id, of the Sparks that copy from the head; `answer`: of the head."""
         plan, sparks = self._args.image, self._args.sparks
         if plan.access is None:
             return {}
+        image, content = _part(answer, "image"), _part(answer, "content")
         keys = [sparks[step.node].run(f"{self._name}-key-{step.node}", step, self._child).stdout for step in plan.keys]
         more = {"keys": Output.all(*keys), "image": image}
         access = sparks[plan.access.node].run(f"{self._name}-access", plan.access, self._child, more=more)
@@ -107,7 +106,7 @@ class EngineImage(ComponentResource):
                 f"{self._name}-copy-{step.node}",
                 step,
                 ResourceOptions(parent=self, depends_on=[*self._args.needs, access]),
-                more={"image": image},
+                more={"image": image, "content": content},
                 triggers=(image,),
             )
             .stdout
@@ -115,22 +114,28 @@ class EngineImage(ComponentResource):
         }
 
 
-def one_image(name: str, ids: Mapping[str, str]) -> dict[str, str]:
-    """Refuses Sparks whose tag stands for different images."""
-    if len(set(ids.values())) > 1:
-        found = "\n".join(f"  {node}: {image}" for node, image in ids.items())
+def _part(answer: Output[str], key: str) -> Output[str]:
+    return answer.apply(lambda text: str(json.loads(text)[key]))
+
+
+def same_images(name: str, texts: Mapping[str, str]) -> dict[str, str]:
+    """Node → image id, from the answers of scripts/image.py.
+
+    Refuses Sparks whose tag stands for images that hold different things, or whose images have different versions of
+    Ray. Equal images may have different ids (scripts/common.py, content_of).
+    """
+    answers = {node: json.loads(text) for node, text in texts.items()}
+    if len({answer.get("base_content") for answer in answers.values()}) > 1:
+        found = "\n".join(f"  {node}: {answer['base']}" for node, answer in answers.items())
         raise pulumi.RunError(
             f"{name} is a different image on each Spark:\n{found}\n"
             f"  → remove it where it is old (`docker image rm {name}`) and run `pulumi up` again, or let the head "
             "copy its own to the others: `pulumi config set --path image.source copy`"
         )
-    return dict(ids)
-
-
-def one_ray(answers: Mapping[str, str]) -> dict[str, str]:
-    """Node → image id, from the steps' JSON. Refuses Sparks whose images have different versions of Ray."""
-    made = {node: json.loads(answer) for node, answer in answers.items()}
-    if len({answer["ray"] for answer in made.values()}) > 1:
-        found = "\n".join(f"  {node}: Ray {answer['ray']} in {answer['image']}" for node, answer in made.items())
-        raise pulumi.RunError(f"Ray must be the same on every Spark:\n{found}\n  → use one image on all of them")
-    return {node: answer["image"] for node, answer in made.items()}
+    if len({answer.get("ray") for answer in answers.values()}) > 1:
+        found = "\n".join(f"  {node}: Ray {answer['ray']} in {answer['image']}" for node, answer in answers.items())
+        raise pulumi.RunError(
+            f"Ray must be the same on every Spark:\n{found}\n"
+            "  → let the head copy its image to the others: `pulumi config set --path image.source copy`"
+        )
+    return {node: str(answer["image"]) for node, answer in answers.items()}

@@ -12,6 +12,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import urllib.parse
 from collections.abc import Callable
 
@@ -262,6 +263,44 @@ def docker(*argv: str) -> str:
     if done.returncode:
         sys.exit(f"docker {argv[0]} {argv[1]}: {done.stderr.strip()}")
     return done.stdout.strip()
+
+
+def content_of(image: str) -> str:
+    """What an image holds and how it starts, as a digest; '' where it is not here.
+
+    Equal images have equal contents whatever keeps them, and not always equal ids: an id is the config's digest with
+    Docker's storage drivers, the manifest's in containerd's image store, which new installations of Docker 29 have.
+    """
+    done = subprocess.run(["docker", "image", "inspect", image], capture_output=True, text=True)
+    if done.returncode:
+        return ""
+    (about,) = json.loads(done.stdout)
+    start = [about["Config"].get(key) or None for key in ("Env", "Cmd", "Entrypoint", "WorkingDir", "User")]
+    parts = [about["RootFS"].get("Layers"), about["Architecture"], start]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def build(dockerfile: str, tag: str, *words: str, limit: int, buildkit: bool = False) -> str:
+    """Id of the image that a Dockerfile without files beside it makes; ends the script with the build's last words.
+
+    buildkit  it needs BuildKit; otherwise whatever builder this Docker has will do
+    """
+    # No builder of the user's, which may not see the images here; and nothing of a build's stays in ~/.docker. Without
+    # an attestation, whose time would make each build another image. Source: docs.docker.com, build variables.
+    more = {"BUILDX_BUILDER": "default", "BUILDX_NO_DEFAULT_ATTESTATIONS": "1"}
+    more |= {"DOCKER_BUILDKIT": "1"} if buildkit else {}
+    argv = ["docker", "build", "--network=host", "--tag", tag, *words, "-"]
+    with tempfile.TemporaryDirectory() as folder:
+        environment = {**os.environ, **more, "BUILDX_CONFIG": folder}
+        try:
+            done = subprocess.run(
+                argv, input=dockerfile, capture_output=True, text=True, timeout=limit, env=environment
+            )
+        except subprocess.TimeoutExpired:
+            sys.exit(f"the build of {tag} was not done within {limit} s")
+    if done.returncode:
+        sys.exit(f"the build of {tag} failed:\n{(done.stdout + done.stderr)[-3000:]}")
+    return docker("image", "inspect", "--format={{.Id}}", tag)
 
 
 def has_record(wanted: dict) -> bool:

@@ -1,15 +1,19 @@
 """Make sure that an image holds what the engine needs beside itself, in a derived image where it does not.
 
 stdin   JSON: image (id), name, add {"ray": version, "sshd": Debian package}, record
-apply   stdout: JSON {"image": id to run, "base": id, "ray": its version or ''}
+apply   stdout: JSON {"image": id to run, "base": id, "content", "base_content": what they hold (common.content_of),
+        "ray": its version or ''}
 remove  forgets the record; a derived image stays, like pulled ones do, until `docker image prune`
 """
 
+import contextlib
 import json
+import re
 import subprocess
 import sys
+from collections.abc import Iterator
 
-from common import remove_record, run, say, write_record
+from common import build, content_of, docker, remove_record, run, say, write_record
 
 INSTALL = {
     # The dashboard needs the [default] extra.
@@ -24,17 +28,15 @@ FOUND = {
 }
 """Program in the image that tells whether it is there: exit code 0, and its version."""
 
-BUILD_LIMIT = 1800
-
-
-def docker(*argv: str, stdin: str = "", limit: int = 300) -> subprocess.CompletedProcess:
-    return subprocess.run(["docker", *argv], input=stdin, capture_output=True, text=True, timeout=limit)
+LOOK_LIMIT, BUILD_LIMIT = 300, 1800
+"""Seconds."""
 
 
 def look(image: str, thing: str) -> str:
     """'' where the image does not have it."""
     program, *words = FOUND[thing]
-    done = docker("run", "--rm", "--network=none", f"--entrypoint={program}", image, *words)
+    argv = ["docker", "run", "--rm", "--network=none", f"--entrypoint={program}", image, *words]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=LOOK_LIMIT)
     # 125 to 127: Docker could not run the program at all.
     if done.returncode >= 125:
         sys.exit(f"can't run {program} in {image}: {done.stderr.strip()}")
@@ -45,25 +47,42 @@ def derive(given: dict, missing: dict) -> str:
     """Image id with what was missing: layers on the base. A second build of the same is found in Docker's cache."""
     words = ", ".join(f"{thing} ({what})" for thing, what in missing.items())
     say(f"{given['name']} lacks {words}: adding")
-    lines = [f"FROM {given['image']}"]
-    lines += [f"RUN {INSTALL[thing].format(what=what)}" for thing, what in missing.items()]
-    lines.append(f"LABEL dgx-spark.base={given['image']}")
-    tag = f"dgx-spark/{'-'.join(['with', *missing])}:{given['image'].split(':')[-1][:12]}-{'-'.join(missing.values())}"
-    done = docker("build", "--network=host", "--tag", tag, "-", stdin="\n".join(lines), limit=BUILD_LIMIT)
-    if done.returncode:
-        sys.exit(f"can't add {words} to {given['name']}:\n{(done.stdout + done.stderr)[-2000:]}")
-    return docker("image", "inspect", "--format={{.Id}}", tag).stdout.strip()
+    short = given["image"].split(":")[-1][:12]
+    with named(given["image"], f"dgx-spark/base:{short}") as base:
+        lines = [f"FROM {base}"]
+        lines += [f"RUN {INSTALL[thing].format(what=what)}" for thing, what in missing.items()]
+        lines.append(f"LABEL dgx-spark.base={given['image']}")
+        tag = f"dgx-spark/{'-'.join(['with', *missing])}:{short}-{'-'.join(missing.values())}"
+        return build("\n".join(lines), tag, limit=BUILD_LIMIT)
+
+
+@contextlib.contextmanager
+def named(image: str, tag: str) -> Iterator:
+    """Gives an image a name for a while: BuildKit looks for `FROM` an id at a registry, whatever is here.
+
+    The name stays where it is the only one, because the image would go with it.
+    Source: moby, builder/builder-next/adapters/containerimage/pull.go.
+    """
+    docker("tag", image, tag)
+    try:
+        yield tag
+    finally:
+        (about,) = json.loads(docker("image", "inspect", image))
+        names = [*(about.get("RepoTags") or []), *(about.get("RepoDigests") or [])]
+        if any(re.split("[:@]", name)[0] != tag.split(":")[0] for name in names):
+            docker("image", "rm", tag)
 
 
 def apply(given: dict) -> None:
-    image = given["image"]
+    base = image = given["image"]
     found = {thing: look(image, thing) for thing in given["add"]}
     missing = {thing: what for thing, what in given["add"].items() if not found[thing]}
     if missing:
         image = derive(given, missing)
         found |= {thing: look(image, thing) for thing in missing}
     write_record(given["record"], {"images": [image]})
-    print(json.dumps({"image": image, "base": given["image"], "ray": found.get("ray", "")}))
+    contents = {"content": content_of(image), "base_content": content_of(base)}
+    print(json.dumps({"image": image, "base": base, **contents, "ray": found.get("ray", "")}))
 
 
 def remove(given: dict) -> None:

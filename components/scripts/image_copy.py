@@ -1,42 +1,59 @@
 """Load the image that the head holds, streamed over the fabric and never staged on a disk.
 
-stdin   JSON: image (id), name (tag to give it), source (address, user, port, host_key), record
-apply   stdout: the image's id
+stdin   JSON: image (the head's id), content (what it holds: common.content_of), name (to give it), source
+        (address, user, port, host_key), record
+apply   stdout: the image's id here, which is another one where this Docker keeps images otherwise than the head's
 remove  forgets the record; the image stays until `docker image prune`
 """
 
+import re
 import subprocess
 import sys
 
-from common import from_head, key_file, remove_record, run, say, write_record
+from common import content_of, docker, from_head, key_file, remove_record, run, say, write_record
+
+LOADED = re.compile(r"^Loaded image(?: ID)?: (\S+)$", re.M)
+"""What `docker load --quiet` prints."""
 
 
-def present(image: str) -> bool:
-    return subprocess.run(["docker", "image", "inspect", image], capture_output=True).returncode == 0
+def present(given: dict, names: list) -> str:
+    """Id of the first of `names` that is the head's image; '' where none is."""
+    for name in names:
+        if content_of(name) == given["content"]:
+            return docker("image", "inspect", "--format={{.Id}}", name)
+    return ""
 
 
-def load(given: dict) -> None:
+def load(given: dict) -> list:
+    """What Docker calls the image that came."""
     source = given["source"]
     key = key_file(given["record"]["stack"], "image-key")
     # The key's one command on the head is `docker save` of this image, whatever is asked for.
     argv = [*from_head(source, key), f"{source['user']}@{source['address']}", "save"]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as sender:
         loaded = subprocess.run(["docker", "load", "--quiet"], stdin=sender.stdout, capture_output=True, text=True)
+        # Nobody reads on where that failed, as on a full disk: the sender has to notice.
+        sender.stdout.close()
         said = sender.stderr.read().decode().strip()
     if sender.returncode or loaded.returncode:
-        sys.exit(f"{given['name']}: the copy from the head failed: {said or loaded.stderr.strip()}")
+        why = " | ".join(filter(None, [said, loaded.stderr.strip()]))
+        sys.exit(f"{given['name']}: the copy from the head failed: {why}")
+    return LOADED.findall(loaded.stdout)
 
 
 def apply(given: dict) -> None:
-    if not present(given["image"]):
-        say(f"{given['name']}: copying from the head")
-        load(given)
-        if not present(given["image"]):
-            sys.exit(f"{given['name']}: another image than {given['image']} arrived")
+    # A name with a digest can be pulled, and not be given to an image.
+    name = given["name"].partition("@")[0]
+    image = present(given, [given["image"], name])
+    if not image:
+        say(f"{name}: copying from the head")
+        image = present(given, load(given))
+        if not image:
+            sys.exit(f"{name}: another image than {given['image']} arrived")
     # Without a name `docker image prune` would take it.
-    subprocess.run(["docker", "tag", given["image"], given["name"]], check=True)
-    write_record(given["record"], {"images": [given["image"]]})
-    print(given["image"])
+    docker("tag", image, name)
+    write_record(given["record"], {"images": [image]})
+    print(image)
 
 
 def remove(given: dict) -> None:

@@ -38,7 +38,9 @@ class Answers(Mocks):
     @staticmethod
     def _said(name: str) -> str:
         if "image-with" in name:
-            return json.dumps({"image": "sha256:with-ray", "base": IMAGE_ID, "ray": "2.55.1"})
+            return json.dumps(
+                {"image": "sha256:with-ray", "base": IMAGE_ID, "content": "c", "base_content": "b", "ray": "2.55.1"}
+            )
         if name.endswith("swarm-manager"):
             return json.dumps({"node": "id-of-the-head", "address": "10.0.0.1", "token": "SWMTKN-1"})
         return "ssh-ed25519 AAAA dgx-spark:key"

@@ -30,7 +30,6 @@ def test_nothing_is_put_on_a_spark_before_it_is_taken_nor_left_there_when_it_is_
 
 def test_the_order_of_a_pair_on_ray(tmp_path, monkeypatch):
     both_with_ray = {"cluster-image-with-spark-1", "cluster-image-with-spark-2"}
-    both_images = {"cluster-image-spark-1", "cluster-image-spark-2"}
     leases = {"spark-1-lease", "spark-2-lease"}
     made = run(tmp_path, monkeypatch, serving={"executor": "ray"})
     assert made.order("docker:", "command:") == {
@@ -41,8 +40,8 @@ def test_the_order_of_a_pair_on_ray(tmp_path, monkeypatch):
         "cluster-fabric-bandwidth": {"cluster-fabric-spark-1", "cluster-fabric-spark-2"},
         "cluster-image-spark-1": {"cluster-fabric-bandwidth"},
         "cluster-image-spark-2": {"cluster-fabric-bandwidth"},
-        "cluster-image-with-spark-1": both_images,
-        "cluster-image-with-spark-2": both_images,
+        "cluster-image-with-spark-1": {"cluster-image-spark-1"},
+        "cluster-image-with-spark-2": {"cluster-image-spark-2"},
         "cluster-weights-key-spark-2": both_with_ray,
         "cluster-weights-access": {"cluster-weights-key-spark-2"},
         "cluster-weights-spark-1": both_with_ray,
@@ -62,7 +61,7 @@ def test_a_copied_image_goes_over_the_measured_fabric_and_every_engine_comes_aft
     made = run(tmp_path, monkeypatch, engine="sglang", image={"source": "copy"})
     order = made.order("docker:", "command:")
     assert order["cluster-image-key-spark-2"] == {"cluster-fabric-bandwidth"}
-    assert order["cluster-image-access"] == {"cluster-image-key-spark-2", "cluster-image-spark-1"}
+    assert order["cluster-image-access"] == {"cluster-image-key-spark-2", "cluster-image-with-spark-1"}
     assert order["cluster-image-copy-spark-2"] == {"cluster-image-access"}
     for rank in ("cluster-server-spark-1", "cluster-server-spark-2"):
         assert "cluster-image-copy-spark-2" in made.before(rank)

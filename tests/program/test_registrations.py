@@ -2,8 +2,10 @@
 
 import json
 
+import pulumi
 import pytest
 
+from components.resources.engine_image import same_images
 from tests.program.record import IMAGE_ID, run
 
 CONTAINERS = "docker:index/container:Container"
@@ -151,24 +153,43 @@ def test_the_endpoint_proves_itself_again_for_each_new_server(pair):
 
 
 def test_mistakes_end_the_run_before_anything_is_registered(tmp_path, monkeypatch):
-    import pulumi
-
     with pytest.raises(pulumi.RunError, match="spark-2: nvidia-smi shows no GPU"):
         run(tmp_path, monkeypatch, of_last={"gpus": []})
 
 
-def test_ray_must_be_the_same_on_every_spark():
-    import pulumi
+def looked(image, *, base_content="b", ray="2.55.1"):
+    """What scripts/image.py answers on a Spark."""
+    about = {"image": image, "base": f"base of {image}", "content": "c", "base_content": base_content, "ray": ray}
+    return json.dumps(about)
 
-    from components.resources.engine_image import one_image, one_ray
 
-    def answer(version):
-        return json.dumps({"image": f"sha256:{version}", "base": "sha256:0", "ray": version})
+def test_equal_images_are_run_by_each_sparks_own_id():
+    # One keeps its images in containerd's store, which gives them other ids.
+    answers = {"a": looked("sha256:1"), "b": looked("sha256:2")}
+    assert same_images("v", answers) == {"a": "sha256:1", "b": "sha256:2"}
+    assert same_images("v", {"a": json.dumps({"image": "sha256:1"})}) == {"a": "sha256:1"}
 
-    assert one_ray({"a": answer("2.55.1"), "b": answer("2.55.1")}) == {"a": "sha256:2.55.1", "b": "sha256:2.55.1"}
+
+def test_different_images_under_one_name_are_refused_with_what_helps():
     with pytest.raises(
-        pulumi.RunError, match=r"Ray must be the same on every Spark:\n  a: Ray 2\.55\.1 .*\n  b: Ray 2\.54\.0"
+        pulumi.RunError, match=r"(?s)v is a different image on each Spark:\n  a: base of 1\n  b: .*rm v"
     ):
-        one_ray({"a": answer("2.55.1"), "b": answer("2.54.0")})
-    with pytest.raises(pulumi.RunError, match="v is a different image on each Spark"):
-        one_image("v", {"a": "sha256:1", "b": "sha256:2"})
+        same_images("v", {"a": looked("1"), "b": looked("2", base_content="old")})
+
+
+def test_ray_must_be_the_same_on_every_spark():
+    words = r"Ray must be the same on every Spark:\n  a: Ray 2\.55\.1 in 1\n  b: Ray 2\.54\.0 in 2"
+    with pytest.raises(pulumi.RunError, match=words):
+        same_images("v", {"a": looked("1"), "b": looked("2", ray="2.54.0")})
+
+
+def test_a_copied_image_is_compared_by_what_it_holds(tmp_path, monkeypatch):
+    made = run(tmp_path, monkeypatch, image={"source": "copy"})
+    given = json.loads(made.inputs("cluster-image-copy-spark-2")["stdin"])["input"]
+    assert (given["image"], given["content"]) == ("sha256:with-ray", "c")
+
+
+def test_every_spark_of_several_looks_what_its_image_holds(tmp_path, monkeypatch):
+    made = run(tmp_path, monkeypatch, engine="sglang")
+    looks = [name for name in made.of_type(COMMANDS) if "image-with" in name]
+    assert looks == ["cluster-image-with-spark-1", "cluster-image-with-spark-2"]

@@ -16,7 +16,7 @@ DIRECTORY = "/models/gpt-oss-120b"
 def test_one_spark_runs_the_server_itself():
     made = plan(settings(1, engine="trtllm"))
     assert made.ranks[0].command[:4] == ("trtllm-serve", DIRECTORY, "--host=0.0.0.0", "--port=8355")
-    assert (made.swarm, made.mpi_key, made.image.additions) == (None, None, {})
+    assert (made.swarm, made.mpi_key, made.image.looks) == (None, None, {})
     assert made.served_name == "gpt-oss-120b"
 
 
@@ -34,7 +34,7 @@ def test_a_pair_is_launched_by_mpi_from_the_head():
     )
     assert {"--tp_size=2", "--pp_size=1", "--backend=pytorch"} <= set(first.command)
     assert second.command[2:] == ("listen", "--address=192.168.177.2", "--port=2233")
-    assert {step.given["add"]["sshd"] for step in made.image.additions.values()} == {"openssh-server"}
+    assert {step.given["add"]["sshd"] for step in made.image.looks.values()} == {"openssh-server"}
 
 
 def test_the_model_is_served_under_its_own_name():
