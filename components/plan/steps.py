@@ -275,13 +275,18 @@ def authorize(
         return None
     head, *others = settings.nodes
     directory = model.path or f"{facts[head.name].cache.path}/hub"
-    given = {"directory": directory, **_access("copy-key", others, links)}
+    given = {"directory": directory, "server": copy_server(), **_access("copy-key", others, links)}
     return steps.make(head.name, "copy-access", "copy_access.py", given)
 
 
 def inside(name: str) -> str:
     """Text of a program that runs inside the containers."""
     return (Path(__file__).parent.parent / "inside" / name).read_text()
+
+
+def copy_server() -> str:
+    """Text of the program that sshd runs on the head for the others' keys."""
+    return (Path(__file__).parent.parent / "scripts" / "copy_server.py").read_text()
 
 
 def copies(settings: Settings) -> bool:

@@ -224,6 +224,13 @@ def snapshot(cache: str, repo: str, revision: str | None) -> str:
     return f"{folder}/snapshots/{commit}"
 
 
+def checksum(path: str) -> str | None:
+    """The sha256 by which a cache names a large file: that of its first link, since blobs may be links by another
+    hash (common.stored)."""
+    parent, blob = os.path.split(os.readlink(path)) if os.path.islink(path) else ("", "")
+    return blob if len(blob) == 64 and os.path.basename(parent) == "blobs" else None
+
+
 def present(wanted: dict, cache: str) -> dict | None:
     """A model that is here: its files, by whatever checksums the cache keeps; None where there is none."""
     base = wanted.get("path") or snapshot(cache, wanted["repo"], wanted["revision"])
@@ -236,10 +243,7 @@ def present(wanted: dict, cache: str) -> dict | None:
         for name in names:
             path = os.path.join(folder, name)
             about = os.stat(path)
-            # The cache names large files by their sha256.
-            blob = os.path.basename(os.path.realpath(path))
-            known = blob if len(blob) == 64 and os.path.islink(path) else None
-            files.append({"path": os.path.relpath(path, base), "size": about.st_size, "sha256": known})
+            files.append({"path": os.path.relpath(path, base), "size": about.st_size, "sha256": checksum(path)})
             stamps.append([files[-1]["path"], about.st_size, about.st_mtime_ns])
     listing = hashlib.sha256(json.dumps(sorted(stamps)).encode()).hexdigest()[:40]
     commit = listing if "path" in wanted else os.path.basename(base)
