@@ -75,8 +75,8 @@ def start():
         rank.process.wait(WAIT)
 
 
-def engine(tmp_path, name, then="exec sleep 1000"):
-    return ["sh", "-c", f"echo $$ > {tmp_path}/{name}; echo {name} started; {then}"]
+def engine(tmp_path, name, then="exec sleep 1000", *, first=":"):
+    return ["sh", "-c", f"{first}; echo $$ > {tmp_path}/{name}; echo {name} started; {then}"]
 
 
 def pid(tmp_path, name):
@@ -170,8 +170,19 @@ def test_an_engine_is_not_started_while_what_it_needs_is_missing(start, tmp_path
 
 
 def test_docker_stop_ends_the_engine_first(start, tmp_path):
-    alone = start(0, engine(tmp_path, "a", "trap 'echo bye; exit 0' TERM; while :; do sleep 0.1; done"), names="a")
+    trap, run = "trap 'echo bye; exit 0' TERM", "while :; do sleep 0.1; done"
+    alone = start(0, engine(tmp_path, "a", run, first=trap), names="a")
     alone.says("a started")
     alone.process.terminate()
     alone.says("bye")
     assert alone.ends() == 143
+
+
+def test_the_engine_finds_the_weights_under_another_name_too_also_when_it_starts_again(start, tmp_path):
+    weights, alias = tmp_path / "snapshots/abc", tmp_path / "models/gpt"
+    weights.mkdir(parents=True)
+    (weights / "config.json").write_text("{}")
+    for _ in range(2):
+        rank = start(0, ["ls", str(alias)], names="a", weights=weights, alias=alias, restarts=0)
+        rank.says("config.json")
+        rank.ends()
