@@ -172,18 +172,24 @@ def calls_tools(cluster: Stack) -> bool:
     return wanted(settings.serving, known).tool_call_parser is not None
 
 
-def busy(cluster: Stack, api: Api) -> str:
-    """Each rank's GPU while an answer is made: one that stays idle has no part in it."""
+def under_load(cluster: Stack, api: Api) -> dict[str, list[dict[str, float | None]]]:
+    """Node → looks at its GPU (scripts/gpu_busy.py) while answers are made."""
     given = {node.name: {"seconds": WATCHED} for node in cluster.settings.nodes}
     with ThreadPoolExecutor(1) as pool:
         watching = pool.submit(cluster.ask, "gpu_busy.py", given)
         while not watching.done():
             api.long_answer()
-        seen = watching.result()
+        return watching.result()
+
+
+def busy(cluster: Stack, api: Api) -> str:
+    """Each rank's GPU while an answer is made: one that stays idle has no part in it."""
+    looks = under_load(cluster, api)
+    seen = {node: max((look["busy"] or 0 for look in found), default=0) for node, found in looks.items()}
     idle = [node for node, percent in seen.items() if percent < BUSY]
     if idle:
         raise Wrong(f"idle while an answer was made: {', '.join(idle)}")
-    return ", ".join(f"{node} {percent}%" for node, percent in seen.items())
+    return ", ".join(f"{node} {percent:.0f}%" for node, percent in seen.items())
 
 
 def transport(cluster: Stack) -> str:

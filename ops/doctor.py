@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from statistics import median
 from typing import Any, Literal
 
+import requests
 from rich.console import Console
 from rich.table import Table
 
@@ -16,11 +18,12 @@ from components import ports as table
 from components.facts import fabric
 from components.facts.spark import NodeFacts
 from components.facts.usable import unusable
-from components.plan import checks, models, orders, steps
+from components.plan import checks, host, models, orders, steps
 from components.plan.engines.registry import image_name
 from components.plan.values import Identity
 from components.problems import Problem, Severity
 from components.programs import qualification
+from ops import check as probing
 from ops.pulumi import CommandError
 from ops.stack import Stack
 
@@ -40,6 +43,8 @@ issue 47."""
 
 ALL = "cluster"
 """In place of a Spark's name: what concerns all of them."""
+
+STATES: Mapping[Severity, State] = {Severity.REFUSE: "FAILED", Severity.WARN: "warning", Severity.NOTE: "note"}
 
 STYLES = {"ok": "green", "note": "cyan", "warning": "yellow", "FAILED": "red"}
 
@@ -69,10 +74,12 @@ def examine(cluster: Stack, *, bandwidth: bool = False, texts: bool = False) -> 
     for name, node in facts.items():
         findings += _spark(cluster, name, node)
         findings += _beside(cluster, name, node, answers[name])
+    findings += [_found("host", problem) for problem in host.troubles(cluster.settings, facts)]
+    findings += _speeds(cluster, facts)
     if not unreachable:
         findings += together(cluster, facts, answers)
         findings += _fabric(cluster, facts, links, answers)
-        findings += _bandwidth(cluster, links) if bandwidth and links else []
+        findings += _bandwidth(cluster, facts, links) if bandwidth and links else []
     report = {
         "settings": cluster.settings.model_dump(mode="json", exclude={"hf_token", "api_key"}),
         "facts": {name: node.model_dump(mode="json") for name, node in facts.items()},
@@ -141,6 +148,72 @@ def _spark(cluster: Stack, name: str, node: NodeFacts) -> Iterator[Finding]:
         yield Finding(name, "records", "warning", f"not as they were left: {', '.join(broken)}", "pulumi up")
 
 
+def _found(check: str, problem: Problem) -> Finding:
+    return Finding(problem.at, check, STATES[problem.severity], problem.wrong, problem.fix)
+
+
+def _speeds(cluster: Stack, facts: Mapping[str, NodeFacts]) -> Iterator[Finding]:
+    """Of every GPU while the endpoint answers, if it does."""
+    if not all(_serves(cluster, node) for node in facts.values()) or "api_base" not in cluster.outputs:
+        return
+    try:
+        looks = probing.under_load(cluster, probing.api_of(cluster))
+    except (probing.Wrong, requests.RequestException):
+        return  # `./spark check` says what is the matter with the endpoint
+    for name, seen in looks.items():
+        yield speed(name, seen)
+
+
+def _serves(cluster: Stack, node: NodeFacts) -> bool:
+    return any(one.running and one.labels.get("dgx-spark.stack") == cluster.identity for one in node.docker.containers)
+
+
+LOADED = 80
+"""Per cent of utilization from which a GPU's clock says something; an idle one's is about 200 MHz."""
+
+USUAL, SLOW, STUCK = 2400, 1800, 1000
+"""MHz of a GB10 under load: what it has, what is too little when it is hot, and below which it is in a state that only
+pulling the plug ends (500 to 850 have been seen, at 15 W). Source: Blackwellboy/model-serving-minefield, pull 55."""
+
+HOT = 80
+"""Degrees Celsius."""
+
+
+def speed(name: str, looks: Sequence[Mapping[str, float | None]]) -> Finding:
+    """`looks`: as scripts/gpu_busy.py prints them."""
+    loaded = [{key: value or 0 for key, value in look.items()} for look in looks if (look["busy"] or 0) >= LOADED]
+    if len(loaded) < 3:
+        return Finding(name, "GPU clock", "note", "not under load, so its clock says nothing")
+    clock, power, temperature = (median(look[key] for look in loaded) for key in ("clock", "power", "temperature"))
+    if clock < STUCK:
+        return Finding(
+            name, "GPU clock", "FAILED",
+            f"stuck at {clock:.0f} MHz and {power:.0f} W under load, where {USUAL} MHz are usual",
+            "shut it down, unplug it from the wall and its cable from it for a minute; else update the firmware",
+        )  # fmt: skip
+    if clock < SLOW and temperature >= HOT:
+        hot = f"{clock:.0f} MHz at {temperature:.0f} °C under load: it is too hot"
+        return Finding(name, "GPU clock", "warning", hot, "give it air; Sparks on top of each other heat each other")
+    return Finding(name, "GPU clock", "ok", f"{clock:.0f} MHz, {power:.0f} W, {temperature:.0f} °C under load")
+
+
+def guards(name: str, found: str) -> Finding:
+    if found:
+        return Finding(name, "memory guard", "ok", found)
+    return Finding(
+        name, "memory guard", "warning", "nothing ends a process before memory is full, and then the whole Spark hangs",
+        "on it: sudo apt install earlyoom",
+    )  # fmt: skip
+
+
+def fabric_tools(facts: Mapping[str, NodeFacts]) -> Finding | None:
+    without = [name for name, node in facts.items() if not node.perftest]
+    if not without:
+        return None
+    detail = f"no perftest on {', '.join(without)}: RDMA is not measured, only TCP"
+    return Finding(ALL, "bandwidth", "warning", detail, "on it: sudo apt install perftest")
+
+
 def _limit(name: str, check: str, value: int, least: int, unit: float, word: str, what: str, fix: str) -> Finding:
     detail = f"{value / unit:.0f} {word} {what}"
     return Finding(name, check, "ok" if value >= least else "warning", detail, "" if value >= least else fix)
@@ -177,6 +250,7 @@ def _beside(cluster: Stack, name: str, node: NodeFacts, answer: Mapping[str, Any
         )  # fmt: skip
     else:
         yield Finding(name, "cache", "ok", node.cache.path)
+    yield guards(name, answer["guard"])
     if answer["containers"]:
         yield Finding(name, "others", "note", f"containers of others run: {', '.join(answer['containers'])}")
     if answer["skew"] > SKEW:
@@ -207,13 +281,18 @@ def together(cluster: Stack, facts: Mapping[str, NodeFacts], answers: Answers) -
         "driver", {name: node.gpus[0].driver for name, node in facts.items() if node.gpus}, "update the others"
     )
     yield _alike("kernel", {name: answer["kernel"] for name, answer in answers.items()}, "update the others")
-    image = image_name(settings)
-    ids = {name: node.docker.images.get(image, "") for name, node in facts.items()}
-    if not any(ids.values()):
-        yield Finding(ALL, "image", "note", f"{image} is on none of the Sparks yet")
-    else:
-        shown = {name: id_.removeprefix("sha256:")[:12] or "missing" for name, id_ in ids.items()}
-        yield _alike("image", shown, "pulumi up, or image.source copy")
+    yield same_image(image_name(settings), facts)
+
+
+def same_image(image: str, facts: Mapping[str, NodeFacts]) -> Finding:
+    """By content: the id of one image differs between Docker's stores."""
+    found = {name: node.docker.contents.get(image) for name, node in facts.items()}
+    if not any(found.values()):
+        return Finding(ALL, "image", "note", f"{image} is on none of the Sparks yet")
+    if len({one and one.content for one in found.values()}) == 1:
+        return Finding(ALL, "image", "ok", image)
+    shown = (f"{name} {one.id.removeprefix('sha256:')[:12] if one else 'missing'}" for name, one in found.items())
+    return Finding(ALL, "image", "warning", ", ".join(shown), "pulumi up, or image.source copy")
 
 
 def _alike(check: str, values: Mapping[str, str], fix: str) -> Finding:
@@ -234,8 +313,8 @@ def _fabric(
         devices = f"{', '.join(link.hcas)}, GID {link.gid_index}" if link.hcas else "no RDMA device"
         yield Finding(name, "link", "ok", f"{link.interface} {link.address}/{link.prefix}, MTU {link.mtu}, {devices}")
     for warning in fabric.warnings(settings, facts, links):
-        state: State = "FAILED" if warning.severity is Severity.REFUSE else "warning"
-        yield Finding(warning.at if warning.at in facts else ALL, "link", state, warning.wrong, warning.fix)
+        found = _found("link", warning)
+        yield found if warning.at in facts else replace(found, spark=ALL)
     for name, answer in answers.items():
         for peer, state in answer["pings"].items():
             yield _ping(name, peer, state, links[name].mtu)
@@ -267,11 +346,15 @@ def _firewall(name: str, peer: str, states: Mapping[str, str]) -> Finding:
     return Finding(name, "firewall", "ok", f"{peer} lets {', '.join(states)} through")
 
 
-def _bandwidth(cluster: Stack, links: Mapping[str, fabric.NodeLink]) -> Iterator[Finding]:
+def _bandwidth(
+    cluster: Stack, facts: Mapping[str, NodeFacts], links: Mapping[str, fabric.NodeLink]
+) -> Iterator[Finding]:
     wanted = steps.qualify(cluster.settings, links, ())
     if wanted is None:
         yield Finding(ALL, "bandwidth", "note", "fabric.minRdmaGbps and minTcpGbps are 0: not measured")
         return
+    if unmeasured := fabric_tools(facts):
+        yield unmeasured
     try:
         for figure in qualification.measure(orders.qualification(cluster.settings, wanted)):
             slow = qualification.too_slow(figure, dict(wanted.minimum))

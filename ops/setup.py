@@ -220,32 +220,76 @@ def cabled(node: NodeFacts, name: str) -> list[str]:
 
 def setup_network(of: Stack, confirm: Confirm, *, subnets: Sequence[str] = SUBNETS, undo: bool = False) -> None:
     """Addresses and MTU 9000 on both twins of every Spark, after the differences were shown and confirmed."""
-    if undo:
-        wanted = dict.fromkeys((node.name for node in of.settings.nodes), "")
-    else:
-        known, problems = look(of.settings, of.stack)
-        if problems:
-            raise CommandError("\n".join(problems))
-        rows = addresses(len(known), subnets)
-        wanted = {name: netplan(cabled(node, name), own) for (name, node), own in zip(known.items(), rows, strict=True)}
-    before = _netplan(of, wanted, write=False)
-    changed = [name for name, text in wanted.items() if before[name]["before"].strip() != text.strip()]
-    for name in changed:
-        show_difference(name, before[name]["before"], wanted[name])
-        for path in before[name]["others"]:
-            console.print(f"{name}: {path} names these interfaces too; netplan merges both")
-    if not changed:
+    given = undone(of) if undo else wanted_networks(of, subnets)
+    before = _netplan(of, given, write=False)
+    changed = [
+        name
+        for name, found in before.items()
+        if found["before"].strip() != given[name]["text"].strip() or (undo and found["aside"])
+    ]
+    movable = {name: [one["path"] for one in found["others"] if one["alone"]] for name, found in before.items()}
+    for name, found in before.items():
+        if name in changed or movable[name]:
+            show_network(name, given[name]["text"], found)
+    if not changed and not any(movable.values()):
         console.print("[bold]·[/bold] nothing to change")
         return
-    if not confirm(f"Write this on {', '.join(changed)}, as root, and run `netplan apply` there?"):
+    if changed and not confirm(f"Write this on {', '.join(changed)}, as root, and run `netplan apply` there?"):
         return
-    _netplan(of, {name: wanted[name] for name in changed}, write=True)
+    for name, paths in asides(movable, confirm).items():
+        given[name]["aside"] = paths
+    order = {name: one for name, one in given.items() if name in changed or one["aside"]}
+    if order:
+        _netplan(of, order, write=True)
     console.print("[bold]·[/bold] done. Next: ./spark doctor")
 
 
-def _netplan(of: Stack, texts: Mapping[str, str], *, write: bool) -> dict[str, Any]:
-    given = {name: {"text": text, "write": write} for name, text in texts.items()}
-    return of.ask("netplan.py", given, root=True)
+def undone(of: Stack) -> dict[str, dict[str, Any]]:
+    """Node → input of scripts/netplan.py that takes away what is ours."""
+    return {node.name: {"text": "", "ports": [], "aside": []} for node in of.settings.nodes}
+
+
+def wanted_networks(of: Stack, subnets: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Node → input of scripts/netplan.py. Raises CommandError for Sparks that can't be asked or have no cable."""
+    known, problems = look(of.settings, of.stack)
+    if problems:
+        raise CommandError("\n".join(problems))
+    rows = addresses(len(known), subnets)
+    return {
+        name: {
+            "text": netplan(cabled(node, name), own),
+            "ports": [port.netdev for port in rdma.ports(node)],
+            "aside": [],
+        }
+        for (name, node), own in zip(known.items(), rows, strict=True)
+    }
+
+
+def asides(movable: Mapping[str, Sequence[str]], confirm: Confirm) -> dict[str, list[str]]:
+    """Node → files of others to move aside there, those that the user has agreed to."""
+    agreed: dict[str, list[str]] = {}
+    for path in sorted({path for paths in movable.values() for path in paths}):
+        names = [name for name, paths in movable.items() if path in paths]
+        if confirm(f"Move {path} aside on {', '.join(names)}? --undo puts it back."):
+            for name in names:
+                agreed.setdefault(name, []).append(path)
+    return agreed
+
+
+def show_network(name: str, text: str, found: Mapping[str, Any]) -> None:
+    """What would change, and what stands against it in files of others."""
+    show_difference(name, found["before"], text)
+    for path in found["aside"] if not text else ():
+        console.print(f"{name}: {path} comes back", markup=False)
+    for one in found["others"]:
+        lists = sorted({key for keys in one["lists"].values() for key in keys})
+        added = f", and netplan adds its {' and '.join(lists)} to ours" if lists else ", and netplan merges both"
+        by_hand = "" if one["alone"] else ": take it out there by hand, since the file is about others too"
+        console.print(f"{name}: {one['path']} names {', '.join(one['lists'])} too{added}{by_hand}", markup=False)
+
+
+def _netplan(of: Stack, given: Mapping[str, Mapping[str, Any]], *, write: bool) -> dict[str, Any]:
+    return of.ask("netplan.py", {name: {**one, "write": write} for name, one in given.items()}, root=True)
 
 
 def show_difference(name: str, before: str, after: str) -> None:

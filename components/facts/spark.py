@@ -185,6 +185,17 @@ class NodeFacts(Fact):
     memory: int
     """Bytes that CPU and GPU share (MemTotal)."""
 
+    kernel: str = ""
+    """Its release, as `uname -r`."""
+
+    cma_total: int = 0
+    cma_free: int = 0
+    """Bytes of the contiguous memory allocator, 0 where the kernel has none. More free than there are in all: a kernel
+    that keeps memory from RDMA (plan/host.py). Changes by itself."""
+
+    perftest: bool = False
+    """ib_write_bw and ib_write_lat are there."""
+
     available: int = 0
     """Bytes of it that are free now. Changes by itself: for checks only, never for a resource's input."""
 

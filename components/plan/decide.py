@@ -9,7 +9,7 @@ from components.facts import fabric
 from components.facts.hub import Model
 from components.facts.spark import NodeFacts
 from components.facts.usable import unusable
-from components.plan import beside, checks, models, steps
+from components.plan import beside, checks, host, models, steps
 from components.plan.engines import Context, EnginePlan
 from components.plan.engines.common import startup_limit
 from components.plan.engines.registry import api_port, engine
@@ -30,6 +30,7 @@ def before_model(settings: Settings, facts: Mapping[str, NodeFacts], identity: I
     problems += checks.staging(settings)
     problems += checks.beside(settings)
     problems += checks.ports(settings, identity, facts[settings.head.name])
+    problems += split(host.troubles(settings, facts))[0]
     if len(settings.nodes) > 1:
         problems += fabric.detect(settings, facts)[1]
     if problems:
@@ -77,6 +78,7 @@ def decide(
     links = fabric.detect(settings, facts)[0] if multi else {}
     problems = [*checks.parallelism(settings, facts, model), *checks.context_length(settings, model)]
     problems += fabric.warnings(settings, facts, links) if multi else ()
+    problems += host.troubles(settings, facts)
     problems += checks.docker_restarts(settings, facts, identity)
     problems += checks.takeovers(identity, facts)
     port = api_port(settings)

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from itertools import permutations
 from typing import Any
 
-TOOLS = {"perftest": "RDMA (perftest)", "tcp": "TCP streams (no perftest on both Sparks)"}
+TOOLS = {"perftest": "RDMA (perftest)", "tcp": "TCP streams (no perftest on both Sparks: RDMA was not measured)"}
 
 CAUSES = (
     "causes seen: a ConnectX-7 that needs its Spark switched off and unplugged for a minute; one twin without its "

@@ -19,7 +19,7 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from common import job
+from common import PERFTEST, job
 
 STREAMS = 8
 """TCP streams at a time: one keeps a core of GB10 busy before it fills the link."""
@@ -152,7 +152,7 @@ def main() -> None:
         multiprocessing.set_start_method("fork")
     _, given = job()
     if given["role"] == "ask":
-        emit(perftest=all(shutil.which(tool) for tool in ("ib_write_bw", "ib_write_lat")))
+        emit(perftest=all(map(shutil.which, PERFTEST)))
     elif given["tool"] == "perftest":
         by_rdma(given)
     elif given["role"] == "serve":

@@ -22,6 +22,12 @@ Source: XDG base directories, state that may be lost."""
 
 LEASE = os.path.join(STATE, "lease.json")
 
+PERFTEST = ("ib_write_bw", "ib_write_lat")
+"""Programs of the package perftest that measure RDMA (bandwidth.py)."""
+
+GPU = {"busy": "utilization.gpu", "temperature": "temperature.gpu", "power": "power.draw", "clock": "clocks.sm"}
+"""Per cent, degrees Celsius, watts, MHz. Source: nvidia-smi --help-query-gpu."""
+
 # sshd gives a login user none of these, and ip, ibdev2netdev and others may be there.
 os.environ["PATH"] += ":/usr/local/sbin:/usr/sbin:/sbin"
 
@@ -53,6 +59,24 @@ def read(path: str) -> str:
             return stream.read().strip()
     except OSError:
         return ""
+
+
+def number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+def gpu_now() -> dict:
+    """The GPU as it is at this moment, by the keys of GPU; None for what the driver does not print."""
+    argv = ["nvidia-smi", f"--query-gpu={','.join(GPU.values())}", "--format=csv,noheader,nounits"]
+    try:
+        line = subprocess.run(argv, capture_output=True, text=True, timeout=20, check=True).stdout.splitlines()[0]
+    except (OSError, subprocess.SubprocessError, IndexError):
+        return dict.fromkeys(GPU)
+    values = [number(word) for word in line.split(", ")]
+    return dict(zip(GPU, values, strict=True)) if len(values) == len(GPU) else dict.fromkeys(GPU)
 
 
 def existing(path: str) -> str:

@@ -4,10 +4,11 @@ stdin   JSON: cache (may begin with ~), peers {node: fabric address}, interface 
         none), ports [TCP ports that peers listen on, or will], texts (whether they are wanted)
 stdout  JSON: time (seconds since the epoch), kernel, system, memlock (bytes, -1 unlimited, of dockerd), foreign
         [paths in the cache that the login user can't write], pings {node: `answers`, `small only` or `silent`}, ports
-        {node: {port: `open`, `closed` or `filtered`}}, swarm {state, nodes}, containers [names of other people's that
-        run], texts {command: output, for a report}
+        {node: {port: `open`, `closed` or `filtered`}}, guard (what ends processes before memory is full, '' for none),
+        swarm {state, nodes}, containers [names of other people's that run], texts {command: output, for a report}
 """
 
+import glob
 import json
 import os
 import platform
@@ -23,6 +24,9 @@ WAIT = 2
 
 MANY = 20
 """Paths that are named, at most."""
+
+GUARDS = ("earlyoom", "systemd-oomd", "nohang", "nohang-desktop")
+"""Names of processes that end others in time: on unified memory a full Spark hangs whole. Source: vllm#46307."""
 
 TEXTS = (
     "uname -a", "cat /etc/os-release", "nvidia-smi", "ibdev2netdev", "ip -br addr", "docker version",
@@ -57,6 +61,13 @@ def foreign(cache: str) -> list:
         if len(found) >= MANY:
             break
     return found[:MANY]
+
+
+def guard() -> str:
+    for path in glob.glob("/proc/[0-9]*/comm"):
+        if read(path) in GUARDS:
+            return read(path)
+    return ""
 
 
 def port(address: str, number: int) -> str:
@@ -105,6 +116,7 @@ def main() -> None:
                 "foreign": foreign(os.path.expanduser(given["cache"])),
                 "pings": {node: ping(given["interface"], address, given["mtu"]) for node, address in peers},
                 "ports": {node: ports(address, given) for node, address in peers},
+                "guard": guard(),
                 "swarm": swarm(),
                 "containers": others(),
                 "texts": {command: output(command) for command in TEXTS} if given["texts"] else {},

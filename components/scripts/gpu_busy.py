@@ -1,23 +1,20 @@
-"""How busy this Spark's GPU is over some seconds.
+"""What this Spark's GPU does over some seconds.
 
 stdin   JSON: seconds
-stdout  JSON: the highest utilization seen, per cent
+stdout  JSON: [{busy, temperature, power, clock}], one per look (common.gpu_now)
 """
 
 import json
-import subprocess
 import time
 
-from common import job
+from common import gpu_now, job
 
 PAUSE = 0.2
 """Seconds between two looks."""
 
 _, given = job()
-deadline, highest = time.monotonic() + given["seconds"], 0
+deadline, seen = time.monotonic() + given["seconds"], []
 while time.monotonic() < deadline:
-    argv = ["nvidia-smi", "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits"]
-    said = subprocess.run(argv, capture_output=True, text=True).stdout.split()
-    highest = max(highest, *(int(word) for word in said if word.isdigit()), 0)
+    seen.append(gpu_now())
     time.sleep(PAUSE)
-print(json.dumps(highest))
+print(json.dumps(seen))

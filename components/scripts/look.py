@@ -9,28 +9,8 @@ stdout  JSON: gpu {busy, temperature, power, clock} (numbers, null where the dri
 import json
 import os
 import shutil
-import subprocess
 
-from common import containers, existing, job, lease_holder, name_of, read
-
-GPU = {"busy": "utilization.gpu", "temperature": "temperature.gpu", "power": "power.draw", "clock": "clocks.sm"}
-"""Per cent, degrees Celsius, watts, MHz. Source: nvidia-smi --help-query-gpu."""
-
-
-def number(text: str) -> float | None:
-    try:
-        return float(text)
-    except ValueError:
-        return None
-
-
-def gpu() -> dict:
-    argv = ["nvidia-smi", f"--query-gpu={','.join(GPU.values())}", "--format=csv,noheader,nounits"]
-    try:
-        line = subprocess.run(argv, capture_output=True, text=True, timeout=20, check=True).stdout.splitlines()[0]
-    except (OSError, subprocess.SubprocessError, IndexError):
-        return dict.fromkeys(GPU)
-    return dict(zip(GPU, map(number, line.split(", ")), strict=True))
+from common import containers, existing, gpu_now, job, lease_holder, name_of, read
 
 
 def shown(stack: str) -> list:
@@ -64,7 +44,7 @@ def main() -> None:
     print(
         json.dumps(
             {
-                "gpu": gpu(),
+                "gpu": gpu_now(),
                 "memory": {"total": memory["MemTotal"], "free": memory["MemAvailable"]},
                 "disk": disk(os.path.expanduser(given["cache"])),
                 "load": os.getloadavg()[0],

@@ -19,8 +19,8 @@ import subprocess
 import urllib.parse
 
 from common import (
-    LEASE, Docker, existing, held, holds, image_parts, job, labels_of, model_folder, name_of, read, record_path,
-    stack_directory,
+    LEASE, PERFTEST, Docker, existing, held, holds, image_parts, job, labels_of, model_folder, name_of, read,
+    record_path, stack_directory,
 )  # fmt: skip
 
 HOOKS = ("nvidia-container-runtime-hook", "nvidia-cdi-hook")
@@ -276,6 +276,10 @@ def main() -> None:
         "boot_id": read("/proc/sys/kernel/random/boot_id"),
         "hostname": platform.node(),
         "architecture": platform.machine(),
+        "kernel": platform.release(),
+        "cma_total": memory.get("CmaTotal", 0),
+        "cma_free": memory.get("CmaFree", 0),
+        "perftest": all(map(shutil.which, PERFTEST)),
         "home": os.path.expanduser("~"),
         "uid": os.getuid(),
         "gid": os.getgid(),

@@ -7,7 +7,6 @@ in PULUMI_CONFIG and PULUMI_CONFIG_SECRET_KEYS. Exit codes: 0 fine, 32 the error
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import json
 import os
 import runpy
@@ -20,12 +19,12 @@ import pulumi.runtime
 import pulumi_command  # noqa: F401 - the program will want it; imported here while the state is refreshed
 import pulumi_docker  # noqa: F401
 
-PR_SET_PDEATHSIG = 1
+from simulator.engine.warm import end_with_parent
 
 
 def main() -> None:
-    # An engine that is killed takes its program along (prctl(2); Linux only, as the simulator is).
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    # An engine that is killed takes its program along.
+    end_with_parent(signal.SIGTERM)
     monitor, project, stack, dry_run = sys.argv[1:]
     keys = json.loads(os.environ.get("PULUMI_CONFIG_SECRET_KEYS", "[]"))
     pulumi.runtime.set_all_config(json.loads(os.environ["PULUMI_CONFIG"]), keys)

@@ -7,10 +7,10 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 
+from simulator.engine import warm
 from simulator.engine.deployment import Deployment, Refused
 from simulator.engine.display import Display, is_change
 from simulator.engine.monitor import ERROR, Engine, Monitor, serve
@@ -66,7 +66,7 @@ class Operation:
             "GRPC_VERBOSITY": "NONE",
         }
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "simulator.engine.host", *arguments],
+            [*warm.argv("simulator.engine.host"), *arguments],
             cwd=self.project.folder,
             env=environment,
             stdout=subprocess.PIPE,

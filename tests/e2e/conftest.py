@@ -20,13 +20,14 @@ from ops.demo import stack_config
 from simulator import network, preflight, sparks
 from simulator import up as simulation
 from simulator.layout import CLAIM, Spark, Traits
+from tests.engine.lab import SALT
 
 ROOT = Path(__file__).parent.parent.parent
 PROGRAM = ("Pulumi.yaml", "Pulumi.README.md", "__main__.py", "components")
 
 
 @pytest.fixture(scope="session")
-def simulated() -> Iterator[list[Spark]]:
+def simulated(warm_starts: None) -> Iterator[list[Spark]]:
     """Three Sparks. SPARK_KEEP=1: whoever runs the tests brings them up and down, or leaves them up."""
     keep = os.environ.get("SPARK_KEEP") == "1"
     if CLAIM.exists() and not keep:
@@ -43,7 +44,7 @@ def simulated() -> Iterator[list[Spark]]:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests of the third Spark alone can run beside all others (ops/gates.py)."""
     for item in items:
-        if "third" in getattr(item, "fixturenames", ()):
+        if {"alone", "unlike"} & set(getattr(item, "fixturenames", ())):
             item.add_marker("alone")
 
 
@@ -68,7 +69,7 @@ class Stack:
     def configure(self, **config: Any) -> None:
         """Write the stack file: simulated nodes, and `config` on top (merged one level deep)."""
         path = self.folder / f"Pulumi.{self.name}.yaml"
-        document = yaml.safe_load(path.read_text()) if path.exists() else {}
+        document = yaml.safe_load(path.read_text()) if path.exists() else {"encryptionsalt": SALT}
         base = stack_config(self.nodes)
         for key, value in config.items():
             full = f"dgx-spark:{key}"

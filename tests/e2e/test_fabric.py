@@ -23,7 +23,10 @@ def test_a_link_that_is_slower_than_it_says_is_refused_before_anything_starts(si
         failed = stack.up(check=False)
         assert failed.code != 0
         assert "spark-2 → spark-1: 0.1 Gb/s" in failed.text
-        assert "by TCP streams (no perftest on both Sparks): less than 0.3 Gb/s (fabric.minTcpGbps)" in failed.text
+        assert (
+            "by TCP streams (no perftest on both Sparks: RDMA was not measured): less than 0.3 Gb/s (fabric.minTcpGbps)"
+            in failed.text
+        )
         assert "a ConnectX-7 that needs its Spark switched off" in failed.text
         assert "server" not in sparks.on(pair[0], "docker ps -a --format '{{.Names}}'")
         network.throttle(pair[1], None)

@@ -12,6 +12,10 @@ from typing import Any
 from ops import pulumi
 
 ROOT = Path(__file__).parent.parent.parent
+PASSPHRASE = pulumi.DEMO_PASSPHRASE
+SALT = "v1:OCBieXRlcy4=:v1:PXopsocL3h71FxT3:FlMFQWmLBgFKjCCujF8hSCSGF+67rQ=="
+"""`encryptionsalt` of that passphrase, for all stacks of tests: its key takes half a second, for each run."""
+
 HEADER = """import pulumi
 from pulumi import ResourceOptions as Opts
 from pulumi_command import local
@@ -43,6 +47,7 @@ class Lab:
     def __init__(self, folder: Path, config: str = "") -> None:
         self.folder = folder
         (folder / "Pulumi.yaml").write_text(f"name: lab\nruntime: python\n{config}")
+        (folder / "Pulumi.dev.yaml").write_text(f"encryptionsalt: {SALT}\n")
         self.run("stack", "init", "dev")
 
     def program(self, text: str) -> None:
@@ -67,7 +72,7 @@ class Lab:
         return {
             **os.environ,
             "PULUMI_BACKEND_URL": f"file://{self.folder}/backend",
-            "PULUMI_CONFIG_PASSPHRASE": "secret",
+            "PULUMI_CONFIG_PASSPHRASE": PASSPHRASE,
             "PYTHONPATH": str(ROOT),
         }
 

@@ -7,6 +7,8 @@ import yaml
 
 from tests.engine.lab import Lab
 
+pytestmark = pytest.mark.usefixtures("warm_starts")
+
 SCENARIOS = yaml.safe_load((Path(__file__).parent / "recorded.yaml").read_text())
 
 

@@ -10,6 +10,8 @@ import pytest
 
 from tests.engine.lab import Lab
 
+pytestmark = pytest.mark.usefixtures("warm_starts")
+
 
 @pytest.fixture
 def lab(tmp_path):

@@ -94,6 +94,7 @@ def facts(number: int = 1, **changes: Any) -> NodeFacts:
             *twins(number),
         ],
         "infiniband_device": True,
+        "perftest": True,
         "listening": [22],
         "host_key": KEY,
         "lease": None,

@@ -30,9 +30,9 @@ class Daemon(socketserver.ThreadingUnixStreamServer):
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                known = self.path in outer
-                body = json.dumps(outer.get(self.path, {"message": "no such thing"})).encode()
-                self.send_response(200 if known else 404)
+                key = self.path if self.path in outer else self.path.split("?")[0]
+                body = json.dumps(outer.get(key, {"message": "no such thing"})).encode()
+                self.send_response(200 if key in outer else 404)
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
                 self.wfile.write(body)
@@ -61,6 +61,7 @@ class Host(Home):
         """Python that runs before a script."""
 
         self.put("proc/meminfo", "MemTotal: 125516800 kB\nMemAvailable: 120000000 kB\n")
+        self.put("proc/uptime", "100.00 200.00\n")
 
     def put(self, path: str, text: str) -> Path:
         file = self.root / path
@@ -77,7 +78,7 @@ class Host(Home):
         self.program(name, f"cat <<'END'\n{output.rstrip()}\nEND\nexit {code}")
 
     def docker(self, answers: Mapping[str, Any]) -> None:
-        usual = {"/info": {"ServerVersion": "28.0.0"}, "/images/json": [], "/containers/json?all=1": []}
+        usual = {"/info": {"ServerVersion": "28.0.0"}, "/images/json": [], "/containers/json": []}
         self.daemon = Daemon(self.root / "var/run/docker.sock", {**usual, **answers})
 
     def close(self) -> None:

@@ -309,6 +309,46 @@ def test_gids_and_netdevs_are_read_from_sysfs(spark):
     assert [(gid.index, gid.type) for gid in device.gids] == [(5, "RoCE v2")]
 
 
+# The host
+
+
+def test_the_kernels_reserve_and_perftest_are_facts(spark):
+    spark.put("proc/meminfo", "MemTotal: 125516800 kB\nMemAvailable: 1 kB\nCmaTotal: 0 kB\nCmaFree: 940604 kB\n")
+    spark.shadow("ib_write_bw", "ib_write_lat")
+    spark.program("ib_write_bw", "exit 0")
+    known = probed(spark)
+    assert (known.cma_total, known.cma_free, known.perftest) == (0, 963178496, False)
+    spark.program("ib_write_lat", "exit 0")
+    assert probed(spark).perftest
+
+
+def test_live_restore_is_a_fact(spark):
+    assert not probed(spark).docker.live_restore
+    spark.daemon.answers["/info"]["LiveRestoreEnabled"] = True
+    assert probed(spark).docker.live_restore
+
+
+def examined(spark) -> dict[str, Any]:
+    given = {"cache": "~/hf", "peers": {}, "interface": "", "mtu": 0, "ports": [], "texts": False}
+    return spark.json("doctor.py", **given)
+
+
+def test_doctor_sees_a_guard_and_other_peoples_containers_whatever_they_are_called(spark):
+    spark.daemon.answers["/info"]["Swarm"] = {"LocalNodeState": "inactive"}
+    assert examined(spark)["guard"] == ""
+    spark.put("proc/42/comm", "earlyoom\n")
+    spark.daemon.answers["/containers/json"] = [{"Id": "d" * 64, "Names": None, "Labels": None}]
+    found = examined(spark)
+    assert (found["guard"], found["containers"]) == ("earlyoom", ["d" * 12])
+
+
+@pytest.mark.parametrize(("output", "code"), [(NO_DRIVER, 9), ("[N/A]", 0), ("", 0)])
+def test_a_look_at_a_gpu_that_does_not_answer_is_a_look_without_figures(spark, output, code):
+    spark.prints("nvidia-smi", output, code)
+    found = spark.json("look.py", stack=STACK, cache="~/hf")
+    assert set(found["gpu"].values()) == {None}
+
+
 @hypothesis_settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.text(st.characters(exclude_categories=("Cs", "Cc")), max_size=200), st.sampled_from([0, 1, 9, 18, 255]))
 def test_nothing_that_nvidia_smi_prints_breaks_the_probe(spark, output, code):
