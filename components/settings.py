@@ -11,7 +11,16 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
 from pydantic.alias_generators import to_camel
 
 from components import ports
@@ -373,6 +382,8 @@ class Settings(Frozen):
     api_key: SecretStr = SecretStr("")
     """Clients must send it as bearer token. Empty: the API is open to whoever reaches its port."""
 
+    _encrypted: frozenset[str] = PrivateAttr(frozenset())
+
     @model_validator(mode="after")
     def _consistent(self) -> Settings:
         if not self.nodes:
@@ -390,6 +401,10 @@ class Settings(Frozen):
     @property
     def head(self) -> Node:
         return self.nodes[0]
+
+    def is_encrypted(self, key: str) -> bool:
+        """Some part of this key is encrypted in the stack's file; Pulumi does not say which."""
+        return key in self._encrypted
 
 
 TOP_LEVEL = {to_camel(name): name for name in Settings.model_fields}
@@ -434,6 +449,7 @@ def load(raw: Mapping[str, str], project: str = PROJECT, encrypted: Collection[s
         found = [_explain(detail, project) for detail in error.errors()]
         raise Refused([*problems, *(problem for problem in found if problem.at not in broken)]) from None
     problems += _missing_host_keys(settings, project)
+    settings._encrypted = frozenset(key.removeprefix(f"{project}:") for key in encrypted or ())
     if encrypted is not None:
         problems += _plain_secrets(settings, project, encrypted)
     if problems:

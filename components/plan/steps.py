@@ -62,6 +62,7 @@ class Steps:
         means: Mapping[str, Any] | None = None,
         limit: int = 120,
         root: bool = False,
+        secret: bool = False,
     ) -> Step:
         """`given` is what the thing is; `means` is how it gets there, and alone never makes it anew."""
         facts = self._facts[node]
@@ -77,6 +78,7 @@ class Steps:
             (facts.machine_id, spec, generation),
             limit,
             root,
+            secret,
         )
 
 
@@ -245,7 +247,13 @@ def _build(steps: Steps, settings: Settings, dockerfile: str) -> Step:
     given = {"dockerfile": dockerfile, "args": arguments, "tag": built_tag(settings, dockerfile)}
     limit = 12 * HOUR
     return steps.make(
-        settings.head.name, "image-build", "image_build.py", given, means={"limit": limit - 60}, limit=limit
+        settings.head.name,
+        "image-build",
+        "image_build.py",
+        given,
+        means={"limit": limit - 60},
+        limit=limit,
+        secret=settings.is_encrypted("image"),
     )
 
 

@@ -58,6 +58,8 @@ class Step:
     """Seconds after which the script is ended."""
 
     root: bool = False
+    secret: bool = False
+    """What it is given is a secret."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,9 @@ class Container:
     privileged: bool
     shm_size: int
     """MiB."""
+
+    secrets: tuple[str, ...] = field(default=(), repr=False)
+    """Words of the command and values of the environment that nobody may read in Pulumi's state or on the screen."""
 
 
 @dataclass(frozen=True)

@@ -47,12 +47,13 @@ class SparkAccess:
         secret  what it prints is a secret
         """
         given = {**step.given, **(more or {})}
+        stdin: pulumi.Input[str] = pulumi.Output.json_dumps(parcel.pack(step.script, given))
         return remote.Command(
             name,
             connection=self.connection,
             create=parcel.command(step.script, "apply", limit=step.limit, root=step.root),
             delete=parcel.command(step.script, "remove", limit=300, root=step.root) if remove else None,
-            stdin=pulumi.Output.json_dumps(parcel.pack(step.script, given)),
+            stdin=pulumi.Output.secret(stdin) if step.secret else stdin,
             triggers=[*step.triggers, *triggers],
             logging=remote.Logging.STDERR,
             # Otherwise the provider sends variables that sshd's AcceptEnv turns away, with a warning each time.

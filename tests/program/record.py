@@ -107,9 +107,15 @@ class Registered:
 
 
 def run(
-    tmp_path: Path, monkeypatch: Any, count: int = 2, *, of_last: dict[str, Any] | None = None, **config: Any
+    tmp_path: Path,
+    monkeypatch: Any,
+    count: int = 2,
+    *,
+    of_last: dict[str, Any] | None = None,
+    encrypted: tuple[str, ...] = (),
+    **config: Any,
 ) -> Registered:
-    """One `pulumi up` of `count` Sparks on mocks."""
+    """One `pulumi up` of `count` Sparks on mocks. `encrypted`: keys of which some part is."""
     key = tmp_path / "id_ed25519"
     key.write_text("-----BEGIN OPENSSH PRIVATE KEY-----\nsecret\n-----END OPENSSH PRIVATE KEY-----\n")
     raw: dict[str, Any] = {
@@ -123,7 +129,9 @@ def run(
     mocks = Answers(count, **(of_last or {}))
     recorder = Recorder(mocks)
     pulumi.runtime.set_mocks(mocks, project="dgx-spark", stack="test", preview=False, monitor=recorder)
-    pulumi.runtime.set_all_config(texts, ["dgx-spark:hfToken", "dgx-spark:apiKey", "dgx-spark:gatewayKeys"])
+    pulumi.runtime.set_all_config(
+        texts, [f"dgx-spark:{key}" for key in ("hfToken", "apiKey", "gatewayKeys", *encrypted)]
+    )
     monkeypatch.setattr(planning, "model", lambda settings, head: MODEL)
     monkeypatch.setattr(planning, "_look_up", lambda settings, repo, revision: replace(MODEL, repo=repo))
 

@@ -147,6 +147,24 @@ def test_secrets_travel_as_secrets_only(tmp_path, monkeypatch):
     assert command[start : start + 3] == ["sh", "-c", 'VLLM_API_KEY="$(cat /run/api-key)" exec "$@"']
 
 
+@pytest.mark.parametrize("engine", [{"engine": "vllm"}, {"engine": "sglang"}, {"engine": "trtllm"}])
+def test_a_secret_that_is_a_part_of_a_setting_stays_one_all_the_way(engine, tmp_path, monkeypatch):
+    serving = {"env": {"TOKEN": "tok-private"}, "extraArgs": ["--api_token=arg-private"]}
+    made = run(tmp_path, monkeypatch, **engine, serving=serving, encrypted=("serving",))
+    assert any("tok-private" in json.dumps(made.inputs(name), default=str) for name in made.requests)
+    for name in made.requests:
+        shown = repr(made.raw(name))
+        assert "tok-private" not in shown, name
+        assert "arg-private" not in shown, name
+
+
+def test_what_an_image_is_built_with_can_be_a_secret(tmp_path, monkeypatch):
+    image = {"source": "build", "buildArgs": {"PROXY": "http://me:pw-private@proxy"}}
+    made = run(tmp_path, monkeypatch, image=image, encrypted=("image",))
+    assert "pw-private" in json.dumps(made.inputs("cluster-image-build"))
+    assert not [name for name in made.requests if "pw-private" in repr(made.raw(name))]
+
+
 def test_the_endpoint_proves_itself_again_for_each_new_server(pair):
     assert pair.inputs("cluster-endpoint-ready")["triggers"][0] == "cluster-server-spark-1-id"
     assert pair.requests["cluster-endpoint-ready"].customTimeouts.create == "2100s"

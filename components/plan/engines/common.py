@@ -271,4 +271,13 @@ class ContainerMaker:
             rdma=bool(link and link.hcas and facts.infiniband_device),
             privileged=settings.containers.privileged,
             shm_size=settings.containers.shm_size,
+            secrets=_secrets(settings),
         )
+
+
+def _secrets(settings: Settings) -> tuple[str, ...]:
+    """`pulumi config set --secret --path serving.env.TOKEN` encrypts a part of `serving`, and Pulumi does not say
+    which: all that users write freely there is kept secret then."""
+    if not settings.is_encrypted("serving"):
+        return ()
+    return tuple(sorted({*settings.serving.env.values(), *settings.serving.extra_args} - {""}))
