@@ -79,7 +79,13 @@ def _write_settings(spark: Spark) -> None:
     if not traits.nvidia_runtime:
         del runtimes["nvidia"]
     # Cgroups outlive a killed namespace; a parent of our own lets `down` tell ours from other daemons'.
-    daemon = {"default-runtime": "sim", "cgroup-parent": f"/sim-{spark.name}", "runtimes": runtimes}
+    daemon: dict[str, object] = {
+        "default-runtime": "sim",
+        "cgroup-parent": f"/sim-{spark.name}",
+        "runtimes": runtimes,
+        **({"features": {"containerd-snapshotter": True}} if traits.containerd_images else {}),
+        **({"live-restore": True} if traits.live_restore else {}),
+    }
     (spark.home / "daemon.json").write_text(json.dumps(daemon, indent=4) + "\n")
     (spark.home / "docker-flags").write_text("".join(f"{flag}\n" for flag in traits.docker_flags))
     sshd = {

@@ -289,8 +289,17 @@ def docker(*argv: str) -> str:
     return done.stdout.strip()
 
 
+def image_parts(about: dict) -> dict:
+    """What an image is made of, from what `docker image inspect` says, in words that all of Docker's stores share:
+    layers [digest of what is in one], config (digest of what a container gets beside them)."""
+    config = about.get("Config") or {}
+    parts = [config.get(key) or None for key in ("Env", "Entrypoint", "Cmd", "WorkingDir", "User")]
+    digest = hashlib.sha256(json.dumps([*parts, about.get("Architecture")]).encode()).hexdigest()
+    return {"layers": (about.get("RootFS") or {}).get("Layers") or [], "config": digest}
+
+
 def content_of(image: str) -> str:
-    """What an image holds and how it starts, as a digest; '' where it is not here.
+    """Digest of an image's parts; '' where it is not here.
 
     Equal images have equal contents whatever keeps them, and not always equal ids: an id is the config's digest with
     Docker's storage drivers, the manifest's in containerd's image store, which new installations of Docker 29 have.
@@ -299,9 +308,8 @@ def content_of(image: str) -> str:
     if done.returncode:
         return ""
     (about,) = json.loads(done.stdout)
-    start = [about["Config"].get(key) or None for key in ("Env", "Cmd", "Entrypoint", "WorkingDir", "User")]
-    parts = [about["RootFS"].get("Layers"), about["Architecture"], start]
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+    parts = image_parts(about)
+    return hashlib.sha256("\n".join([*parts["layers"], parts["config"]]).encode()).hexdigest()
 
 
 def build(dockerfile: str, tag: str, *words: str, limit: int, buildkit: bool = False) -> str:

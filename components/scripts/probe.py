@@ -19,8 +19,8 @@ import subprocess
 import urllib.parse
 
 from common import (
-    LEASE, PERFTEST, Docker, existing, held, holds, job, labels_of, model_folder, name_of, read, record_path,
-    stack_directory,
+    LEASE, PERFTEST, Docker, existing, held, holds, image_parts, job, labels_of, model_folder, name_of, read,
+    record_path, stack_directory,
 )  # fmt: skip
 
 HOOKS = ("nvidia-container-runtime-hook", "nvidia-cdi-hook")
@@ -155,19 +155,12 @@ def docker(stack: str, names: list) -> dict:
 
 
 def content(daemon: Docker, name: str) -> dict | None:
-    """What an image is made of, in words that all of Docker's stores share; None where it is not here."""
+    """An image's ids, and what it is made of (common.image_parts); None where it is not here."""
     path = urllib.parse.quote(name, safe="/:@")
     about = daemon.get(f"/images/{path}/json")
     if about is None:
         return None
-    config = about.get("Config") or {}
-    parts = [config.get(key) or None for key in ("Env", "Entrypoint", "Cmd", "WorkingDir", "User")]
-    return {
-        "id": about["Id"],
-        "digests": sorted(about.get("RepoDigests") or []),
-        "layers": (about.get("RootFS") or {}).get("Layers") or [],
-        "config": hashlib.sha256(json.dumps([*parts, about.get("Architecture")]).encode()).hexdigest(),
-    }
+    return {"id": about["Id"], "digests": sorted(about.get("RepoDigests") or []), **image_parts(about)}
 
 
 def listening() -> list:
