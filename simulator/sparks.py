@@ -99,7 +99,16 @@ def _write_settings(spark: Spark) -> None:
     (spark.home / "sshd.conf").write_text("".join(f"{key} {value}\n" for key, value in sshd.items()))
     sudo = f"{USER} ALL=(ALL) {'' if traits.sudo_asks else 'NOPASSWD:'}ALL\n"
     (spark.home / "sudoers").write_text(sudo)
-    words = {"lower": rootfs.root(), "sources": SOURCES, "user": USER, "password": PASSWORD, "uuid": spark.gpu_uuid}
+    words = {
+        "lower": rootfs.root(),
+        "sources": SOURCES,
+        "user": USER,
+        "password": PASSWORD,
+        "uuid": spark.gpu_uuid,
+        "hook": "yes" if traits.nvidia_hook else "",
+        "gpus": traits.gpus,
+        "nvidia_smi_exit": traits.nvidia_smi_exit,
+    }
     (spark.home / "settings").write_text("".join(f"{key}={shlex.quote(str(is_))}\n" for key, is_ in words.items()))
 
 
