@@ -6,13 +6,14 @@ from pulumi.runtime.config import CONFIG, get_config_env
 from components.plan.values import Identity
 from components.planning import planned
 from components.problems import Refused, Severity
+from components.remote.reach import settled
 from components.resources.cluster import Cluster
 from components.resources.outputs import export
 from components.settings import load
 
 identity = Identity(pulumi.get_organization(), pulumi.get_project(), pulumi.get_stack())
 try:
-    settings = load({**get_config_env(), **CONFIG.get()}, identity.project)
+    settings = settled(load({**get_config_env(), **CONFIG.get()}, identity.project))
     plan = planned(settings, identity)
     cluster = Cluster("cluster", settings, plan)
 except Refused as refused:

@@ -146,7 +146,8 @@ def write_record(wanted: dict, checks: dict, **more: object) -> None:
 
 
 def write_file(path: str, text: str, mode: int = 0o600) -> None:
-    partial = f"{path}.partial"
+    """Whole or not at all, also beside another one that writes it."""
+    partial = f"{path}.{os.getpid()}.partial"
     with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "w") as stream:
         stream.write(text)
     if "SUDO_UID" in os.environ and path.startswith(STATE):

@@ -106,6 +106,7 @@ def listening() -> list:
 
 def space(path: str) -> dict:
     """Bytes free where `path` is or would be made."""
+    path = os.path.abspath(path)
     while not os.path.exists(path):
         path = os.path.dirname(path)
     return {"free": shutil.disk_usage(path).free, "writable": os.access(path, os.W_OK)}
@@ -195,6 +196,7 @@ def main() -> None:
         "infiniband_device": os.path.isdir("/dev/infiniband"),
         "listening": listening(),
         "host_key": read("/etc/ssh/ssh_host_ed25519_key.pub"),
+        "ssh_port": int(os.environ["SSH_CONNECTION"].split()[3]),
         "sudo": wanted["sudo"] and succeeds("sudo", "-n", "true"),
         "lease": json.loads(read(LEASE) or "null"),
         "records": records(stack, set(engine.get("image_ids", [])), engine.get("swarm", "")),

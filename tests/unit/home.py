@@ -23,7 +23,7 @@ class Home:
         return subprocess.run(
             ["sh", "-c", command],
             input=parcel.text(script, given),
-            env={**os.environ, "HOME": str(self.path)},
+            env={**os.environ, "HOME": str(self.path), "SSH_CONNECTION": "10.0.0.9 50000 10.0.0.1 22"},
             capture_output=True,
             text=True,
         )
