@@ -15,7 +15,7 @@ from components.facts.spark import NodeFacts, parse
 from components.plan import decide, models, orders, steps
 from components.plan.values import Identity, Plan
 from components.problems import Problem, Refused
-from components.remote import hub, reach
+from components.remote import reach
 from components.settings import Settings
 
 OUR_DOCKERFILE = Path(__file__).parent / "images" / "vllm.Dockerfile"
@@ -81,6 +81,9 @@ def staged(settings: Settings, head: NodeFacts) -> tuple[Model, ...]:
 
 
 def _look_up(settings: Settings, repo: str, revision: str | None) -> Model:
+    # Its client takes half a second to import, and an unchanged stack asks no hub.
+    from components.remote import hub
+
     return hub.look_up(settings.weights.endpoint, repo, revision, settings.hf_token.get_secret_value())
 
 
