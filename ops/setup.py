@@ -18,6 +18,7 @@ from components.facts import fabric
 from components.facts.spark import NodeFacts, unusable
 from components.problems import Refused
 from components.remote import ask, parcel, reach
+from components.remote.ssh import Config
 from components.settings import PROJECT, Node, Settings, Ssh, load
 from ops.project import Confirm
 from ops.pulumi import CommandError
@@ -65,6 +66,9 @@ def at(hosts: Sequence[str], chosen: Ssh) -> tuple[Node, ...]:
 def scan(node: Node, chosen: Ssh) -> Found:
     """Its host key, as it shows it now. Raises CommandError where nothing answers."""
     place, port = node.address or node.host, chosen.login(node).port
+    said = reach.asked([node.host])
+    if said.jump or said.command:
+        return _known(node, said)
     argv = ["ssh-keyscan", "-T", "5", "-t", "ed25519", "-p", str(port), place]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=SCAN_LIMIT)
     keys = [line.split(" ", 1)[1] for line in done.stdout.splitlines() if " ssh-ed25519 " in line]
@@ -73,8 +77,20 @@ def scan(node: Node, chosen: Ssh) -> Found:
         raise CommandError(
             f"{node.host}: no SSH server answers on port {port} ({said}): is it on, and is that its address?"
         )
-    shown = subprocess.run(["ssh-keygen", "-lf", "-"], input=keys[0], capture_output=True, text=True, check=True)
-    return Found(node.name, node.host, keys[0].strip(), shown.stdout.split()[1])
+    return _found(node, keys[0].strip())
+
+
+def _known(node: Node, said: Config) -> Found:
+    """Behind another host, where ssh-keyscan can't look: as the user's known_hosts has it."""
+    try:
+        return _found(node, reach.known_key(said))
+    except ValueError as error:
+        raise CommandError(f"{node.host}: {error}") from None
+
+
+def _found(node: Node, key: str) -> Found:
+    shown = subprocess.run(["ssh-keygen", "-lf", "-"], input=key, capture_output=True, text=True, check=True)
+    return Found(node.name, node.host, key, shown.stdout.split()[1])
 
 
 def settings_of(found: Sequence[Found], chosen: Ssh) -> Settings:

@@ -45,6 +45,18 @@ def takeovers(identity: Identity, facts: Mapping[str, NodeFacts]) -> Iterator[Pr
         yield Problem(name, taken, "", Severity.NOTE)
 
 
+def addresses(settings: Settings) -> Iterator[Problem]:
+    """Where the URLs that people get lead to."""
+    where = settings.head.address or settings.head.host
+    if ":" in where and settings.serving.host == "0.0.0.0":
+        yield Problem(
+            "nodes[0].address",
+            f"{where} is IPv6, where the API does not listen",
+            "an IPv4 address of the head, or a name that has one",
+            Severity.WARN,
+        )
+
+
 def machines(settings: Settings, facts: Mapping[str, NodeFacts]) -> Iterator[Problem]:
     owners: dict[str, str] = {}
     for node in settings.nodes:

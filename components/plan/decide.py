@@ -78,6 +78,7 @@ def decide(
     problems += fabric.warnings(settings, facts, links) if multi else ()
     problems += checks.docker_restarts(settings, facts, identity)
     problems += checks.takeovers(identity, facts)
+    problems += checks.addresses(settings)
     port = api_port(settings)
     context = Context(settings, facts, links, model, catalog.find(settings.model, settings.catalog), identity, port)
     made = engine(settings).plan(context)

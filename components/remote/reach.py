@@ -175,7 +175,7 @@ def known_key(said: Config) -> str:
             words = line.split()
             if len(words) >= 3 and words[1] == kind and not line.startswith(("#", "@")):
                 return " ".join(words[1:3])
-    raise ValueError(f"no ed25519 key of {name}, through which it is reached, is in known_hosts: log in there once")
+    raise ValueError(f"no ed25519 key of {name} is in known_hosts: log in there once by hand")
 
 
 def resolved(name: str) -> str:

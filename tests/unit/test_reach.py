@@ -8,10 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.problems import Refused
+from components.plan import checks
+from components.problems import Refused, Severity
 from components.remote import reach, ssh
 from components.remote.ssh import Config
-from components.settings import Login
+from components.settings import Login, Ssh
+from ops import setup
+from ops.pulumi import CommandError
 from tests.unit.build import KEY, settings
 
 SAID = """\
@@ -122,6 +125,7 @@ def configured(tmp_path, monkeypatch):
     return write
 
 
+LONG = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAILuoxv3ajTC5pZtfmZMmJPwpOvlYfFqC2Z9mwWvBUQcU"
 HOSTS = [{"name": "spark-1", "host": "one"}, {"name": "spark-2", "host": "10.0.0.2"}]
 ALIAS = "Host one\n  HostName 10.0.0.1\n  User anna\n  Port 2222\n  IdentityFile {}\n"
 
@@ -213,6 +217,16 @@ def test_a_host_to_jump_from_is_handed_over_with_its_known_key(configured, tmp_p
     assert "PRIVATE" not in repr(way)
 
 
+def test_the_key_of_a_spark_behind_another_host_is_that_of_known_hosts(configured, tmp_path):
+    (tmp_path / "known").write_text(f"spark.inside {LONG}\n")
+    configured(f"Host one\n  ProxyJump b\n  HostName spark.inside\n  UserKnownHostsFile {tmp_path}/known\n")
+    (node,) = setup.at(["one"], Ssh())
+    assert setup.scan(node, Ssh()).key == LONG
+    configured(f"Host one\n  ProxyJump b\n  HostName other.inside\n  UserKnownHostsFile {tmp_path}/known\n")
+    with pytest.raises(CommandError, match="one: no ed25519 key of other.inside is in known_hosts"):
+        setup.scan(*setup.at(["one"], Ssh()), Ssh())
+
+
 @pytest.mark.parametrize(
     ("config", "words"),
     [
@@ -221,7 +235,7 @@ def test_a_host_to_jump_from_is_handed_over_with_its_known_key(configured, tmp_p
         ("Host one\n  ProxyJump a\nHost a\n  ProxyJump b\n", "it is reached by a, which is itself behind another"),
         (
             "Host one\n  ProxyJump 10.0.0.9\nHost *\n  UserKnownHostsFile /nowhere\n  GlobalKnownHostsFile /nowhere\n",
-            "no ed25519 key of 10.0.0.9, through which it is reached, is in known_hosts: log in there once",
+            "no ed25519 key of 10.0.0.9 is in known_hosts: log in there once by hand",
         ),
     ],
 )
@@ -245,3 +259,12 @@ def test_a_key_with_a_passphrase_points_to_the_agent(tmp_path):
 def test_an_agents_keys_are_read_from_no_file():
     login = {"hostKeys": {"spark-1": KEY, "spark-2": KEY}, "privateKeyFile": "agent"}
     assert reach.keys(settings(ssh=login)) == {"spark-1": "", "spark-2": ""}
+
+
+def test_an_api_that_no_one_would_find_at_an_ipv6_address_is_told():
+    def told(**node):
+        made = settings(1, nodes=[{"name": "spark-1", "host": "fd77::11", **node}])
+        return [(problem.at, problem.severity) for problem in checks.addresses(made)]
+
+    assert told() == [("nodes[0].address", Severity.WARN)]
+    assert told(address="192.168.1.11") == []
