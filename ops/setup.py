@@ -14,8 +14,9 @@ from typing import Any
 from pydantic import ValidationError
 from rich.console import Console
 
-from components.facts import fabric
-from components.facts.spark import NodeFacts, unusable
+from components.facts import rdma
+from components.facts.spark import NodeFacts
+from components.facts.usable import unusable
 from components.problems import Refused
 from components.remote import ask, parcel, reach
 from components.remote.ssh import Config
@@ -66,9 +67,9 @@ def at(hosts: Sequence[str], chosen: Ssh) -> tuple[Node, ...]:
 def scan(node: Node, chosen: Ssh) -> Found:
     """Its host key, as it shows it now. Raises CommandError where nothing answers."""
     place, port = node.address or node.host, chosen.login(node).port
-    said = reach.asked([node.host])
-    if said.jump or said.command:
-        return _known(node, said)
+    config = reach.asked([node.host])
+    if config.jump or config.command:
+        return _known(node, config)
     argv = ["ssh-keyscan", "-T", "5", "-t", "ed25519", "-p", str(port), place]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=SCAN_LIMIT)
     keys = [line.split(" ", 1)[1] for line in done.stdout.splitlines() if " ssh-ed25519 " in line]
@@ -80,10 +81,10 @@ def scan(node: Node, chosen: Ssh) -> Found:
     return _found(node, keys[0].strip())
 
 
-def _known(node: Node, said: Config) -> Found:
+def _known(node: Node, config: Config) -> Found:
     """Behind another host, where ssh-keyscan can't look: as the user's known_hosts has it."""
     try:
-        return _found(node, reach.known_key(said))
+        return _found(node, reach.known_key(config))
     except ValueError as error:
         raise CommandError(f"{node.host}: {error}") from None
 
@@ -151,7 +152,7 @@ def look(settings: Settings, stack: str) -> tuple[dict[str, NodeFacts], list[str
 
 def describe(name: str, node: NodeFacts, settings: Settings) -> None:
     gpu = node.gpus[0].name if node.gpus else "no GPU seen"
-    ports = ", ".join(port.netdev for port in fabric.up_ports(node)) or "no QSFP port is up"
+    ports = ", ".join(port.netdev for port in rdma.up_ports(node)) or "no QSFP port is up"
     console.print(f"{name}: {node.hostname}, {gpu}, {node.memory / 2**30:.0f} GiB, {ports}")
     (config,) = [one for one in settings.nodes if one.name == name]
     for problem in unusable(config, node, settings):
@@ -259,10 +260,10 @@ def netplan(twins: Sequence[str], own: Sequence[str]) -> str:
 
 def cabled(node: NodeFacts, name: str) -> list[str]:
     """Both interfaces of the port with the cable. Raises CommandError where none is up."""
-    ports = sorted(fabric.up_ports(node), key=lambda port: fabric.preference(node, port))
+    ports = sorted(rdma.up_ports(node), key=lambda port: rdma.preference(node, port))
     if not ports:
         raise CommandError(f"{name}: no QSFP port is up: is the cable in on both ends? (ibdev2netdev)")
-    return [port.netdev for port in fabric.twins(ports[0], ports)]
+    return [port.netdev for port in rdma.twins(ports[0], ports)]
 
 
 def setup_network(of: Stack, confirm: Confirm, *, subnets: Sequence[str] = SUBNETS, undo: bool = False) -> None:

@@ -223,7 +223,7 @@ def test_the_key_of_a_spark_behind_another_host_is_that_of_known_hosts(configure
     (node,) = setup.at(["one"], Ssh())
     assert setup.scan(node, Ssh()).key == LONG
     configured(f"Host one\n  ProxyJump b\n  HostName other.inside\n  UserKnownHostsFile {tmp_path}/known\n")
-    with pytest.raises(CommandError, match="one: no ed25519 key of other.inside is in known_hosts"):
+    with pytest.raises(CommandError, match=r"one: no ed25519 key of other\.inside is in known_hosts"):
         setup.scan(*setup.at(["one"], Ssh()), Ssh())
 
 
