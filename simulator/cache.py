@@ -6,14 +6,13 @@ import contextlib
 import fcntl
 import os
 import shutil
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from simulator.layout import CACHE
 
-UNUSED_LIMIT = 30 * 24 * 3600
-"""Seconds after which an entry that nobody asked for is taken away."""
+VERSIONS = 2
+"""Of each kind of entry that stay: two checkouts that differ can take turns without making them anew."""
 
 LOCKS = ".locks"
 
@@ -47,11 +46,14 @@ def _lock(name: str) -> Iterator[None]:
         yield
 
 
-def prune(now: float | None = None) -> None:
-    """Take away what nobody asked for in UNUSED_LIMIT: entries of earlier versions."""
-    oldest = (time.time() if now is None else now) - UNUSED_LIMIT
-    for path in CACHE.iterdir():
-        if path.name != LOCKS and path.lstat().st_mtime < oldest:
+def prune() -> None:
+    """Take away all but the last used VERSIONS of each kind; an entry is named `kind-content`."""
+    kinds: dict[str, list[Path]] = {}
+    for path in sorted(CACHE.iterdir(), key=lambda path: path.lstat().st_mtime, reverse=True):
+        if path.name != LOCKS:
+            kinds.setdefault(path.name.rpartition("-")[0], []).append(path)
+    for versions in kinds.values():
+        for path in versions[VERSIONS:]:
             with _lock(path.name):
                 _remove(path)
 

@@ -30,7 +30,7 @@ PACKAGES = {
 """Program → the Debian/Ubuntu package that has it. What a Spark needs is in its own root file system (rootfs.py)."""
 
 ROOM = 4
-"""GiB that the cache needs on the first run; about 3 stay."""
+"""GiB that the cache needs on the first run; about 2 stay."""
 
 CAPABILITIES = {"SYS_ADMIN": 21, "NET_ADMIN": 12, "SYS_CHROOT": 18, "MKNOD": 27}
 CLONE_NEWNS, CLONE_NEWUTS, CLONE_NEWIPC, CLONE_NEWNET = 0x20000, 0x4000000, 0x8000000, 0x40000000

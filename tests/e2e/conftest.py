@@ -43,7 +43,7 @@ def simulated() -> Iterator[list[Spark]]:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests of the third Spark alone can run beside all others (ops/gates.py)."""
     for item in items:
-        if "third" in getattr(item, "fixturenames", ()):
+        if {"alone", "unlike"} & set(getattr(item, "fixturenames", ())):
             item.add_marker("alone")
 
 

@@ -73,14 +73,15 @@ def test_two_who_want_the_same_entry_make_it_once(kept_in):
     assert made == [kept_in / ".partial-entry"]
 
 
-def test_entries_that_nobody_asks_for_go(kept_in):
-    for name in ("old", "used"):
+def test_the_last_used_versions_of_each_kind_stay(kept_in):
+    for age, name in enumerate(("layer-ray-1.tar", "layer-ray-2.tar", "layer-ray-3.tar", "docker-1")):
         cache.kept(name, Path.mkdir)
-    os.utime(kept_in / "old", (0, 0))
-    os.utime(kept_in / "used", (0, 0))
-    cache.kept("used", Path.mkdir)
+        os.utime(kept_in / name, (age, age))
+    cache.kept("layer-ray-1.tar", Path.mkdir)
     cache.prune()
-    assert sorted(path.name for path in kept_in.iterdir()) == [cache.LOCKS, "used"]
+    assert sorted(path.name for path in kept_in.iterdir()) == [
+        cache.LOCKS, "docker-1", "layer-ray-1.tar", "layer-ray-3.tar",
+    ]  # fmt: skip
 
 
 def test_a_purge_leaves_nothing_and_tells_how_much_it_was(kept_in):
