@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,6 +17,7 @@ from components import ports as table
 from components.facts import fabric
 from components.facts.spark import NodeFacts, unusable
 from components.plan import checks, models, orders, steps
+from components.plan.engines import flags
 from components.plan.engines.registry import image_name
 from components.plan.values import Identity
 from components.problems import Problem, Severity
@@ -207,12 +209,28 @@ def together(cluster: Stack, facts: Mapping[str, NodeFacts], answers: Answers) -
     )
     yield _alike("kernel", {name: answer["kernel"] for name, answer in answers.items()}, "update the others")
     image = image_name(settings)
+    yield _age(image, date.today())
     ids = {name: node.docker.images.get(image, "") for name, node in facts.items()}
     if not any(ids.values()):
         yield Finding(ALL, "image", "note", f"{image} is on none of the Sparks yet")
     else:
         shown = {name: id_.removeprefix("sha256:")[:12] or "missing" for name, id_ in ids.items()}
         yield _alike("image", shown, "pulumi up, or image.source copy")
+
+
+OLD_IMAGE = 6
+"""Months after which an engine's image is worth a look; models and kernels for GB10 come monthly. Arbitrary."""
+
+
+def _age(image: str, today: date) -> Finding:
+    months = flags.age(image, today)
+    if months is None:
+        return Finding(ALL, "image age", "note", f"the name of {image} does not tell when it came out")
+    words = f"{image.partition('@')[0]} came out {months} months ago"
+    fix = "pulumi config rm --path image.name takes today's, or name a newer one"
+    return Finding(
+        ALL, "image age", "ok" if months < OLD_IMAGE else "warning", words, fix if months >= OLD_IMAGE else ""
+    )
 
 
 def _alike(check: str, values: Mapping[str, str], fix: str) -> Finding:

@@ -34,7 +34,8 @@ def apply(given: dict) -> None:
         if not present(given["image"]):
             sys.exit(f"{given['name']}: another image than {given['image']} arrived")
     # Without a name `docker image prune` would take it.
-    subprocess.run(["docker", "tag", given["image"], given["name"]], check=True)
+    tag = given["name"].partition("@")[0]
+    subprocess.run(["docker", "tag", given["image"], tag], check=True)
     write_record(given["record"], {"images": [given["image"]]})
     print(given["image"])
 

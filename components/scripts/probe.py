@@ -63,6 +63,14 @@ def addresses() -> list:
     return [{"name": name, "mtu": mtu, "addresses": v4.get(name, [])} for name, mtu in sorted(mtus.items())]
 
 
+def is_named(image: dict, name: str) -> bool:
+    """`name`: REPOSITORY:TAG, or with @DIGEST behind it, which alone counts then: Docker keeps no tag for it."""
+    tagged, _, digest = name.partition("@")
+    if not digest:
+        return name in (image.get("RepoTags") or [])
+    return f"{tagged.rpartition(':')[0]}@{digest}" in (image.get("RepoDigests") or [])
+
+
 def docker(stack: str, names: list) -> dict:
     try:
         daemon = Docker()
@@ -81,7 +89,7 @@ def docker(stack: str, names: list) -> dict:
         "swarm": info.get("Swarm", {}).get("NodeID", ""),
         "root": info.get("DockerRootDir", ""),
         "image_ids": [image["Id"] for image in images],
-        "images": {name: image["Id"] for image in images for name in image.get("RepoTags") or [] if name in names},
+        "images": {name: image["Id"] for image in images for name in names if is_named(image, name)},
         "containers": [
             {
                 "id": container["Id"],

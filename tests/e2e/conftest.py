@@ -15,6 +15,8 @@ import pytest
 import requests
 import yaml
 
+from components.plan.engines import sglang
+from components.scripts.common import networks
 from ops import pulumi
 from ops.demo import stack_config
 from simulator import network, preflight, sparks
@@ -69,7 +71,8 @@ class Stack:
         """Write the stack file: simulated nodes, and `config` on top (merged one level deep)."""
         path = self.folder / f"Pulumi.{self.name}.yaml"
         document = yaml.safe_load(path.read_text()) if path.exists() else {}
-        base = stack_config(self.nodes)
+        # Ray has more parts to go wrong; test_engines.py has vLLM without it.
+        base = {**stack_config(self.nodes), "dgx-spark:serving": {"executor": "ray"}}
         for key, value in config.items():
             full = f"dgx-spark:{key}"
             merge = isinstance(value, dict) and isinstance(base.get(full), dict)
@@ -149,6 +152,15 @@ class Stack:
 
     def container(self, role: str) -> str:
         return f"dgx-spark-{self.name}-{role}"
+
+
+SOME_IMAGE = sglang.IMAGE.partition("@")[0]
+"""Is on every simulated Spark."""
+
+
+def on_rdma(log: str) -> set[str]:
+    """Sparks whose rank's NCCL has set up a channel over RDMA, by a log that may hold several ranks'."""
+    return {rank["host"] for rank in networks(log.splitlines()) if rank["network"] == "IB" and rank["proven"]}
 
 
 def container_id(spark: Spark, name: str) -> str:

@@ -41,6 +41,10 @@ def settings(count: int = 2, /, **config: Any) -> Settings:
     return load({f"dgx-spark:{key}": text for key, text in texts.items()})
 
 
+ON_RAY = {"executor": "ray"}
+"""Of `serving`: with Ray's containers and one driver in place of a rank per Spark."""
+
+
 def hca(
     name: str, netdev: str, *, gid: int | None = 3, active: bool = True, rate: str = "200 Gb/sec (4X HDR)"
 ) -> RdmaDevice:
