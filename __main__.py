@@ -1,7 +1,7 @@
 """DGX Sparks as one inference endpoint: settings → facts → plan → components."""
 
 import pulumi
-from pulumi.runtime.config import CONFIG, get_config_env
+from pulumi.runtime.config import CONFIG, get_config_env, is_config_secret
 
 from components.plan.values import Identity
 from components.planning import planned
@@ -11,8 +11,9 @@ from components.resources.outputs import export
 from components.settings import load
 
 identity = Identity(pulumi.get_organization(), pulumi.get_project(), pulumi.get_stack())
+raw = {**get_config_env(), **CONFIG.get()}
 try:
-    settings = load({**get_config_env(), **CONFIG.get()}, identity.project)
+    settings = load(raw, identity.project, encrypted={key for key in raw if is_config_secret(key)})
     plan = planned(settings, identity)
     cluster = Cluster("cluster", settings, plan)
 except Refused as refused:

@@ -6,16 +6,14 @@ import json
 import shlex
 import sys
 from pathlib import Path
-from uuid import uuid4
 
 from pulumi_command import local
 
 from components.facts.hub import Model
 from components.facts.spark import NodeFacts, parse
-from components.plan import decide, models, orders
+from components.plan import decide, models, orders, steps
 from components.plan.values import Identity, Plan
 from components.problems import Problem, Refused
-from components.remote import hub
 from components.settings import Settings
 
 OUR_DOCKERFILE = Path(__file__).parent / "images" / "vllm.Dockerfile"
@@ -31,7 +29,7 @@ def planned(settings: Settings, identity: Identity) -> Plan:
         found,
         model(settings, head),
         identity,
-        fresh=uuid4().hex[:12],
+        fresh=steps.new_generation(found),
         dockerfile=dockerfile(settings),
         staged=staged(settings, head),
     )
@@ -76,6 +74,9 @@ def staged(settings: Settings, head: NodeFacts) -> tuple[Model, ...]:
 
 
 def _look_up(settings: Settings, repo: str, revision: str | None) -> Model:
+    # Its client takes half a second to import, and an unchanged stack asks no hub.
+    from components.remote import hub
+
     return hub.look_up(settings.weights.endpoint, repo, revision, settings.hf_token.get_secret_value())
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, model_validator
@@ -398,10 +398,11 @@ PLAIN = ("engine", "model", "catalog", "hfToken", "apiKey")
 """Keys whose value is a string; the others are objects or lists, which reach the program as JSON."""
 
 
-def load(raw: Mapping[str, str], project: str = PROJECT) -> Settings:
+def load(raw: Mapping[str, str], project: str = PROJECT, encrypted: Collection[str] | None = None) -> Settings:
     """Settings from all config keys of the stack, as strings.
 
-    Raises Refused with every mistake: unknown keys, missing ones, wrong types and values.
+    encrypted   keys of which some part is encrypted in the stack's file; None: not known, so not looked at
+    Raises Refused with every mistake: unknown keys, missing ones, wrong types and values, secrets in plain text.
     """
     own = {key.removeprefix(f"{project}:"): value for key, value in raw.items() if key.startswith(f"{project}:")}
     problems = [
@@ -434,6 +435,8 @@ def load(raw: Mapping[str, str], project: str = PROJECT) -> Settings:
         found = [_explain(detail, project) for detail in error.errors()]
         raise Refused([*problems, *(problem for problem in found if problem.at not in broken)]) from None
     problems += _missing_host_keys(settings, project)
+    if encrypted is not None:
+        problems += _plain_secrets(settings, project, encrypted)
     if problems:
         raise Refused(problems)
     return settings
@@ -448,6 +451,33 @@ def _missing_host_keys(settings: Settings, project: str) -> Iterator[Problem]:
                 f"run `ssh-keyscan -t ed25519 {node.host}`, compare with /etc/ssh/ssh_host_ed25519_key.pub on the "
                 f"Spark, then `pulumi config set --path 'ssh.hostKeys.{node.name}' 'ssh-ed25519 AAAA…'`",
             )
+
+
+def _plain_secrets(settings: Settings, project: str, encrypted: Collection[str]) -> Iterator[Problem]:
+    # Pulumi.yaml can't demand it: `secret: true` there refuses a default as well, and so makes the key mandatory.
+    # Of an object Pulumi says only whether anything in it is encrypted.
+    for key, name in TOP_LEVEL.items():
+        if f"{project}:{key}" not in encrypted:
+            for path in _secrets(getattr(settings, name), key):
+                option = "" if path == key else "--path "
+                yield Problem(
+                    f"{project}:{path}",
+                    "is a secret, and is not encrypted in the stack's file",
+                    f"pulumi config set --secret {option}{path} …",
+                )
+
+
+def _secrets(value: Any, path: str) -> Iterator[str]:
+    """Paths of the secrets in it that are not empty."""
+    if isinstance(value, SecretStr):
+        if value.get_secret_value():
+            yield path
+    elif isinstance(value, Frozen):
+        for name in type(value).model_fields:
+            yield from _secrets(getattr(value, name), f"{path}.{to_camel(name)}")
+    elif isinstance(value, Mapping):
+        for name, item in value.items():
+            yield from _secrets(item, f"{path}.{name}")
 
 
 def _explain(detail: Any, project: str) -> Problem:

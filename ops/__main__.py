@@ -51,7 +51,11 @@ def test_command(context: typer.Context) -> None:
     raise typer.Exit(gates.run(context.args))
 
 
-@app.command(name="engine", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+@app.command(
+    name="engine",
+    # From Pulumi's first word on nothing is looked at, so that `--` reaches Pulumi too.
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "allow_interspersed_args": False},
+)
 def engine_command(context: typer.Context) -> None:
     """Run pulumi against the demonstration: the Pulumi CLI where it is on PATH, else the hermetic engine."""
     raise typer.Exit(pulumi.passthrough(context.args))
@@ -137,10 +141,12 @@ def init_command(
     stack: Annotated[str, typer.Argument(help="Its name; the file is Pulumi.NAME.yaml.")] = "head-worker",
     hosts: Annotated[str, typer.Option(help="Names or addresses of the Sparks with commas, the head first.")] = "",
     user: Annotated[str, typer.Option(help="The account on every Spark.")] = "",
-    port: Annotated[int, typer.Option(min=1, max=65535)] = 22,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Of sshd on every Spark.")] = 22,
     key: Annotated[str, typer.Option(help="Your private key, or agent.")] = "~/.ssh/id_ed25519",
     engine: Annotated[str, typer.Option(help="vllm, sglang or trtllm.")] = "vllm",
-    model: Annotated[str, typer.Option()] = "gpt-oss-120b",
+    model: Annotated[
+        str, typer.Option(help="A name of `./spark models`, or any Hugging Face repository.")
+    ] = "gpt-oss-120b",
     force: Annotated[bool, typer.Option("--force", help="Write a file anew that is there.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Take the host keys as they are shown.")] = False,
 ) -> None:
@@ -158,7 +164,7 @@ def setup_ssh_command(
     hosts: Annotated[str, typer.Option(help="Names or addresses with commas; by default the stack's.")] = "",
     stack: StackOption = None,
     user: Annotated[str, typer.Option(help="The account on every Spark; by default the stack's.")] = "",
-    port: Annotated[int, typer.Option(min=1, max=65535)] = 22,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Of sshd on every Spark.")] = 22,
     key: Annotated[str, typer.Option(help="Your private key; made where there is none.")] = "~/.ssh/id_ed25519",
     yes: YesOption = False,
 ) -> None:
@@ -186,18 +192,18 @@ def setup_network_command(
 def bench_command(
     profile: Annotated[str | None, typer.Argument(help=f"{', '.join(bench.PROFILES)}; quick.")] = None,
     stack: StackOption = None,
-    prompts: Annotated[int | None, typer.Option("-n", "--prompts", min=1)] = None,
+    prompts: Annotated[int | None, typer.Option("-n", "--prompts", min=1, help="How many requests.")] = None,
     input_tokens: Annotated[int | None, typer.Option("-i", "--input", min=1, help="Tokens of each prompt.")] = None,
     output_tokens: Annotated[int | None, typer.Option("-o", "--output", min=1, help="Tokens of each answer.")] = None,
     concurrency: Annotated[
-        str | None, typer.Option("-c", help="Requests at a time; several for a sweep: 1,4,16.")
+        str | None, typer.Option("-c", "--concurrency", help="Requests at a time; several for a sweep: 1,4,16.")
     ] = None,
-    rate: Annotated[float | None, typer.Option("-r", min=0.01, help="Requests per second.")] = None,
+    rate: Annotated[float | None, typer.Option("-r", "--rate", min=0.01, help="Requests per second.")] = None,
     matrix_: Annotated[bool, typer.Option("--matrix", help="Over models and engines, one after the other.")] = False,
     only: Annotated[str, typer.Option("--models", help="With --matrix: names, with commas; all that fit.")] = "",
     engines: Annotated[str, typer.Option(help="With --matrix: names, with commas; the stack's.")] = "",
     nodes: Annotated[str, typer.Option(help="With --matrix: any, single (fits one Spark) or multi.")] = "any",
-    skip_gated: Annotated[bool, typer.Option("--skip-gated", help="With --matrix.")] = False,
+    skip_gated: Annotated[bool, typer.Option("--skip-gated", help="With --matrix: only what needs no token.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="With --matrix: what would be measured.")] = False,
     yes: YesOption = False,
     as_json: JsonOption = False,
@@ -208,7 +214,7 @@ def bench_command(
     try:
         sweep = [int(word) for word in concurrency.split(",")] if concurrency else []
     except ValueError:
-        raise typer.BadParameter("a number, or several with commas", param_hint="-c") from None
+        raise typer.BadParameter("a number, or several with commas", param_hint="--concurrency") from None
     limit = sweep[0] if len(sweep) == 1 else None
     sizes = {"prompts": prompts, "input": input_tokens, "output": output_tokens, "concurrency": limit, "rate": rate}
     chosen, where = bench.chosen(profile, **sizes), selected(stack)
@@ -272,7 +278,7 @@ def docs_command() -> None:
 
 def main() -> None:
     try:
-        app()
+        app(prog_name="./spark")
     except pulumi.CommandError as error:
         print(f"spark: {error}", file=sys.stderr)
         sys.exit(1)

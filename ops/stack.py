@@ -22,9 +22,6 @@ from ops import pulumi
 from ops.project import Project, project
 from ops.pulumi import CommandError
 
-SECRET = ("hfToken", "apiKey")
-"""Keys whose value is encrypted in the stack's file; asked for where they are needed (`Stack.api_key`)."""
-
 
 @dataclass(frozen=True)
 class Stack:
@@ -118,17 +115,23 @@ def look(settings: Settings, stack: str) -> tuple[dict[str, NodeFacts], list[Pro
 
 
 def raw(where: Project, stack: str) -> dict[str, str]:
-    """The stack's settings as the program gets them: its file over the defaults of Pulumi.yaml, without secrets."""
+    """The stack's settings as the program gets them: its file over the defaults of Pulumi.yaml.
+
+    Secrets are empty; they are asked for where they are needed (`Stack.api_key`).
+    """
     defaults = yaml.safe_load((where.folder / "Pulumi.yaml").read_text())["config"]
     values = {f"{PROJECT}:{key}": about["default"] for key, about in defaults.items() if "default" in about}
     if where.file(stack).exists():
         values |= (yaml.safe_load(where.file(stack).read_text()) or {}).get("config") or {}
-    own = {
-        key: value
-        for key, value in values.items()
-        if key.startswith(f"{PROJECT}:") and key.removeprefix(f"{PROJECT}:") not in SECRET
-    }
+    own = {key: _without_secrets(value) for key, value in values.items() if key.startswith(f"{PROJECT}:")}
     return {key: value if isinstance(value, str) else json.dumps(value) for key, value in own.items()}
+
+
+def _without_secrets(value: Any) -> Any:
+    """An encrypted value is written as {secure: text}, at any depth."""
+    if isinstance(value, dict):
+        return "" if set(value) == {"secure"} else {key: _without_secrets(item) for key, item in value.items()}
+    return [_without_secrets(item) for item in value] if isinstance(value, list) else value
 
 
 def terminal(argv: Sequence[str]) -> int:

@@ -154,6 +154,9 @@ class NodeFacts(Fact):
 
     lease: Lease | None
     records: dict[str, Record]
+    records_changed: str = ""
+    """When a record was last written or taken away: moves by itself, and only new generations are made of it."""
+
     model_config_: dict[str, Any] | None = None
     """config.json of the weights that the record speaks of."""
 

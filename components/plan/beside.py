@@ -75,52 +75,62 @@ def _image(settings: Settings, role: Role) -> str:
 def _monitoring(settings: Settings, links: Mapping[str, NodeLink], port: int) -> Iterator[Extra]:
     where = {node.name: links[node.name].address if node.name in links else "127.0.0.1" for node in settings.nodes}
     for name, address in where.items():
-        yield Extra(
-            role="node-exporter",
-            node=name,
-            image=_image(settings, "node-exporter"),
-            command=(
-                "--path.rootfs=/host",
-                "--path.procfs=/host/proc",
-                "--path.sysfs=/host/sys",
-                f"--web.listen-address={address}:{ports.NODE_EXPORTER}",
-            ),
-            ports=(ports.NODE_EXPORTER,),
-            host_root="/host",
-        )
-        yield Extra(
-            role="gpu-exporter",
-            node=name,
-            image=_image(settings, "gpu-exporter"),
-            command=(f"--web.listen-address={address}:{ports.GPU_EXPORTER}",),
-            ports=(ports.GPU_EXPORTER,),
-            gpu=True,
-        )
-    head, chosen = settings.head.name, settings.beside
+        yield from _exporters(settings, name, address)
+    yield _prometheus(settings, where, port)
+    yield _grafana(settings)
+
+
+def _exporters(settings: Settings, name: str, address: str) -> Iterator[Extra]:
     yield Extra(
+        role="node-exporter",
+        node=name,
+        image=_image(settings, "node-exporter"),
+        command=(
+            "--path.rootfs=/host",
+            "--path.procfs=/host/proc",
+            "--path.sysfs=/host/sys",
+            f"--web.listen-address={address}:{ports.NODE_EXPORTER}",
+        ),
+        ports=(ports.NODE_EXPORTER,),
+        host_root="/host",
+    )
+    yield Extra(
+        role="gpu-exporter",
+        node=name,
+        image=_image(settings, "gpu-exporter"),
+        command=(f"--web.listen-address={address}:{ports.GPU_EXPORTER}",),
+        ports=(ports.GPU_EXPORTER,),
+        gpu=True,
+    )
+
+
+def _prometheus(settings: Settings, where: Mapping[str, str], port: int) -> Extra:
+    return Extra(
         role="prometheus",
-        node=head,
+        node=settings.head.name,
         image=_image(settings, "prometheus"),
         command=(
             f"--config.file={CONFIG}/prometheus.yml",
             "--storage.tsdb.path=/prometheus",
-            f"--storage.tsdb.retention.time={chosen.retention}",
+            f"--storage.tsdb.retention.time={settings.beside.retention}",
             f"--web.listen-address=127.0.0.1:{ports.PROMETHEUS}",
         ),
         ports=(ports.PROMETHEUS,),
         files={f"{CONFIG}/prometheus.yml": prometheus(settings, where, port)},
         volume=("prometheus", "/prometheus"),
     )
-    provisioning = f"{CONFIG}/grafana"
-    yield Extra(
+
+
+def _grafana(settings: Settings) -> Extra:
+    return Extra(
         role="grafana",
-        node=head,
+        node=settings.head.name,
         image=_image(settings, "grafana"),
-        ports=(chosen.grafana_port,),
+        ports=(settings.beside.grafana_port,),
         environment={
-            "GF_SERVER_HTTP_ADDR": chosen.host,
-            "GF_SERVER_HTTP_PORT": str(chosen.grafana_port),
-            "GF_PATHS_PROVISIONING": provisioning,
+            "GF_SERVER_HTTP_ADDR": settings.beside.host,
+            "GF_SERVER_HTTP_PORT": str(settings.beside.grafana_port),
+            "GF_PATHS_PROVISIONING": PROVISIONING,
             # Everybody may look and nobody may change: there is no password to lose.
             "GF_AUTH_ANONYMOUS_ENABLED": "true",
             "GF_AUTH_ANONYMOUS_ORG_ROLE": "Viewer",
@@ -131,35 +141,37 @@ def _monitoring(settings: Settings, links: Mapping[str, NodeLink], port: int) ->
             "GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH": f"{CONFIG}/dashboards/cluster.json",
         },
         files={
-            f"{provisioning}/datasources/prometheus.yaml": json.dumps(
-                {
-                    "apiVersion": 1,
-                    "datasources": [
-                        {
-                            "name": "Prometheus",
-                            "uid": DATASOURCE,
-                            "type": "prometheus",
-                            "access": "proxy",
-                            "url": f"http://127.0.0.1:{ports.PROMETHEUS}",
-                            "isDefault": True,
-                        }
-                    ],
-                },
-                indent=1,
-            ),
-            f"{provisioning}/dashboards/dgx-spark.yaml": json.dumps(
-                {
-                    "apiVersion": 1,
-                    "providers": [{"name": "dgx-spark", "type": "file", "options": {"path": f"{CONFIG}/dashboards"}}],
-                },
-                indent=1,
-            ),
+            f"{PROVISIONING}/datasources/prometheus.yaml": json.dumps(PROMETHEUS_AS_SOURCE, indent=1),
+            f"{PROVISIONING}/dashboards/dgx-spark.yaml": json.dumps(DASHBOARDS_IN_FILES, indent=1),
             **{
                 f"{CONFIG}/dashboards/{name}.json": json.dumps(content, indent=1)
                 for name, content in dashboards(settings.engine).items()
             },
         },
     )
+
+
+PROVISIONING = f"{CONFIG}/grafana"
+"""Where Grafana finds the two next ones. Source: Grafana's documentation, Provisioning."""
+
+PROMETHEUS_AS_SOURCE = {
+    "apiVersion": 1,
+    "datasources": [
+        {
+            "name": "Prometheus",
+            "uid": DATASOURCE,
+            "type": "prometheus",
+            "access": "proxy",
+            "url": f"http://127.0.0.1:{ports.PROMETHEUS}",
+            "isDefault": True,
+        }
+    ],
+}
+
+DASHBOARDS_IN_FILES = {
+    "apiVersion": 1,
+    "providers": [{"name": "dgx-spark", "type": "file", "options": {"path": f"{CONFIG}/dashboards"}}],
+}
 
 
 def prometheus(settings: Settings, where: Mapping[str, str], port: int) -> str:

@@ -33,6 +33,19 @@ SWARM_LIMIT = 90
 """Seconds for all Sparks to be in the Swarm, with their GPU."""
 
 
+def new_generation(facts: Mapping[str, NodeFacts]) -> str:
+    """The generation of whatever is made or repaired now: the same for the same facts, so that a saved plan holds.
+
+    It differs from every one before: a thing is made anew because its record is missing or broken, and a record that
+    was taken away changes `records_changed`, a broken one is part of what was found.
+    """
+    found = {
+        name: [node.machine_id, node.records_changed, {kind: one.generation for kind, one in node.records.items()}]
+        for name, node in facts.items()
+    }
+    return digest(found)
+
+
 class Steps:
     """Makes steps with their records: the recorded generation where all is intact, else a fresh one."""
 

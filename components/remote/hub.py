@@ -1,17 +1,37 @@
 """What the model hub says of a model, asked from the machine that runs Pulumi, before anything is touched.
 
-Only asked when the Sparks hold no intact record of the model (plan/models.py): an unchanged stack needs no hub.
+Only asked when the Sparks hold no intact record of the model (plan/models.py): an unchanged stack needs no hub, and
+does not import its client either.
 """
 
 from __future__ import annotations
 
-import requests
+import json
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from huggingface_hub import HfApi, errors
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    GatedRepoError,
+    HfHubHTTPError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
 
 from components.facts.hub import File, Model, excluded
 from components.problems import Problem, Refused
 
+TransportError: type[Exception] = errors.HTTPError  # type: ignore[attr-defined] # in no list of exports
+"""No answer at all, by whichever HTTP library the client is built on."""
+
 TIMEOUT = 20
 """Seconds for one answer of the hub."""
+
+ANOTHER = "name one that the engine lists as supported; ./spark models shows those that are known to run"
 
 
 def look_up(endpoint: str, repo: str, revision: str | None, token: str) -> Model:
@@ -19,42 +39,60 @@ def look_up(endpoint: str, repo: str, revision: str | None, token: str) -> Model
 
     Raises Refused where it does not exist, is gated for this token, or the hub does not answer.
     """
-    headers = {"Authorization": f"Bearer {token}"} if token else {}
-    about = _get(f"{endpoint}/api/models/{repo}/revision/{revision or 'main'}?blobs=true", headers, repo, token)
-    details = about.json()
-    commit = details["sha"]
+    # False: never the token that somebody has logged in with on this machine.
+    api = HfApi(endpoint=endpoint, token=token or False)
+    with _explained(repo, token):
+        about = api.model_info(repo, revision=revision, files_metadata=True, timeout=TIMEOUT)
+        commit = str(about.sha)
+        # The listing of a gated model is public, its files are not: this also proves access.
+        config = _config(api, repo, commit)
     files = [
-        File(sibling["rfilename"], sibling["size"], (sibling.get("lfs") or {}).get("sha256"))
-        for sibling in details["siblings"]
-        if not excluded(sibling["rfilename"])
+        File(sibling.rfilename, sibling.size or 0, sibling.lfs.sha256 if sibling.lfs else None)
+        for sibling in about.siblings or ()
+        if not excluded(sibling.rfilename)
     ]
-    # The listing of a gated model is public, its files are not: this also proves access.
-    config = _get(f"{endpoint}/{repo}/resolve/{commit}/config.json", headers, repo, token)
-    return Model(repo, commit, tuple(sorted(files, key=lambda file: file.path)), config.json())
+    return Model(repo, commit, tuple(sorted(files, key=lambda file: file.path)), config)
 
 
-def _get(url: str, headers: dict[str, str], repo: str, token: str) -> requests.Response:
+def _config(api: HfApi, repo: str, commit: str) -> dict[str, object]:
+    with tempfile.TemporaryDirectory() as folder:
+        path = api.hf_hub_download(repo, "config.json", revision=commit, local_dir=folder, etag_timeout=TIMEOUT)
+        found: dict[str, object] = json.loads(Path(path).read_text())
+        return found
+
+
+@contextmanager
+def _explained(repo: str, token: str) -> Iterator[None]:
+    """The client's errors as what the user can do; none of their texts, which may quote the request's headers."""
     try:
-        answer = requests.get(url, headers=headers, timeout=TIMEOUT)
-    except requests.RequestException as error:
+        yield
+    except GatedRepoError:
+        raise Refused([_gated(repo, token)]) from None
+    except RepositoryNotFoundError:
+        hint = "or hfToken may not see it" if token else "a private one needs hfToken"
         raise Refused(
-            [Problem("weights.endpoint", f"the model hub does not answer: {_short(error)}", "check the network")]
+            [Problem("model", f"{repo} does not exist on the hub ({hint})", "check the spelling: ORG/NAME")]
         ) from None
-    code = answer.headers.get("X-Error-Code", "")
-    if answer.ok:
-        return answer
-    if code == "GatedRepo" or (code != "RepoNotFound" and answer.status_code == 403):
-        raise Refused([_gated(repo, token)])
-    if code == "RevisionNotFound":
-        raise Refused([Problem("weights.revision", f"{repo} has no such revision", "a branch, tag or commit of it")])
-    if code == "EntryNotFound":
+    except RevisionNotFoundError:
         raise Refused(
-            [Problem("model", f"{repo} has no config.json: not a model that the engines load", "another one")]
-        )
-    if answer.status_code in (401, 404):
-        hint = "a private one needs hfToken" if not token else "or hfToken may not see it"
-        raise Refused([Problem("model", f"{repo} does not exist on the hub ({hint})", "check the spelling: ORG/NAME")])
-    raise Refused([Problem("weights.endpoint", f"the hub answers {answer.status_code} for {url}", "try again later")])
+            [Problem("weights.revision", f"{repo} has no such revision", "name a branch, tag or commit of it")]
+        ) from None
+    except LocalEntryNotFoundError:
+        raise Refused([_silent("the connection broke")]) from None
+    except EntryNotFoundError:
+        raise Refused(
+            [Problem("model", f"{repo} has no config.json: not a model that the engines load", ANOTHER)]
+        ) from None
+    except HfHubHTTPError as error:
+        status = error.response.status_code if error.response is not None else "an error"
+        raise Refused([_silent(f"it answers {status}")]) from None
+    except TransportError as error:
+        raise Refused([_silent(type(error).__name__)]) from None
+
+
+def _silent(why: str) -> Problem:
+    fix = "check the network and weights.endpoint, or go without it: pulumi config set --path weights.offline true"
+    return Problem("weights.endpoint", f"the model hub does not answer: {why}", fix)
 
 
 def _gated(repo: str, token: str) -> Problem:
@@ -67,7 +105,3 @@ def _gated(repo: str, token: str) -> Problem:
     return Problem(
         "hfToken", f"this token has no access to {repo}", "accept the licence on its page with the token's account"
     )
-
-
-def _short(error: Exception) -> str:
-    return str(error).split("(Caused by")[0].strip()[:200]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import pulumi
 from pulumi import ComponentResource, Resource, ResourceOptions
@@ -40,71 +40,26 @@ class Cluster(ComponentResource):
         self.plan = plan
         self._name, self._settings = name, settings
         self._child = ResourceOptions(parent=self)
-        sparks, nodes = self._nodes()
-        fabric = None
-        if plan.fabric:
-            checked = FabricArgs(plan.fabric, plan.qualification, settings, sparks)
-            fabric = Fabric(f"{name}-fabric", checked, self._after(nodes))
-        image = EngineImage(
-            f"{name}-image", EngineImageArgs(plan.image, sparks), self._after([*nodes, *([fabric] if fabric else [])])
-        )
-        weights = ModelWeights(
-            f"{name}-weights", self._weights(sparks, [image, *([fabric] if fabric else [])]), self._after(nodes)
-        )
-        for staged in plan.staged:
-            # After the model that is served, whose copies it would slow down.
-            ModelWeights(
-                f"{name}-{models.staged_kind(staged.repo)}",
-                replace(
-                    self._weights(sparks, [weights]),
-                    repo=staged.repo,
-                    steps=staged.weights,
-                    copy_keys=(),
-                    authorization=None,
-                ),
-                self._after(nodes),
-            )
-        room = self._room(sparks, [image, weights])
+        self._sparks, taken = self._nodes()
+        fabric = self._fabric(taken)
+        link = [*taken, *fabric]
+        image = EngineImage(f"{name}-image", EngineImageArgs(plan.image, self._sparks, needs=link), self._child)
+        weights = self._weights([*link, image])
+        room = self._room([image, weights])
         # Where another stack's containers run, theirs go before ours come: both want the same ports.
-        ray = self._ray(sparks, image, fabric, room if plan.takes_over else [])
+        taken_over = room if plan.takes_over else []
+        ray = self._ray(image, [*fabric, image, *taken_over])
         # Its settings may restart Docker, which room needs.
-        swarm = self._swarm(sparks, [weights, *room, *([fabric] if fabric else [])])
-        server = InferenceServer(
-            f"{name}-server",
-            InferenceServerArgs(
-                identity=plan.identity,
-                ranks=plan.ranks,
-                images=image.ids,
-                sparks=sparks,
-                ray=ray.containers if ray else {},
-                swarm=swarm.nodes if swarm else {},
-                mpi_key=plan.mpi_key,
-                api_key_file=plan.api_key_file if settings.api_key.get_secret_value() else "",
-                needs=[weights, *room, *(part for part in (fabric, ray, swarm) if part)],
-            ),
-            self._child,
-        )
-        Endpoint(
-            f"{name}-endpoint",
-            EndpointArgs(
-                settings=settings,
-                readiness=plan.readiness,
-                api_base=plan.api_base,
-                ranks=server.ids,
-                generation=plan.endpoint_generation,
-                stack=plan.identity.full,
-            ),
-            self._child,
-        )
-        if plan.extras:
-            # Theirs go first where another stack's run, for the same reason as Ray's.
-            needs = [*nodes, *(room if plan.takes_over else [])]
-            extras = ExtrasArgs(plan.identity, plan.extras, sparks, beside.secrets(settings), needs)
-            Extras(f"{name}-beside", extras, self._child)
+        swarm = self._swarm([*fabric, weights, *room])
+        formed = [part for part in (ray, swarm) if part is not None]
+        server = self._server(image, ray, swarm, needs=[*fabric, weights, *room, *formed])
+        self._endpoint(server)
+        self._extras([*taken, *taken_over])
         self.image_id = image.ids[plan.nodes[0]]
         self.register_outputs({"apiBase": plan.api_base})
 
     def _nodes(self) -> tuple[dict[str, SparkAccess], list[Resource]]:
+        """Each Spark's access, and the leases: what takes the Sparks for this stack."""
         key = access.private_key(self._settings)
         made = {
             node.name: SparkNode(node.name, SparkNodeArgs(node, self._settings, step, key), self._child)
@@ -112,35 +67,86 @@ class Cluster(ComponentResource):
         }
         return {name: node.access for name, node in made.items()}, [node.lease for node in made.values()]
 
-    def _after(self, resources: list[Resource]) -> ResourceOptions:
-        return ResourceOptions(parent=self, depends_on=resources)
+    def _fabric(self, needs: Sequence[Resource]) -> list[Resource]:
+        """Empty with one Spark."""
+        if not self.plan.fabric:
+            return []
+        args = FabricArgs(self.plan.fabric, self.plan.qualification, self._settings, self._sparks, needs)
+        return [Fabric(f"{self._name}-fabric", args, self._child)]
 
-    def _weights(self, sparks: dict[str, SparkAccess], needs: list[Any]) -> ModelWeightsArgs:
-        return ModelWeightsArgs(
-            repo=self.plan.model.repo,
-            steps=self.plan.weights,
-            copy_keys=self.plan.copy_keys,
-            authorization=self.plan.authorization,
-            sparks=sparks,
+    def _weights(self, needs: Sequence[Resource]) -> ModelWeights:
+        """Of the model that is served; those of staged models come after it, whose copies they would slow down."""
+        plan = self.plan
+        args = ModelWeightsArgs(
+            repo=plan.model.repo,
+            steps=plan.weights,
+            copy_keys=plan.copy_keys,
+            authorization=plan.authorization,
+            sparks=self._sparks,
             token=self._settings.hf_token.get_secret_value(),
             needs=needs,
         )
+        served = ModelWeights(f"{self._name}-weights", args, self._child)
+        for staged in plan.staged:
+            later = replace(
+                args,
+                repo=staged.repo,
+                steps=staged.weights,
+                copy_keys=(),
+                authorization=None,
+                needs=[*needs, served],
+            )
+            ModelWeights(f"{self._name}-{models.staged_kind(staged.repo)}", later, self._child)
+        return served
 
-    def _swarm(self, sparks: dict[str, SparkAccess], needs: list[Resource]) -> SwarmCluster | None:
-        if self.plan.swarm is None:
-            return None
-        return SwarmCluster(f"{self._name}-swarm", SwarmClusterArgs(self.plan.swarm, sparks, needs), self._child)
-
-    def _room(self, sparks: dict[str, SparkAccess], needs: list[Resource]) -> list[Resource]:
+    def _room(self, needs: Sequence[Resource]) -> list[Resource]:
         """Stops what must not run beside the new server, once that one's image and weights are in place."""
-        after = self._after(needs)
-        return [sparks[step.node].run(f"{self._name}-room-{step.node}", step, after) for step in self.plan.room]
+        after = ResourceOptions(parent=self, depends_on=list(needs))
+        return [self._sparks[step.node].run(f"{self._name}-room-{step.node}", step, after) for step in self.plan.room]
 
-    def _ray(
-        self, sparks: dict[str, SparkAccess], image: EngineImage, fabric: Fabric | None, first: list[Resource]
-    ) -> RayCluster | None:
-        if self.plan.ray is None or fabric is None:
+    def _ray(self, image: EngineImage, needs: Sequence[Resource]) -> RayCluster | None:
+        if self.plan.ray is None:
             return None
         return RayCluster(
-            f"{self._name}-ray", RayClusterArgs(self.plan.ray, image.ids, sparks, [fabric, image, *first]), self._child
+            f"{self._name}-ray", RayClusterArgs(self.plan.ray, image.ids, self._sparks, needs), self._child
         )
+
+    def _swarm(self, needs: Sequence[Resource]) -> SwarmCluster | None:
+        if self.plan.swarm is None:
+            return None
+        return SwarmCluster(f"{self._name}-swarm", SwarmClusterArgs(self.plan.swarm, self._sparks, needs), self._child)
+
+    def _server(
+        self, image: EngineImage, ray: RayCluster | None, swarm: SwarmCluster | None, *, needs: Sequence[Resource]
+    ) -> InferenceServer:
+        plan = self.plan
+        args = InferenceServerArgs(
+            identity=plan.identity,
+            ranks=plan.ranks,
+            images=image.ids,
+            sparks=self._sparks,
+            ray=ray.containers if ray else {},
+            swarm=swarm.nodes if swarm else {},
+            mpi_key=plan.mpi_key,
+            api_key_file=plan.api_key_file if self._settings.api_key.get_secret_value() else "",
+            needs=needs,
+        )
+        return InferenceServer(f"{self._name}-server", args, self._child)
+
+    def _endpoint(self, server: InferenceServer) -> None:
+        plan = self.plan
+        args = EndpointArgs(
+            settings=self._settings,
+            readiness=plan.readiness,
+            api_base=plan.api_base,
+            ranks=server.ids,
+            generation=plan.endpoint_generation,
+            stack=plan.identity.full,
+        )
+        Endpoint(f"{self._name}-endpoint", args, self._child)
+
+    def _extras(self, needs: Sequence[Resource]) -> None:
+        if self.plan.extras:
+            secrets = beside.secrets(self._settings)
+            args = ExtrasArgs(self.plan.identity, self.plan.extras, self._sparks, secrets, needs)
+            Extras(f"{self._name}-beside", args, self._child)

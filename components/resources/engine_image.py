@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pulumi
 import pulumi_docker as docker
-from pulumi import ComponentResource, Output, ResourceOptions
+from pulumi import ComponentResource, Output, Resource, ResourceOptions
 
 from components.plan.values import Images
 from components.resources.access import SparkAccess
@@ -23,6 +23,9 @@ class EngineImageArgs:
     sparks: Mapping[str, SparkAccess]
     """Head first."""
 
+    needs: Sequence[Resource]
+    """The Sparks taken for this stack, and the link that copies take."""
+
 
 class EngineImage(ComponentResource):
     """Pulled on every Spark, or pulled or built on the head and streamed to the others over the fabric.
@@ -36,6 +39,7 @@ class EngineImage(ComponentResource):
     def __init__(self, name: str, args: EngineImageArgs, opts: ResourceOptions | None = None) -> None:
         super().__init__("dgx-spark:image:EngineImage", name, {"image": args.image.name}, opts)
         self._name, self._args = name, args
+        self._child = ResourceOptions(parent=self, depends_on=list(args.needs))
         head, *others = args.sparks
         if args.image.source == "pull":
             pulled = {node: self._pull(node) for node in args.sparks}
@@ -56,6 +60,7 @@ class EngineImage(ComponentResource):
             keep_locally=True,
             opts=ResourceOptions(
                 parent=self,
+                depends_on=list(self._args.needs),
                 provider=self._args.sparks[node].provider,
                 custom_timeouts=pulumi.CustomTimeouts(create=PULL_LIMIT, update=PULL_LIMIT),
             ),
@@ -64,7 +69,7 @@ class EngineImage(ComponentResource):
     def _build(self) -> Output[str]:
         step = self._args.image.build
         assert step is not None
-        return self._args.sparks[step.node].run(f"{self._name}-build", step, ResourceOptions(parent=self)).stdout
+        return self._args.sparks[step.node].run(f"{self._name}-build", step, self._child).stdout
 
     def _complete(self, bases: Output[dict[str, str]], nodes: list[str]) -> dict[str, Output[str]]:
         """With what the engine needs beside itself."""
@@ -79,7 +84,7 @@ class EngineImage(ComponentResource):
                 .run(
                     f"{self._name}-with-{node}",
                     steps[node],
-                    ResourceOptions(parent=self),
+                    self._child,
                     more={"image": base},
                     triggers=(base,),
                 )
@@ -93,16 +98,15 @@ class EngineImage(ComponentResource):
         plan, sparks = self._args.image, self._args.sparks
         if plan.access is None:
             return {}
-        child = ResourceOptions(parent=self)
-        keys = [sparks[step.node].run(f"{self._name}-key-{step.node}", step, child).stdout for step in plan.keys]
+        keys = [sparks[step.node].run(f"{self._name}-key-{step.node}", step, self._child).stdout for step in plan.keys]
         more = {"keys": Output.all(*keys), "image": image}
-        access = sparks[plan.access.node].run(f"{self._name}-access", plan.access, child, more=more)
+        access = sparks[plan.access.node].run(f"{self._name}-access", plan.access, self._child, more=more)
         return {
             step.node: sparks[step.node]
             .run(
                 f"{self._name}-copy-{step.node}",
                 step,
-                ResourceOptions(parent=self, depends_on=[access]),
+                ResourceOptions(parent=self, depends_on=[*self._args.needs, access]),
                 more={"image": image},
                 triggers=(image,),
             )

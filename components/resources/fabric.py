@@ -24,6 +24,8 @@ class FabricArgs:
     qualification: Qualification | None
     settings: Settings
     sparks: Mapping[str, SparkAccess]
+    needs: Sequence[Resource]
+    """The Sparks taken for this stack."""
 
 
 class Fabric(ComponentResource):
@@ -35,8 +37,9 @@ class Fabric(ComponentResource):
 
     def __init__(self, name: str, args: FabricArgs, opts: ResourceOptions | None = None) -> None:
         super().__init__("dgx-spark:fabric:Fabric", name, {}, opts)
+        after = ResourceOptions(parent=self, depends_on=list(args.needs))
         confirmed: list[Resource] = [
-            args.sparks[step.node].run(f"{name}-{step.node}", step, ResourceOptions(parent=self)) for step in args.steps
+            args.sparks[step.node].run(f"{name}-{step.node}", step, after) for step in args.steps
         ]
         if args.qualification is not None:
             local.Command(

@@ -60,10 +60,9 @@ class InferenceServer(ComponentResource):
         step = self._args.mpi_key
         if step is None:
             return {}
-        child = ResourceOptions(parent=self)
         return {
             MPI_KEY_PATH: self._args.sparks[step.node]
-            .run(f"{self._name}-key", step, child, remove=False, secret=True)
+            .run(f"{self._name}-key", step, self._ready, remove=False, secret=True)
             # The provider takes the last line's end away, without which ssh reads no key.
             .stdout.apply(lambda text: f"{text.rstrip()}\n")
         }

@@ -28,7 +28,7 @@ class ModelWeightsArgs:
     """Opens gated repositories; '' for none. Goes by stdin and is kept on no Spark."""
 
     needs: Sequence[Resource]
-    """The image whose hub client downloads, and the link that the copies take."""
+    """The Sparks taken for this stack, the image whose hub client downloads, and the link that the copies take."""
 
 
 class ModelWeights(ComponentResource):
@@ -52,14 +52,15 @@ class ModelWeights(ComponentResource):
         """Keys made on the Sparks that copy; the head lets them read the weights."""
         if self._args.authorization is None:
             return []
+        after = ResourceOptions(parent=self, depends_on=list(self._args.needs))
         keys = [
-            self._args.sparks[step.node].run(f"{name}-key-{step.node}", step, ResourceOptions(parent=self)).stdout
+            self._args.sparks[step.node].run(f"{name}-key-{step.node}", step, after).stdout
             for step in self._args.copy_keys
         ]
         step = self._args.authorization
         public = Output.all(*keys)
         spark = self._args.sparks[step.node]
-        opened = spark.run(f"{name}-access", step, ResourceOptions(parent=self), more={"keys": public})
+        opened = spark.run(f"{name}-access", step, after, more={"keys": public})
         return [opened]
 
     def _place(

@@ -74,7 +74,40 @@ def run(
     opts: ResourceOptions,
 ) -> docker.Service:
     """`node_id`: of the Spark in its Swarm; host names are not unique there."""
-    container = docker.ServiceTaskSpecContainerSpecArgs(
+    gpu = docker.ServiceTaskSpecResourcesReservationGenericResourcesArgs(discrete_resources_specs=[f"{GPU_KIND}=1"])
+    return docker.Service(
+        name,
+        name=f"{plan.name}-{plan.node}",
+        labels=[docker.ServiceLabelArgs(label="dgx-spark.stack", value=plan.labels["dgx-spark.stack"])],
+        mode=docker.ServiceModeArgs(replicated=docker.ServiceModeReplicatedArgs(replicas=1)),
+        task_spec=docker.ServiceTaskSpecArgs(
+            container_spec=_container(plan, image, with_files),
+            resources=docker.ServiceTaskSpecResourcesArgs(
+                reservation=docker.ServiceTaskSpecResourcesReservationArgs(generic_resources=gpu)
+            ),
+            placement=docker.ServiceTaskSpecPlacementArgs(constraints=[Output.concat("node.id==", node_id)]),
+            networks_advanceds=[docker.ServiceTaskSpecNetworksAdvancedArgs(id="host")],
+            restart_policy=docker.ServiceTaskSpecRestartPolicyArgs(
+                condition="on-failure", max_attempts=plan.retries, delay="5s", window="0s"
+            ),
+        ),
+        endpoint_spec=docker.ServiceEndpointSpecArgs(mode="dnsrr"),
+        # Two ranks of one GPU don't fit side by side: the old task ends first.
+        update_config=docker.ServiceUpdateConfigArgs(order="stop-first"),
+        converge_config=docker.ServiceConvergeConfigArgs(delay="1s", timeout=CONVERGE_LIMIT),
+        opts=ResourceOptions.merge(
+            ResourceOptions(
+                provider=manager.provider,
+                # Swarm stores its own id of the host network, which every preview would show as a change.
+                ignore_changes=["taskSpec.networksAdvanceds"],
+            ),
+            opts,
+        ),
+    )
+
+
+def _container(plan: Container, image: Input[str], with_files: Files) -> docker.ServiceTaskSpecContainerSpecArgs:
+    return docker.ServiceTaskSpecContainerSpecArgs(
         image=image,
         commands=list(plan.entrypoint) if plan.entrypoint is not None else None,
         args=[*plan.runner, *plan.command],
@@ -102,34 +135,4 @@ def run(
         ],
         cap_adds=["CAP_IPC_LOCK"],
         stop_grace_period=f"{plan.grace}s",
-    )
-    gpu = docker.ServiceTaskSpecResourcesReservationGenericResourcesArgs(discrete_resources_specs=[f"{GPU_KIND}=1"])
-    return docker.Service(
-        name,
-        name=f"{plan.name}-{plan.node}",
-        labels=[docker.ServiceLabelArgs(label="dgx-spark.stack", value=plan.labels["dgx-spark.stack"])],
-        mode=docker.ServiceModeArgs(replicated=docker.ServiceModeReplicatedArgs(replicas=1)),
-        task_spec=docker.ServiceTaskSpecArgs(
-            container_spec=container,
-            resources=docker.ServiceTaskSpecResourcesArgs(
-                reservation=docker.ServiceTaskSpecResourcesReservationArgs(generic_resources=gpu)
-            ),
-            placement=docker.ServiceTaskSpecPlacementArgs(constraints=[Output.concat("node.id==", node_id)]),
-            networks_advanceds=[docker.ServiceTaskSpecNetworksAdvancedArgs(id="host")],
-            restart_policy=docker.ServiceTaskSpecRestartPolicyArgs(
-                condition="on-failure", max_attempts=plan.retries, delay="5s", window="0s"
-            ),
-        ),
-        endpoint_spec=docker.ServiceEndpointSpecArgs(mode="dnsrr"),
-        # Two ranks of one GPU don't fit side by side: the old task ends first.
-        update_config=docker.ServiceUpdateConfigArgs(order="stop-first"),
-        converge_config=docker.ServiceConvergeConfigArgs(delay="1s", timeout=CONVERGE_LIMIT),
-        opts=ResourceOptions.merge(
-            ResourceOptions(
-                provider=manager.provider,
-                # Swarm stores its own id of the host network, which every preview would show as a change.
-                ignore_changes=["taskSpec.networksAdvanceds"],
-            ),
-            opts,
-        ),
     )

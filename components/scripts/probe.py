@@ -161,6 +161,16 @@ def records(stack: str, image_ids: set, swarm: str) -> dict:
     return found
 
 
+def last_change(folder: str) -> str:
+    """When something was last put into this folder or taken out, in ns; of the nearest one above where it is not there.
+
+    A record that somebody deletes is gone; this tells its absence from that of a record that never was.
+    """
+    while not os.path.isdir(folder):
+        folder = os.path.dirname(folder)
+    return str(os.stat(folder).st_mtime_ns)
+
+
 def main() -> None:
     _, wanted = job()
     stack = wanted["stack"]
@@ -196,6 +206,7 @@ def main() -> None:
         "sudo": wanted["sudo"] and succeeds("sudo", "-n", "true"),
         "lease": json.loads(read(LEASE) or "null"),
         "records": records(stack, set(engine.get("image_ids", [])), engine.get("swarm", "")),
+        "records_changed": last_change(stack_directory(stack)),
         "model_config": json.loads(read(os.path.join(weights.get("path", "/nowhere"), "config.json")) or "null"),
     }
     facts["docker"].pop("image_ids", None)

@@ -251,26 +251,14 @@ def export(stack: StackOption = "", cwd: Cwd = HERE) -> None:
 def config_main(context: typer.Context, stack: StackOption = "", cwd: Cwd = HERE) -> None:
     if context.invoked_subcommand is None:
         project, chosen = open_stack(cwd, stack)
-        values, secrets = StackFile(project, chosen).values()
-        for key, value in sorted(values.items()):
-            print(f"{key.split(':')[1]}  {'[secret]' if key in secrets else value}")
+        for key, value in sorted(StackFile(project, chosen).shown().items()):
+            print(f"{project.short(key)}  {value}")
 
 
 @config_app.command(name="get")
 def config_get(key: str, stack: StackOption = "", cwd: Cwd = HERE, path: PathFlag = False) -> None:
-    from simulator.engine.project import parse_path
-
     project, chosen = open_stack(cwd, stack)
-    file = StackFile(project, chosen)
-    words = parse_path(key) if path else [key]
-    values = {project.key(k): v for k, v in file.config.items()}
-    values = {key_: file._open(value) for key_, value in values.items()}
-    spot = values.get(project.key(str(words[0])))
-    for word in words[1:]:
-        try:
-            spot = spot[word]  # type: ignore[index] # a path may lead nowhere
-        except (KeyError, IndexError, TypeError):
-            spot = None
+    spot = StackFile(project, chosen).get(key, path=path)
     if spot is None:
         raise UserError(f"configuration key '{key}' not found for stack '{chosen}'")
     print(spot if isinstance(spot, str) else json.dumps(spot))
@@ -295,7 +283,7 @@ def config_rm(key: str, stack: StackOption = "", cwd: Cwd = HERE, path: PathFlag
 
 def main() -> None:
     try:
-        app()
+        app(prog_name="pulumi")
     except (UserError, WrongPassphrase) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)

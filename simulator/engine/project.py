@@ -15,13 +15,7 @@ import yaml
 
 from simulator.engine.crypter import Crypter, WrongPassphrase
 
-TYPES: dict[str, tuple[type, ...]] = {
-    "string": (str,),
-    "integer": (int,),
-    "boolean": (bool,),
-    "array": (list,),
-    "object": (dict,),
-}
+TYPES: dict[str, type] = {"string": str, "integer": int, "boolean": bool, "object": dict}
 
 
 class UserError(Exception):
@@ -81,6 +75,9 @@ class Project:
     def key(self, key: str) -> str:
         return key if ":" in key else f"{self.name}:{key}"
 
+    def short(self, key: str) -> str:
+        return key.removeprefix(f"{self.name}:")
+
 
 class StackFile:
     """Pulumi.<stack>.yaml. Writing keeps what it does not know; comments are lost, as with the Pulumi CLI."""
@@ -138,29 +135,48 @@ class StackFile:
             del spot[steps[-1]]
         self.save()
 
+    def merged(self) -> dict[str, Any]:
+        """Full key → value as it stands in the file, over the defaults of Pulumi.yaml."""
+        declared = self.project.schema().items()
+        defaults = {key: spec["default"] for key, spec in declared if spec.get("default") is not None}
+        return {**defaults, **{self.project.key(key): value for key, value in self.config.items()}}
+
     def values(self) -> tuple[dict[str, str], list[str]]:
         """What the program gets: key → text (JSON for lists and objects), and which keys are secret.
 
-        Raises UserError for missing keys and wrong types, as the CLI does before it starts the program.
+        Raises UserError before the program starts, for what the CLI refuses and in its words and order: missing keys
+        all at once, else the first that is wrong (pkg/workspace/config.go).
         """
-        merged = {self.project.key(key): value for key, value in self.config.items()}
-        problems, missing = [], []
-        for key, spec in self.project.schema().items():
-            if key not in merged:
-                if "default" not in spec:
-                    missing.append(key)
-                    continue
-                merged[key] = spec["default"]
-            elif "type" in spec and not _fits(merged[key], spec):
-                problems.append(f"Stack '{self.stack}' with configuration key '{key}' must be of type '{spec['type']}'")
+        merged = self.merged()
+        opened = {key: self._open(value) for key, value in merged.items()}
+        declared = sorted(self.project.schema().items())
+        missing = [self.project.short(key) for key, _ in declared if key not in merged]
         if missing:
-            names = ", ".join(f"'{key.split(':')[1]}'" for key in missing)
-            problems.append(f"Stack '{self.stack}' is missing configuration value {names}")
-        if problems:
-            raise UserError("\n".join(problems))
-        secrets = [key for key, value in merged.items() if _is_secure(value)]
-        secrets += [key for key, spec in self.project.schema().items() if spec.get("secret") and key not in secrets]
-        return {key: _text(self._open(value)) for key, value in merged.items()}, secrets
+            plural = "s" if len(missing) > 1 else ""
+            wrong = f"is missing configuration value{plural} {_listed(missing)}"
+            raise UserError(f"validating stack config: Stack '{self.stack}' {wrong}")
+        for key, spec in declared:
+            wrong = _wrong(spec, merged[key], opened[key])
+            if wrong:
+                where = f"Stack '{self.stack}' with configuration key '{self.project.short(key)}'"
+                raise UserError(f"validating stack config: {where} must be {wrong}")
+        secrets = [key for key, value in merged.items() if is_secure(value)]
+        return {key: _text(value) for key, value in opened.items()}, secrets
+
+    def shown(self) -> dict[str, str]:
+        """Full key → what `pulumi config` shows; wrong and missing values don't keep it from that."""
+        return {key: "[secret]" if is_secure(value) else _text(value) for key, value in self.merged().items()}
+
+    def get(self, key: str, *, path: bool) -> Any:
+        """Decrypted; None: nothing is there."""
+        top, *rest = parse_path(key) if path else [key]
+        spot = self._open(self.merged().get(self.project.key(str(top))))
+        for word in rest:
+            try:
+                spot = spot[word]
+            except (KeyError, IndexError, TypeError):
+                return None
+        return spot
 
     def _open(self, value: Any) -> Any:
         """Decrypted at any depth."""
@@ -171,28 +187,43 @@ class StackFile:
         return [self._open(item) for item in value] if isinstance(value, list) else value
 
 
+def _listed(keys: list[str]) -> str:
+    *first, last = [f"'{key}'" for key in keys]
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def _wrong(spec: dict[str, Any], stored: Any, opened: Any) -> str:
+    """'' for a value that its declaration allows. Keys without a type are not looked at."""
+    if "type" not in spec:
+        return ""
+    if spec.get("secret") and not is_secure(stored):
+        return "encrypted as it's secret"
+    value = opened if isinstance(opened, dict | list) else _text(opened)
+    return "" if _fits(value, spec) else f"of type '{_type_name(spec)}'"
+
+
 def _fits(value: Any, spec: dict[str, Any]) -> bool:
-    if isinstance(value, dict) and set(value) == {"secure"}:
-        return True
-    expected = TYPES[spec["type"]]
-    if isinstance(value, str) and spec["type"] in ("array", "object"):
-        return False
-    if isinstance(value, bool) and bool not in expected:
-        return False
-    # Scalars may be written as another scalar whose text has the right form, as `pulumi config set` does.
-    if spec["type"] == "integer" and isinstance(value, str):
-        return bool(re.fullmatch(r"-?\d+", value))
+    """ValidateConfigValue in sdk/go/common/workspace/project.go."""
+    if spec["type"] == "array":
+        return isinstance(value, list) and "items" in spec and all(_fits(item, spec["items"]) for item in value)
+    if spec["type"] == "integer" and isinstance(value, str | float):
+        return re.fullmatch(r"[+-]?\d+", value) is not None if isinstance(value, str) else value.is_integer()
     if spec["type"] == "boolean" and isinstance(value, str):
         return value in ("true", "false")
-    if spec["type"] == "string" and isinstance(value, (int, float)):
-        return True
-    return isinstance(value, expected)
+    if spec["type"] == "integer" and isinstance(value, bool):
+        return False
+    return isinstance(value, TYPES[spec["type"]])
 
 
-def _is_secure(value: Any) -> bool:
+def _type_name(spec: dict[str, Any]) -> str:
+    return f"array<{_type_name(spec['items'])}>" if "items" in spec else str(spec["type"])
+
+
+def is_secure(value: Any) -> bool:
+    """An object or list is, where anything in it is."""
     if isinstance(value, dict):
-        return set(value) == {"secure"} or any(_is_secure(item) for item in value.values())
-    return isinstance(value, list) and any(_is_secure(item) for item in value)
+        return set(value) == {"secure"} or any(is_secure(item) for item in value.values())
+    return isinstance(value, list) and any(is_secure(item) for item in value)
 
 
 def _text(value: Any) -> str:

@@ -99,10 +99,44 @@ SCHEMA = """config:
 def test_config_is_checked_before_the_program_runs(tmp_path):
     lab = Lab(tmp_path, SCHEMA)
     lab.program("raise SystemExit('not reached')\n")
-    assert "Stack 'dev' is missing configuration value 'token'" in lab.run("preview").text
+    refused = "error: validating stack config: Stack 'dev'"
+    assert f"{refused} is missing configuration value 'token'\n" in lab.run("preview").text
+    lab.run("config", "set", "token", "t")
+    key = f"{refused} with configuration key"
+    assert f"{key} 'token' must be encrypted as it's secret\n" in lab.run("up", "--yes").text
     lab.run("config", "set", "--secret", "token", "t")
     lab.run("config", "set", "size", "many")
-    assert "'lab:size' must be of type 'integer'" in lab.run("preview").text
+    assert f"{key} 'size' must be of type 'integer'\n" in lab.run("preview").text
+    lab.run("config", "set", "size", "4")
+    lab.run("config", "set", "--path", "tags[0]", "7")
+    assert f"{key} 'tags' must be of type 'array<string>'\n" in lab.run("preview").text
+    # What does not run the program does not mind, as with the CLI.
+    assert "many" not in lab.run("config").text
+    assert lab.run("destroy", "--yes").code == 0
+
+
+def test_a_default_of_a_secret_key_is_refused_for_it_is_not_encrypted(tmp_path):
+    lab = Lab(tmp_path, "config:\n  token: {type: string, secret: true, default: ''}\n")
+    lab.program("raise SystemExit('not reached')\n")
+    shown = lab.run("preview").text
+    assert "Stack 'dev' with configuration key 'token' must be encrypted as it's secret" in shown
+
+
+def test_missing_keys_are_named_together(tmp_path):
+    lab = Lab(tmp_path, "config:\n  c: {type: string}\n  a: {type: string}\n  b: {type: integer}\n")
+    lab.program("")
+    assert "Stack 'dev' is missing configuration values 'a', 'b' and 'c'\n" in lab.run("preview").text
+
+
+def test_an_object_is_secret_as_soon_as_anything_in_it_is_and_an_encrypted_text_is_no_object(tmp_path):
+    lab = Lab(tmp_path, "config:\n  keys: {type: object, default: {}}\n  open: {type: object, default: {}}\n")
+    lab.program("import json, os\nprint('secret:', os.environ['PULUMI_CONFIG_SECRET_KEYS'])\n")
+    lab.run("config", "set", "--path", "keys.bob", "plain")
+    assert "secret: []" in lab.run("preview").text
+    lab.run("config", "set", "--path", "--secret", "keys.alice", "hush")
+    assert 'secret: ["lab:keys"]' in lab.run("preview").text
+    lab.run("config", "set", "--secret", "keys", "{}")
+    assert "'keys' must be of type 'object'" in lab.run("preview").text
 
 
 def test_defaults_paths_and_secrets_reach_the_program(tmp_path):

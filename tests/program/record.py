@@ -23,7 +23,7 @@ class Answers(Mocks):
     """Resources are made at once; the probe's invoke answers with facts."""
 
     def __init__(self, count: int, **of_last: Any) -> None:
-        self.facts = {f"spark-{n}": facts(n) for n in range(1, count + 1)}
+        self.facts = {f"spark-{n}": facts(n, sudo=True) for n in range(1, count + 1)}
         if of_last:
             self.facts[f"spark-{count}"] = facts(count, **of_last)
 
@@ -32,9 +32,16 @@ class Answers(Mocks):
         if args.typ == "docker:index/remoteImage:RemoteImage":
             outputs["imageId"] = IMAGE_ID
         if args.typ == "command:remote:Command":
-            ray = json.dumps({"image": "sha256:with-ray", "base": IMAGE_ID, "ray": "2.55.1"})
-            outputs["stdout"] = ray if "image-with" in args.name else "ssh-ed25519 AAAA dgx-spark:key"
+            outputs["stdout"] = self._said(args.name)
         return f"{args.name}-id", outputs
+
+    @staticmethod
+    def _said(name: str) -> str:
+        if "image-with" in name:
+            return json.dumps({"image": "sha256:with-ray", "base": IMAGE_ID, "ray": "2.55.1"})
+        if name.endswith("swarm-manager"):
+            return json.dumps({"node": "id-of-the-head", "address": "10.0.0.1", "token": "SWMTKN-1"})
+        return "ssh-ed25519 AAAA dgx-spark:key"
 
     def call(self, args: MockCallArgs) -> dict[str, Any]:
         assert args.token == "command:local:run"
@@ -78,6 +85,23 @@ class Registered:
     def after(self, name: str) -> set[str]:
         """Names of what this resource waits for."""
         return {urn.rsplit("::", 1)[1] for urn in self.requests[name].dependencies}
+
+    def before(self, name: str) -> set[str]:
+        """Names of all that must be there before it, whatever is between them."""
+        found: set[str] = set()
+        new = {name}
+        while new := {other for one in new for other in self.after(one)} - found:
+            found |= new
+        return found
+
+    def order(self, *types: str) -> dict[str, set[str]]:
+        """Resource → what it waits for, without what that waits for already; of these types alone."""
+        names = {name for name, request in self.requests.items() if request.type.startswith(types)}
+        every = {name: self.before(name) & names for name in names}
+        return {
+            name: {one for one in first if not any(one in every[other] for other in first)}
+            for name, first in every.items()
+        }
 
 
 def run(

@@ -11,6 +11,7 @@ from components.plan.decide import before_model
 from components.plan.engines.common import HF_HOME
 from components.plan.engines.vllm import NOT_CARRIED
 from components.plan.models import pinned_revision, recorded_model, snapshot_directory
+from components.plan.steps import new_generation
 from components.problems import Refused
 from tests.unit.build import FOUR_DOWN, IDENTITY, MODEL, ON_RAY, facts, hca, pair, plan, settings
 
@@ -362,6 +363,17 @@ def test_an_intact_record_keeps_its_generation_and_a_broken_one_gets_a_fresh_one
     broken = plan(facts_=pair(records={"weights": record(step, intact=False)})).weights[1]
     assert kept.triggers == ("machine-2", step.triggers[1], "recorded")
     assert broken.triggers == ("machine-2", step.triggers[1], "fresh")
+
+
+def test_the_same_run_twice_gives_the_same_plan_and_a_repair_gets_a_generation_that_never_was():
+    (_, step) = plan().weights
+    broken = {"records_changed": "100", "records": {"weights": record(step, intact=False)}}
+    first = new_generation(pair(**broken))
+    assert first == new_generation(pair(**broken))
+    repaired = {"weights": record(step, intact=False) | {"generation": first}}
+    again = new_generation(pair(**broken | {"records": repaired}))
+    deleted = new_generation(pair(records_changed="200", records={}))
+    assert len({first, again, deleted, new_generation(pair(records_changed="100", records={}))}) == 4
 
 
 def test_another_model_is_another_spec_whatever_the_record_says():

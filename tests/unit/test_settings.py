@@ -64,6 +64,32 @@ def test_secrets_show_in_no_error_and_no_repr():
     assert "hf_private" not in repr(settings(hfToken="hf_private"))
 
 
+TOKENS = {"hfToken": "hf_private", "apiKey": "", "gatewayKeys": json.dumps({"alice": "sk-1", "bob": "sk-2"})}
+WITH_TOKENS = {
+    f"dgx-spark:{key}": value
+    for key, value in {
+        "engine": "vllm", "model": "m", "nodes": '[{"name": "a", "host": "h"}]',
+        "ssh": json.dumps({"hostKeys": {"a": KEY}}), **TOKENS,
+    }.items()
+}  # fmt: skip
+
+
+def test_a_token_that_is_not_encrypted_is_refused_with_the_command_that_encrypts_it():
+    with pytest.raises(Refused) as caught:
+        load(WITH_TOKENS, encrypted=[])
+    assert [(problem.at, problem.fix) for problem in caught.value.problems] == [
+        ("dgx-spark:gatewayKeys.alice", "pulumi config set --secret --path gatewayKeys.alice …"),
+        ("dgx-spark:gatewayKeys.bob", "pulumi config set --secret --path gatewayKeys.bob …"),
+        ("dgx-spark:hfToken", "pulumi config set --secret hfToken …"),
+    ]
+    assert "hf_private" not in str(caught.value)
+
+
+def test_encrypted_tokens_and_empty_ones_are_taken():
+    made = load(WITH_TOKENS, encrypted=["dgx-spark:hfToken", "dgx-spark:gatewayKeys"])
+    assert made.hf_token.get_secret_value() == "hf_private"
+
+
 def test_an_unknown_engine_is_refused_with_the_choice():
     assert "dgx-spark:engine: input should be 'vllm', 'sglang' or 'trtllm' (it is 'llama.cpp')" in refusal(
         engine="llama.cpp"

@@ -75,8 +75,8 @@ def start():
         rank.process.wait(WAIT)
 
 
-def engine(tmp_path, name, then="exec sleep 1000"):
-    return ["sh", "-c", f"echo $$ > {tmp_path}/{name}; echo {name} started; {then}"]
+def engine(tmp_path, name, then="exec sleep 1000", *, first=":"):
+    return ["sh", "-c", f"{first}; echo $$ > {tmp_path}/{name}; echo {name} started; {then}"]
 
 
 def pid(tmp_path, name):
@@ -170,7 +170,8 @@ def test_an_engine_is_not_started_while_what_it_needs_is_missing(start, tmp_path
 
 
 def test_docker_stop_ends_the_engine_first(start, tmp_path):
-    alone = start(0, engine(tmp_path, "a", "trap 'echo bye; exit 0' TERM; while :; do sleep 0.1; done"), names="a")
+    trap, run = "trap 'echo bye; exit 0' TERM", "while :; do sleep 0.1; done"
+    alone = start(0, engine(tmp_path, "a", run, first=trap), names="a")
     alone.says("a started")
     alone.process.terminate()
     alone.says("bye")

@@ -226,3 +226,13 @@ def test_larger_weights_get_more_time_to_load(gigabytes, serving, seconds):
     model = replace(MODEL, files=(File("w.bin", gigabytes * 10**9, None),))
     chosen = settings(serving={**serving, "checkFit": False})
     assert plan(chosen, model=model).readiness.timeout == seconds
+
+
+def test_a_record_that_is_taken_away_shows_though_nothing_tells_that_it_was_there(home):
+    before = probe(home, None)["records_changed"]
+    home.run("copy_key.py", "apply", record=record("copy-key"))
+    made = probe(home, None)["records_changed"]
+    assert probe(home, None)["records_changed"] == made
+    (taken,) = home.path.glob(".local/state/dgx-spark/*/copy-key.json")
+    taken.unlink()
+    assert len({before, made, probe(home, None)["records_changed"]}) == 3
