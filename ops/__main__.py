@@ -36,11 +36,14 @@ def asker(yes: bool) -> Callable[[str], bool]:
 @app.command(name="demo")
 def demo_command(
     down: Annotated[bool, typer.Option("--down", help="Take the demonstration away again.")] = False,
+    purge: Annotated[bool, typer.Option("--purge", help="With --down: empty the simulator's cache too.")] = False,
     sparks: Annotated[int, typer.Option(min=1, max=8, help="How many to simulate.")] = 2,
 ) -> None:
     """Simulate Sparks on this machine, bring them up with Pulumi and ask the endpoint a question."""
+    if purge and not down:
+        raise typer.BadParameter("goes with --down", param_hint="--purge")
     if down:
-        demo.down()
+        demo.down(purge=purge)
     else:
         demo.up(sparks)
 

@@ -30,6 +30,8 @@ def stack_config(nodes: list[layout.Spark]) -> dict[str, Any]:
         "dgx-spark:nodes": [{"name": spark.name, "host": spark.address} for spark in nodes],
         "dgx-spark:ssh": {
             "user": layout.USER,
+            # One for all, as the program has it.
+            "port": nodes[0].traits.ssh_port,
             "privateKeyFile": str(layout.KEY),
             "hostKeys": {spark.name: sparks.host_key(spark) for spark in nodes},
         },
@@ -80,9 +82,17 @@ def ask(outputs: dict[str, Any], seconds: float) -> None:
     )
 
 
-def down() -> None:
-    """End the simulation and forget its stack. What is downloaded stays in .sim/cache for the next time."""
+def down(*, purge: bool = False) -> None:
+    """End the simulation and forget its stack. What was downloaded and built stays for the next time, or goes too."""
     simulation.down()
     shutil.rmtree(DEMO_STATE, ignore_errors=True)
     STACK_FILE.unlink(missing_ok=True)
-    console.print("The simulated Sparks are gone. (.sim/cache keeps their images for the next time; delete it freely.)")
+    console.print("The simulated Sparks are gone.")
+    if not purge:
+        console.print(f"{layout.CACHE} keeps their system and images; --down --purge removes that too.")
+        return
+    try:
+        held = simulation.purge()
+    except SimulatorError as error:
+        raise CommandError(str(error)) from None
+    console.print(f"Removed {layout.CACHE}: their root file system, images and wheels, {held / 1e9:.1f} GB.")

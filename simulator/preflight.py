@@ -10,28 +10,27 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from simulator.layout import CACHE
+from simulator.rootfs import KEYRING
 from simulator.shell import SimulatorError, run
 
 PACKAGES = {
-    "dockerd": "docker.io",
-    "containerd": "docker.io",
-    "runc": "docker.io",
-    "sshd": "openssh-server",
-    "ssh": "openssh-client",
+    "debootstrap": "debootstrap",
     "ip": "iproute2",
-    "iptables": "iptables",
-    "rsync": "rsync",
-    "rrsync": "rsync",
-    "ping": "iputils-ping",
-    "sudo": "sudo",
-    "tini": "tini",
+    "tc": "iproute2",
+    "pgrep": "procps",
+    "ssh": "openssh-client",
+    "ssh-keygen": "openssh-client",
+    "setpriv": "util-linux",
     "unshare": "util-linux",
     "nsenter": "util-linux",
+    "pivot_root": "util-linux",
+    "wget": "wget",
 }
-"""Program → the Debian/Ubuntu package that has it."""
+"""Program → the Debian/Ubuntu package that has it. What a Spark needs is in its own root file system (rootfs.py)."""
 
-SYSTEM_PYTHON = "/usr/bin/python3"
-"""The interpreter that the simulated images are made from: the distribution's own, with its libraries beside it."""
+ROOM = 4
+"""GiB that the cache needs on the first run; about 3 stay."""
 
 CAPABILITIES = {"SYS_ADMIN": 21, "NET_ADMIN": 12, "SYS_CHROOT": 18, "MKNOD": 27}
 CLONE_NEWNS, CLONE_NEWUTS, CLONE_NEWIPC, CLONE_NEWNET = 0x20000, 0x4000000, 0x8000000, 0x40000000
@@ -42,10 +41,8 @@ PATH = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
 
 def missing_packages() -> list[str]:
     missing = {package for program, package in PACKAGES.items() if not shutil.which(program, path=PATH)}
-    try:
-        run([SYSTEM_PYTHON, "-c", "import venv, ensurepip, yaml"])
-    except (OSError, SimulatorError):
-        missing |= {"python3-venv", "python3-yaml"}
+    if not Path(KEYRING).exists():
+        missing.add("debian-archive-keyring")
     return sorted(missing)
 
 
@@ -59,7 +56,7 @@ def install(packages: list[str]) -> None:
     policy = Path("/usr/sbin/policy-rc.d")
     ours = not policy.exists()
     if ours:
-        # invoke-rc.d asks this file; 101 means "not allowed": dockerd and sshd stay off outside the simulation.
+        # invoke-rc.d asks this file; 101 means "not allowed": what the packages bring stays off.
         policy.write_text("#!/bin/sh\nexit 101\n")
         policy.chmod(0o755)
     try:
@@ -87,11 +84,16 @@ def obstacles() -> Iterator[str]:
     if lacking:
         yield f"no CAP_{', CAP_'.join(lacking)}: inside a container, start it with --privileged"
         return
+    CACHE.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch:
-        for what, trial in (("new namespaces", _namespaces), ("an overlay over /", lambda: _overlay(scratch))):
+        trials = (("new namespaces", _namespaces), (f"an overlay over {CACHE}", lambda: _overlay(str(CACHE), scratch)))
+        for what, trial in trials:
             problem = _in_child(trial)
             if problem:
                 yield f"{what}: {problem}"
+    free = shutil.disk_usage(CACHE).free >> 30
+    if free < ROOM and not any(CACHE.glob("docker-*")):
+        yield f"{free} GiB are free in {CACHE}, and {ROOM} are needed: make room, or set XDG_CACHE_HOME"
     cgroup = Path("/sys/fs/cgroup/memory" if Path("/sys/fs/cgroup/memory").is_dir() else "/sys/fs/cgroup")
     probe = cgroup / f"spark-probe-{os.getpid()}"
     try:
@@ -129,14 +131,14 @@ def _namespaces() -> None:
     _call(libc.unshare(CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWNET))
 
 
-def _overlay(scratch: str) -> None:
+def _overlay(lower: str, scratch: str) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     _namespaces()
     _call(libc.mount(b"none", b"/", None, MS_REC | MS_PRIVATE, None))
     _call(libc.mount(b"spark", scratch.encode(), b"tmpfs", 0, None))
     for folder in ("upper", "work", "root"):
         os.mkdir(f"{scratch}/{folder}")
-    options = f"lowerdir=/,upperdir={scratch}/upper,workdir={scratch}/work"
+    options = f"lowerdir={lower},upperdir={scratch}/upper,workdir={scratch}/work"
     _call(libc.mount(b"overlay", f"{scratch}/root".encode(), b"overlay", 0, options.encode()))
 
 

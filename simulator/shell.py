@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 
 class SimulatorError(Exception):
     """The simulation can't go on; the message says what to do."""
 
 
-def run(argv: Sequence[str], *, stdin: str | None = None, timeout: float = 120, check: bool = True) -> str:
-    """stdout of `argv`. Raises SimulatorError with both streams when it exits non-zero and `check` is set."""
+def run(
+    argv: Sequence[str],
+    *,
+    stdin: str | None = None,
+    timeout: float = 120,
+    check: bool = True,
+    env: Mapping[str, str] | None = None,
+) -> str:
+    """stdout of `argv`, with `env` on top of this process's environment.
+
+    Raises SimulatorError with both streams when it exits non-zero and `check` is set.
+    """
     done = subprocess.run(
         list(argv),
         input=stdin,
@@ -20,6 +31,7 @@ def run(argv: Sequence[str], *, stdin: str | None = None, timeout: float = 120, 
         text=True,
         timeout=timeout,
         check=False,
+        env={**os.environ, **(env or {})},
     )
     if check and done.returncode:
         raise SimulatorError(f"{' '.join(argv)} exited with {done.returncode}:\n{done.stdout}{done.stderr}".rstrip())

@@ -1,21 +1,25 @@
 #!/usr/bin/env bash
-# Becomes PID 1 of one simulated Spark: its own root (an overlay of this machine's /), then sshd and dockerd.
+# Becomes PID 1 of one simulated Spark: its own root (an overlay of a Debian), then sshd and dockerd.
 # Called in fresh mount, UTS, IPC and PID namespaces and in the Spark's network namespace.
-# arguments  name, directory of the Spark, directory of the simulator's sources, login user, GPU UUID
+# arguments  name, directory of the Spark with its settings (simulator/sparks.py)
 set -euo pipefail
-name=$1 home=$2 sources=$3 user=$4 uuid=$5
-root=$home/rw/root
+name=$1 home=$2 root=$2/rw/root
+lower='' sources='' user='' password='' uuid=''
+# shellcheck source=/dev/null
+. "$home/settings"
 
 hostname "$name"
 # The upper layer is a tmpfs mounted outside, so files survive a power cut of the Spark.
 mkdir -p "$home/rw/upper" "$home/rw/work" "$root"
-mount -t overlay overlay -o "lowerdir=/,upperdir=$home/rw/upper,workdir=$home/rw/work" "$root"
+mount -t overlay overlay -o "lowerdir=$lower,upperdir=$home/rw/upper,workdir=$home/rw/work" "$root"
 mount -t proc proc "$root/proc"
 # A Spark's memory, not this machine's.
 mount --bind "$home/meminfo" "$root/proc/meminfo"
 # Writing there would drop this machine's.
 : >"$home/drop_caches"
 mount --bind "$home/drop_caches" "$root/proc/sys/vm/drop_caches"
+# As systemd sets it: ping is neither setuid nor does it have capabilities.
+echo '0 2147483647' >/proc/sys/net/ipv4/ping_group_range
 mount -t sysfs sysfs "$root/sys"
 mount -t tmpfs -o mode=755 tmpfs "$root/sys/fs/cgroup" 2>/dev/null || true
 mount --rbind /sys/fs/cgroup "$root/sys/fs/cgroup"
@@ -57,27 +61,25 @@ cp "$home/../hosts" "$root/etc/hosts"
 [ -f "$home/rw/machine-id" ] || tr -d - </proc/sys/kernel/random/uuid >"$home/rw/machine-id"
 cp "$home/rw/machine-id" "$root/etc/machine-id"
 echo "$uuid" >"$root/etc/spark-gpu-uuid"
-rm -f "$root/usr/local/bin/docker"
 install -m 755 "$sources"/bin/* "$root/usr/local/bin/"
 
 if [ ! -f "$home/rw/prepared" ]; then
-    getent group docker >/dev/null || groupadd -R "$root" docker
-    useradd -R "$root" --password '*' --create-home --shell /bin/bash --groups docker "$user" 2>/dev/null ||
-        chroot "$root" useradd --password '*' --create-home --shell /bin/bash --groups docker "$user"
+    chroot "$root" useradd --create-home --shell /bin/bash --groups docker "$user"
+    echo "$user:$password" | chroot "$root" chpasswd
     chroot "$root" install -d -m 700 -o "$user" -g "$user" "/home/$user/.ssh"
     cp "$home/../keys/id_ed25519.pub" "$root/home/$user/.ssh/authorized_keys"
     chroot "$root" chown "$user:$user" "/home/$user/.ssh/authorized_keys"
-    rm -f "$root"/etc/ssh/ssh_host_*
     cp "$home/ssh_host_ed25519_key" "$home/ssh_host_ed25519_key.pub" "$root/etc/ssh/"
     chmod 600 "$root/etc/ssh/ssh_host_ed25519_key"
     mkdir -p "$root/etc/docker" "$root/etc/netplan"
     cp "$home/daemon.json" "$root/etc/docker/daemon.json"
+    cp "$home/docker-flags" "$root/etc/spark-docker-flags"
+    cp "$home/sshd.conf" "$root/etc/ssh/sshd_config.d/spark.conf"
     # As the NVIDIA toolkit ships it.
     mkdir -p "$root/etc/nvidia-container-runtime"
     printf '%s\n' '#accept-nvidia-visible-devices-as-volume-mounts = false' '#swarm-resource = "DOCKER_RESOURCE_GPU"' '' \
         '[nvidia-container-cli]' 'load-kmods = true' >"$root/etc/nvidia-container-runtime/config.toml"
-    echo "$user ALL=(ALL) NOPASSWD:ALL" >"$root/etc/sudoers.d/dgx-spark-simulated"
-    chmod 440 "$root/etc/sudoers.d/dgx-spark-simulated"
+    install -m 440 "$home/sudoers" "$root/etc/sudoers.d/dgx-spark-simulated"
     touch "$home/rw/prepared"
 fi
 
@@ -88,10 +90,9 @@ cd /
 umount -l /.outside
 rmdir /.outside 2>/dev/null || true
 # shellcheck disable=SC2016 # the inner shell expands these
-exec tini -g -- /bin/bash -c '
+exec /usr/bin/tini -g -- /bin/bash -c '
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root
-/usr/sbin/sshd -D -e -o UsePAM=no -o PasswordAuthentication=no -o PermitRootLogin=no -o PidFile=/run/sshd.pid \
-    -o LogLevel=VERBOSE -o HostKey=/etc/ssh/ssh_host_ed25519_key >>/var/log/sshd.log 2>&1 &
-/usr/sbin/dockerd >>/var/log/dockerd.log 2>&1 &
+/usr/sbin/sshd -D -e >>/var/log/sshd.log 2>&1 &
+start-dockerd &
 wait
 '

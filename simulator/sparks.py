@@ -6,16 +6,18 @@ import contextlib
 import fcntl
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
-from simulator import network
-from simulator.layout import CLAIM, KEY, ROOT, RUN, USER, Spark
+from simulator import network, rootfs
+from simulator.layout import CLAIM, KEY, PASSWORD, ROOT, RUN, USER, Spark, Traits
 from simulator.shell import SimulatorError, run
 
 SOURCES = Path(__file__).resolve().parent
@@ -57,22 +59,57 @@ def prepare(sparks: Sequence[Spark]) -> None:
         host_key = spark.home / "ssh_host_ed25519_key"
         if not host_key.exists():
             run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", spark.name, "-f", str(host_key)])
-        # Cgroups outlive a killed namespace; a parent of our own lets `down` tell ours from other daemons'.
-        daemon = {
-            "default-runtime": "sim",
-            "cgroup-parent": f"/sim-{spark.name}",
-            "runtimes": {
-                "sim": {"path": "/usr/local/bin/sim-runc"},
-                "nvidia": {"path": "nvidia-container-runtime", "args": []},
-            },
-        }
         (spark.home / "meminfo").write_text("".join(f"{key}: {kib:>15} kB\n" for key, kib in MEMORY.items()))
-        (spark.home / "daemon.json").write_text(json.dumps(daemon, indent=4) + "\n")
+        _write_settings(spark)
     names = [f"{spark.address} {spark.name}" for spark in sparks]
     (RUN / "hosts").write_text("\n".join(["127.0.0.1 localhost", *names, ""]))
     KEY.parent.mkdir(exist_ok=True)
     if not KEY.exists():
         run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "simulated-user", "-f", str(KEY)])
+
+
+def _write_settings(spark: Spark) -> None:
+    """What spark_init.sh makes of a fresh system."""
+    traits = spark.traits
+    (spark.home / "traits.json").write_text(json.dumps(asdict(traits)))
+    runtimes = {
+        "sim": {"path": "/usr/local/bin/sim-runc"},
+        "nvidia": {"path": "nvidia-container-runtime", "args": []},
+    }
+    if not traits.nvidia_runtime:
+        del runtimes["nvidia"]
+    # Cgroups outlive a killed namespace; a parent of our own lets `down` tell ours from other daemons'.
+    daemon = {"default-runtime": "sim", "cgroup-parent": f"/sim-{spark.name}", "runtimes": runtimes}
+    (spark.home / "daemon.json").write_text(json.dumps(daemon, indent=4) + "\n")
+    (spark.home / "docker-flags").write_text("".join(f"{flag}\n" for flag in traits.docker_flags))
+    sshd = {
+        "Port": traits.ssh_port,
+        "HostKey": "/etc/ssh/ssh_host_ed25519_key",
+        "LogLevel": "VERBOSE",
+        "PermitRootLogin": "no",
+        "PasswordAuthentication": "yes" if traits.ssh_passwords else "no",
+        "UsePAM": "no",
+    }
+    (spark.home / "sshd.conf").write_text("".join(f"{key} {value}\n" for key, value in sshd.items()))
+    sudo = f"{USER} ALL=(ALL) {'' if traits.sudo_asks else 'NOPASSWD:'}ALL\n"
+    (spark.home / "sudoers").write_text(sudo)
+    words = {"lower": rootfs.root(), "sources": SOURCES, "user": USER, "password": PASSWORD, "uuid": spark.gpu_uuid}
+    (spark.home / "settings").write_text("".join(f"{key}={shlex.quote(str(is_))}\n" for key, is_ in words.items()))
+
+
+def reinstall(spark: Spark) -> None:
+    """Boot a Spark that is there with a fresh system as its traits say; its keys and Docker's data stay."""
+    power_off(spark)
+    _unmount(spark)
+    _write_settings(spark)
+    power_on(spark)
+    wait_until_up(existing())
+
+
+def _unmount(spark: Spark) -> None:
+    for mounted in (spark.home / "rw" / "class", spark.home / "rw"):
+        if os.path.ismount(mounted):
+            run(["umount", "--lazy", str(mounted)])
 
 
 def host_key(spark: Spark) -> str:
@@ -97,7 +134,7 @@ def power_on(spark: Spark) -> None:
         "--fork",
         "--kill-child=SIGKILL",
     ]
-    init = [str(SOURCES / "spark_init.sh"), spark.name, str(spark.home), str(SOURCES), USER, spark.gpu_uuid]
+    init = [str(SOURCES / "spark_init.sh"), spark.name, str(spark.home)]
     with open(spark.home / "init.log", "w") as log:
         process = subprocess.Popen(
             [*namespace, *own, *init], stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True
@@ -165,7 +202,7 @@ def ssh_argv(spark: Spark) -> list[str]:
         "LogLevel": "ERROR",
     }
     words = [word for key, value in options.items() for word in ("-o", f"{key}={value}")]
-    return ["ssh", "-F", "none", *words, f"{USER}@{spark.address}"]
+    return ["ssh", "-F", "none", *words, "-p", str(spark.traits.ssh_port), f"{USER}@{spark.address}"]
 
 
 def on(spark: Spark, command: str, *, stdin: str | None = None, timeout: float = 120, check: bool = True) -> str:
@@ -181,7 +218,7 @@ def inside(spark: Spark, *argv: str, timeout: float = 300, check: bool = True) -
 
 
 def wait_until_up(sparks: Sequence[Spark]) -> None:
-    keys = [f"{spark.address} {host_key(spark)}" for spark in sparks]
+    keys = [f"{_known_as(spark)} {host_key(spark)}" for spark in sparks]
     # Whole or not at all: others on this machine log in to the Sparks meanwhile.
     new = RUN / f"known_hosts-{os.getpid()}"
     new.write_text("\n".join([*keys, ""]))
@@ -192,6 +229,12 @@ def wait_until_up(sparks: Sequence[Spark]) -> None:
         except SimulatorError as error:
             log = (spark.home / "init.log").read_text()
             raise SimulatorError(f"{error}\n{log}".rstrip()) from None
+
+
+def _known_as(spark: Spark) -> str:
+    """Its name in known_hosts."""
+    port = spark.traits.ssh_port
+    return spark.address if port == 22 else f"[{spark.address}]:{port}"
 
 
 def _answers(spark: Spark) -> bool:
@@ -206,7 +249,15 @@ def set_knobs(spark: Spark, **knobs: object) -> None:
 def existing() -> list[Spark]:
     """The Sparks that were started and not taken away."""
     found = [int(folder.name.removeprefix("spark-")) for folder in RUN.glob("spark-*") if folder.is_dir()]
-    return [Spark(index) for index in sorted(found)]
+    return [Spark(index, _traits(RUN / f"spark-{index}" / "traits.json")) for index in sorted(found)]
+
+
+def _traits(path: Path) -> Traits:
+    """The usual ones of a Spark that was cut short before it got any."""
+    if not path.exists():
+        return Traits()
+    kept = json.loads(path.read_text())
+    return Traits(**{**kept, "docker_flags": tuple(kept["docker_flags"])})
 
 
 def plug_in(sparks: Sequence[Spark]) -> None:
@@ -225,9 +276,7 @@ def down() -> None:
         power_off(spark)
     network.down(sparks)
     for spark in sparks:
-        for mounted in (spark.home / "rw" / "class", spark.home / "rw"):
-            if os.path.ismount(mounted):
-                run(["umount", "--lazy", str(mounted)])
+        _unmount(spark)
         _remove_cgroups(spark)
     if RUN.exists():
         shutil.rmtree(RUN)

@@ -6,9 +6,10 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
-from simulator import hub, images, preflight, sparks
+from simulator import cache, hub, images, preflight, sparks
 from simulator.layout import CLAIM, GATEWAY, HUB_PORT, ROOT, RUN, Spark
 from simulator.shell import SimulatorError
 
@@ -36,30 +37,29 @@ def _up(count: int, say: Callable[[str], None]) -> list[Spark]:
             raise SimulatorError(f"{len(running)} Sparks are up already; `./spark demo --down` first")
         return running
     try:
-        say("building the images (the first time takes a minute)")
-        archives = images.build()
+        say("root file system and images of the Sparks (the first time on this machine takes some minutes)")
+        built = images.build()
         say(f"booting {count} simulated Spark{'s' if count > 1 else ''}")
         sparks.plug_in(wanted)
-        template = images.stored(archives)
-        if not template.exists():
-            _fill(template, wanted[0], archives)
+        template = images.data(built, partial(_fill, wanted[0], built))
         for spark in wanted:
             images.give(template, spark)
             sparks.power_on(spark)
         sparks.wait_until_up(wanted)
         _start_hub()
+        cache.prune()
     except BaseException:
         _down()
         raise
     return wanted
 
 
-def _fill(template: Path, spark: Spark, archives: Sequence[Path]) -> None:
+def _fill(spark: Spark, built: images.Built, folder: Path) -> None:
     sparks.power_on(spark)
     sparks.wait_until_up([spark])
-    images.load(spark, archives)
+    images.load(spark, built)
     sparks.power_off(spark)
-    images.store(spark, template)
+    images.store(spark, folder)
 
 
 def _start_hub() -> None:
@@ -86,6 +86,14 @@ def down() -> None:
         _down()
 
 
+def purge() -> int:
+    """Empty the cache; the bytes that were in it. Raises SimulatorError while Sparks are up."""
+    with sparks.exclusive():
+        if CLAIM.exists():
+            raise SimulatorError(f"Sparks are simulated from {CLAIM.read_text()}, out of this cache: end them first")
+        return cache.purge()
+
+
 def _down() -> None:
     sparks.end(RUN / "hub.pid", marker="simulator.hub")
     sparks.down()
@@ -98,7 +106,7 @@ def remains() -> str:
         "ip -br link | grep -E '^(br-spark|mg-spark)'",
         "grep -E 'sim-spark|/.sim/run/' /proc/mounts",
         "find /sys/fs/cgroup -type d -name 'sim-spark-*'",
-        "pgrep -af '[s]park_init.sh|[s]imulator.hub'",
+        "pgrep -af '[s]park_init.sh|[s]imulator.hub|[d]gx-spark-simulator/'",
         "ls .sim/run",
     )
     return subprocess.run("; ".join(looks), shell=True, cwd=ROOT, capture_output=True, text=True).stdout

@@ -6,8 +6,8 @@ import fcntl
 import json
 import os
 import subprocess
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from ops import pulumi
 from ops.demo import stack_config
 from simulator import network, preflight, sparks
 from simulator import up as simulation
-from simulator.layout import CLAIM, Spark
+from simulator.layout import CLAIM, Spark, Traits
 
 ROOT = Path(__file__).parent.parent.parent
 PROGRAM = ("Pulumi.yaml", "Pulumi.README.md", "__main__.py", "components")
@@ -45,7 +45,7 @@ def simulated() -> Iterator[list[Spark]]:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests of the third Spark alone can run beside all others (ops/gates.py)."""
     for item in items:
-        if "alone" in getattr(item, "fixturenames", ()):
+        if "third" in getattr(item, "fixturenames", ()):
             item.add_marker("alone")
 
 
@@ -215,6 +215,19 @@ def third(simulated: list[Spark]) -> Iterator[Spark]:
         yield spark
         spark.knobs.unlink(missing_ok=True)
         network.cable(spark, port=1)
+
+
+@pytest.fixture
+def unlike(third: Spark) -> Iterator[Callable[..., Spark]]:
+    """Makes the third Spark one with the given traits, for one test."""
+
+    def become(**traits: Any) -> Spark:
+        spark = replace(third, traits=Traits(**traits))
+        sparks.reinstall(spark)
+        return spark
+
+    yield become
+    sparks.reinstall(third)
 
 
 @pytest.fixture

@@ -1,0 +1,133 @@
+"""The root file system of the simulated Sparks: a Debian of its own, so that nothing of this machine is in them.
+
+Made by debootstrap from the mirror that this machine's apt uses. All Sparks share it as the lower layer of an
+overlay, and the container images are made from its programs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import tempfile
+from functools import cache
+from pathlib import Path
+
+from simulator.cache import kept
+from simulator.layout import CACHE
+from simulator.shell import run
+
+SUITE = "trixie"
+KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
+USUAL_MIRROR = "http://deb.debian.org/debian"
+
+PACKAGES = (
+    "ca-certificates",
+    "containerd",
+    "docker-buildx",
+    "docker-cli",
+    "docker.io",
+    "iproute2",
+    "iptables",
+    "iputils-ping",
+    "kmod",
+    "openssh-client",
+    "openssh-server",
+    "procps",
+    "python3",
+    "python3-pip",
+    "python3-yaml",
+    "rsync",
+    "runc",
+    "sudo",
+    "tini",
+)
+"""pip is for the images; yaml for the stand-in of netplan."""
+
+FINISH = """
+rm -rf /var/cache/apt/archives/*.deb /var/lib/apt/lists/* /usr/share/doc /usr/share/man /usr/share/locale
+rm -f /etc/ssh/ssh_host_* /etc/machine-id /etc/resolv.conf /etc/hostname
+"""
+"""What is run in it at the end: no Spark shares its keys and its identity with another."""
+
+ALONE = (
+    "setpriv", "--pdeathsig", "KILL",
+    "unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child=SIGKILL",
+)  # fmt: skip
+"""In namespaces of its own, whose mounts and processes are gone when it ends, and it ends with this process."""
+
+IN_ROOT = Path(__file__).resolve().parent / "in_root.sh"
+BOOTSTRAP_LIMIT = 1800
+"""Seconds."""
+
+
+@cache
+def root() -> Path:
+    """Where it is; made on the first call on this machine, which takes two minutes."""
+    recipe = "\n".join([SUITE, *PACKAGES, FINISH, os.uname().machine])
+    return kept(f"root-{SUITE}-{hashlib.sha256(recipe.encode()).hexdigest()[:12]}", _make)
+
+
+def _make(folder: Path) -> None:
+    words = ["debootstrap", "--variant=minbase", f"--keyring={KEYRING}", f"--include={','.join(PACKAGES)}"]
+    # Not synced file by file: what is cut short is made anew.
+    env = {**proxies(), "DPKG_FORCE": "unsafe-io", "LC_ALL": "C"}
+    run([*ALONE, *words, SUITE, str(folder), mirror()], timeout=BOOTSTRAP_LIMIT, env=env)
+    run([*ALONE, "chroot", str(folder), "sh", "-e", "-c", FINISH])
+
+
+def inside(*argv: str, timeout: float = 900, check: bool = True) -> str:
+    """Run a program in a throw-away copy of the root file system, with this machine's network.
+
+    The simulator's cache is at the same path in it: what is written there stays, nothing else does.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        words = [str(IN_ROOT), str(root()), scratch, str(CACHE), *argv]
+        return run([*ALONE, *words], timeout=timeout, check=check, env=proxies())
+
+
+def program(name: str) -> str:
+    """Its path in the root file system. Raises FileNotFoundError."""
+    for folder in ("/usr/bin", "/usr/sbin"):
+        if os.path.lexists(f"{root()}{folder}/{name}"):
+            return f"{folder}/{name}"
+    raise FileNotFoundError(f"{name} is in none of the packages of simulator/rootfs.py")
+
+
+def mirror() -> str:
+    """The Debian mirror that this machine's apt is set up with, else Debian's usual one (as on an Ubuntu)."""
+    words = ["indextargets", "--format", "$(ORIGIN)|$(LABEL)|$(REPO_URI)", "Created-By: Packages"]
+    return chosen_mirror(_of_apt("apt-get", *words))
+
+
+def _of_apt(*words: str) -> str:
+    return run(words, check=False) if shutil.which(words[0]) else ""
+
+
+def chosen_mirror(targets: str) -> str:
+    """From lines `origin|label|URI`; origin and label are '' before the first `apt-get update`."""
+    known = [line.split("|", 2) for line in targets.splitlines() if line.count("|") >= 2]
+    named = [uri for origin, label, uri in known if (origin, label) == ("Debian", "Debian")]
+    likely = [uri for origin, _, uri in known if not origin and uri.rstrip("/").endswith("/debian")]
+    for uri in (*named, *likely):
+        plain = _first_of_list(uri)
+        if re.match(r"(https?|ftp|file):", plain):
+            return plain.rstrip("/")
+    return USUAL_MIRROR
+
+
+def _first_of_list(uri: str) -> str:
+    """Debian's cloud images name a file with mirrors, one a line; debootstrap wants one of them."""
+    listed = re.fullmatch(r"mirror\+file:(?://)?(/.*?)/?", uri)
+    if not listed:
+        return uri
+    lines = [line.split() for line in Path(listed[1]).read_text().splitlines()]
+    return next((words[0] for words in lines if words and not words[0].startswith("#")), "")
+
+
+def proxies() -> dict[str, str]:
+    """apt's proxies as environment variables, which debootstrap's wget, apt and pip all read."""
+    shown = _of_apt("apt-config", "shell", "http_proxy", "Acquire::http::Proxy", "https_proxy", "Acquire::https::Proxy")
+    found = dict(re.findall(r"^(\w+)='(.*)'$", shown, re.MULTILINE))
+    return {name: value for name, value in found.items() if value != "DIRECT"}
