@@ -236,6 +236,15 @@ def docker(*argv: str) -> str:
     return done.stdout.strip()
 
 
+def is_named(image: dict, name: str) -> bool:
+    """Of an image as Docker lists it. `name`: REPOSITORY:TAG, or with @DIGEST behind it, which alone counts then:
+    Docker keeps no tag for it."""
+    tagged, _, digest = name.partition("@")
+    if not digest:
+        return name in (image.get("RepoTags") or [])
+    return f"{tagged.rpartition(':')[0]}@{digest}" in (image.get("RepoDigests") or [])
+
+
 def has_record(wanted: dict) -> bool:
     """Does a record of exactly this thing, in this generation, stand?"""
     record = read_record(wanted)

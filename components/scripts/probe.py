@@ -15,7 +15,7 @@ import platform
 import shutil
 import subprocess
 
-from common import LEASE, Docker, held, holds, job, model_folder, read, record_path, stack_directory
+from common import LEASE, Docker, held, holds, is_named, job, model_folder, read, record_path, stack_directory
 
 
 def output(*argv: str) -> str:
@@ -61,14 +61,6 @@ def addresses() -> list:
     mtus = {link["ifname"]: link["mtu"] for link in json.loads(output("ip", "-j", "link") or "[]")}
     v4 = {link["ifname"]: [f"{a['local']}/{a['prefixlen']}" for a in link["addr_info"]] for link in found}
     return [{"name": name, "mtu": mtu, "addresses": v4.get(name, [])} for name, mtu in sorted(mtus.items())]
-
-
-def is_named(image: dict, name: str) -> bool:
-    """`name`: REPOSITORY:TAG, or with @DIGEST behind it, which alone counts then: Docker keeps no tag for it."""
-    tagged, _, digest = name.partition("@")
-    if not digest:
-        return name in (image.get("RepoTags") or [])
-    return f"{tagged.rpartition(':')[0]}@{digest}" in (image.get("RepoDigests") or [])
 
 
 def docker(stack: str, names: list) -> dict:
