@@ -274,7 +274,7 @@ def engine(settings: Settings, facts: Mapping[str, NodeFacts]) -> Iterator[Probl
 def pooling(context: Context) -> Iterator[Problem]:
     """Models that give no text, on engines that serve no such ones."""
     chosen = context.settings.engine
-    if context.task not in SERVED[chosen]:
+    if context.task not in SERVED.get(chosen, ("generate",)):
         yield Problem(
             "engine",
             f"{context.model.repo} is for {NOUNS[context.task]}, which {chosen} does not serve",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -16,7 +17,6 @@ import requests
 import yaml
 
 from components.plan.engines import sglang
-from components.scripts.common import networks
 from ops import pulumi
 from ops.demo import stack_config
 from simulator import network, preflight, sparks
@@ -160,7 +160,7 @@ SOME_IMAGE = sglang.IMAGE.partition("@")[0]
 
 def on_rdma(log: str) -> set[str]:
     """Sparks whose rank's NCCL has set up a channel over RDMA, by a log that may hold several ranks'."""
-    return {rank["host"] for rank in networks(log.splitlines()) if rank["network"] == "IB" and rank["proven"]}
+    return set(re.findall(r"([\w.-]+):\d+:\d+ \[0\] NCCL INFO Channel \S+ : .* via NET/IB/", log))
 
 
 def container_id(spark: Spark, name: str) -> str:
