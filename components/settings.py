@@ -38,7 +38,8 @@ class Frozen(BaseModel):
 
 
 def _ipv4(value: Any) -> str:
-    return str(ipaddress.IPv4Interface(value))
+    """With a prefix length only where one was written: /32, which the library adds, is no fabric's."""
+    return str(ipaddress.IPv4Interface(value) if "/" in str(value) else ipaddress.IPv4Address(value))
 
 
 class NodeFabric(Frozen):
@@ -48,7 +49,7 @@ class NodeFabric(Frozen):
     """Network device that carries bootstrap sockets, e.g. enp1s0f1np1."""
 
     address: Annotated[str, BeforeValidator(_ipv4)] | None = None
-    """IPv4 of `interface` with its prefix length, e.g. 192.168.177.11/24."""
+    """IPv4 of `interface`, e.g. 192.168.177.11/24. Without a prefix length: that which the interface has."""
 
     hcas: tuple[str, ...] | None = None
     """RDMA devices, e.g. [rocep1s0f1, roceP2p1s0f1]. An empty list turns RDMA off on this Spark."""
@@ -65,6 +66,9 @@ class Node(Frozen):
 
     host: Annotated[str, Field(pattern=r"^[A-Za-z0-9.:_-]+$")]
     """Address or name for SSH: the ordinary Ethernet, not the QSFP link."""
+
+    gpu: Annotated[str, Field(pattern=r"^GPU-[0-9A-Za-z-]+$")] | None = None
+    """UUID of the GPU to use where the Spark has several, as `nvidia-smi -L` prints it."""
 
     fabric: NodeFabric = NodeFabric()
     cache: str | None = None

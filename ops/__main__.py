@@ -269,7 +269,7 @@ def prune_command(
 
 @app.command(name="lock")
 def lock_command() -> None:
-    """Write the lock files anew from requirements.in and requirements-dev.in."""
+    """Write the lock files anew: each requirements*.txt from its .in."""
     raise typer.Exit(gates.lock())
 
 

@@ -15,7 +15,8 @@ from rich.table import Table
 
 from components import ports as table
 from components.facts import fabric
-from components.facts.spark import NodeFacts, unusable
+from components.facts.spark import NodeFacts
+from components.facts.usable import unusable
 from components.plan import checks, models, orders, steps
 from components.plan.engines import flags
 from components.plan.engines.registry import image_name

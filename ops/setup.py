@@ -14,8 +14,9 @@ from typing import Any
 
 from rich.console import Console
 
-from components.facts import fabric
-from components.facts.spark import NodeFacts, unusable
+from components.facts import rdma
+from components.facts.spark import NodeFacts
+from components.facts.usable import unusable
 from components.problems import Refused
 from components.settings import PROJECT, Settings, Ssh, load
 from ops.project import Confirm
@@ -120,7 +121,7 @@ def look(settings: Settings, stack: str) -> tuple[dict[str, NodeFacts], list[str
 
 def describe(name: str, node: NodeFacts, settings: Settings) -> None:
     gpu = node.gpus[0].name if node.gpus else "no GPU seen"
-    ports = ", ".join(port.netdev for port in fabric.up_ports(node)) or "no QSFP port is up"
+    ports = ", ".join(port.netdev for port in rdma.up_ports(node)) or "no QSFP port is up"
     console.print(f"{name}: {node.hostname}, {gpu}, {node.memory / 2**30:.0f} GiB, {ports}")
     (config,) = [one for one in settings.nodes if one.name == name]
     for problem in unusable(config, node, settings):
@@ -211,10 +212,10 @@ def netplan(twins: Sequence[str], own: Sequence[str]) -> str:
 
 def cabled(node: NodeFacts, name: str) -> list[str]:
     """Both interfaces of the port with the cable. Raises CommandError where none is up."""
-    ports = sorted(fabric.up_ports(node), key=lambda port: fabric.preference(node, port))
+    ports = sorted(rdma.up_ports(node), key=lambda port: rdma.preference(node, port))
     if not ports:
         raise CommandError(f"{name}: no QSFP port is up: is the cable in on both ends? (ibdev2netdev)")
-    return [port.netdev for port in fabric.twins(ports[0], ports)]
+    return [port.netdev for port in rdma.twins(ports[0], ports)]
 
 
 def setup_network(of: Stack, confirm: Confirm, *, subnets: Sequence[str] = SUBNETS, undo: bool = False) -> None:

@@ -25,9 +25,11 @@ USUAL_MIRROR = "http://deb.debian.org/debian"
 PACKAGES = (
     "ca-certificates",
     "containerd",
+    "curl",
     "docker-buildx",
     "docker-cli",
     "docker.io",
+    "fish",
     "iproute2",
     "iptables",
     "iputils-ping",
@@ -43,7 +45,7 @@ PACKAGES = (
     "sudo",
     "tini",
 )
-"""pip is for the images; yaml for the stand-in of netplan."""
+"""pip is for the images, yaml for the stand-in of netplan, fish for owners who like it."""
 
 FINISH = """
 rm -rf /var/cache/apt/archives/*.deb /var/lib/apt/lists/* /usr/share/doc /usr/share/man /usr/share/locale
@@ -65,8 +67,16 @@ BOOTSTRAP_LIMIT = 1800
 @cache
 def root() -> Path:
     """Where it is; made on the first call on this machine, which takes two minutes."""
+    return kept(_name(), _make)
+
+
+def is_made() -> bool:
+    return (CACHE / _name()).exists()
+
+
+def _name() -> str:
     recipe = "\n".join([SUITE, *PACKAGES, FINISH, os.uname().machine])
-    return kept(f"root-{SUITE}-{hashlib.sha256(recipe.encode()).hexdigest()[:12]}", _make)
+    return f"root-{SUITE}-{hashlib.sha256(recipe.encode()).hexdigest()[:12]}"
 
 
 def _make(folder: Path) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from simulator import cache, hub, images, preflight, sparks
+from simulator import cache, hub, images, preflight, rootfs, sparks
 from simulator.layout import CLAIM, GATEWAY, HUB_PORT, ROOT, RUN, Spark
 from simulator.shell import SimulatorError
 
@@ -37,7 +37,10 @@ def _up(count: int, say: Callable[[str], None]) -> list[Spark]:
             raise SimulatorError(f"{len(running)} Sparks are up already; `./spark demo --down` first")
         return running
     try:
-        say("root file system and images of the Sparks (the first time on this machine takes some minutes)")
+        if not rootfs.is_made():
+            say(f"making the Sparks' root file system, Debian {rootfs.SUITE} (two minutes, once on this machine)")
+            rootfs.root()
+        say("building the images (a minute, where something changed)")
         built = images.build()
         say(f"booting {count} simulated Spark{'s' if count > 1 else ''}")
         sparks.plug_in(wanted)

@@ -5,7 +5,8 @@ Pure: text in, values out. How the probe gets there is `gather.py`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import hashlib
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
@@ -22,6 +23,20 @@ class Gpu(Fact):
     name: str
     uuid: str
     driver: str
+    index: int = 0
+    """Its place in nvidia-smi's list, which is by PCI bus."""
+
+
+class Closed(Fact):
+    """A directory or file that a download would write and the login user can't."""
+
+    path: str
+    owner: str
+    missing: str
+    """The cache, where it is not there yet and can't be made below `path`; '' otherwise."""
+
+    read_only: bool
+    """Its file system is mounted so."""
 
 
 class Cache(Fact):
@@ -34,7 +49,8 @@ class Cache(Fact):
     held: dict[str, int]
     """Repository → bytes of it that are there already, also from an interrupted download."""
 
-    writable: bool
+    closed: tuple[Closed, ...] = ()
+    """The topmost ones of what a download of the stack's models would write."""
 
 
 class Container(Fact):
@@ -57,6 +73,33 @@ class Present(Fact):
     config: dict[str, Any]
 
 
+class Image(Fact):
+    """An image as Docker shows it. Its id is the config's digest in one store, the manifest's in the other."""
+
+    id: str
+    digests: tuple[str, ...]
+    """NAME@sha256:…, where it came from a registry."""
+
+    layers: tuple[str, ...]
+    """Digests of the layers' content, the same in every store."""
+
+    config: str
+    """Digest of what a container gets from it: environment, command, user, architecture."""
+
+    @property
+    def content(self) -> str:
+        """Equal for equal images, whatever store they are in."""
+        return hashlib.sha256("\n".join([*self.layers, self.config]).encode()).hexdigest()
+
+
+class CdiSpec(Fact):
+    """A file by which Docker may find the GPU (Container Device Interface)."""
+
+    path: str
+    missing: tuple[str, ...]
+    """Files of the host that it names and that are not there: it is older than the driver."""
+
+
 class Docker(Fact):
     problem: str | None = None
     """None: the daemon answers. `absent`, `permission`, or its own words."""
@@ -65,6 +108,15 @@ class Docker(Fact):
     runtimes: tuple[str, ...] = ()
     images: dict[str, str] = {}
     """Image name → id, of the names that were asked for and are present."""
+
+    contents: dict[str, Image] = {}
+    """The same, with what can be compared between Sparks."""
+
+    gpu_devices: tuple[str, ...] = ()
+    """CDI devices of NVIDIA's that the daemon has found (from Docker 28.2 on), e.g. `nvidia.com/gpu=all`."""
+
+    live_restore: bool = False
+    """Containers outlive the daemon: with Swarm it does not start."""
 
     containers: tuple[Container, ...] = ()
 
@@ -76,6 +128,12 @@ class Link(Fact):
     mtu: int
     addresses: tuple[str, ...]
     """IPv4 with prefix length."""
+
+    master: str | None = None
+    """The bond that it is in."""
+
+    parent: str | None = None
+    """Of a VLAN: the device that it is on."""
 
 
 class Gid(Fact):
@@ -132,8 +190,15 @@ class NodeFacts(Fact):
 
     cache: Cache
     gpus: tuple[Gpu, ...]
-    """Empty: the driver did not answer, or there is no GPU."""
+    """Empty: the driver did not answer, or there is no GPU. The one of nodes[].gpu alone, where that is set."""
 
+    gpu_words: str = ""
+    """What nvidia-smi said in place of a GPU."""
+
+    gpu_tools: tuple[str, ...] = ()
+    """Of NVIDIA's hooks, by which Docker hands a GPU to a container, those that are there (probe.HOOKS)."""
+
+    cdi: tuple[CdiSpec, ...] = ()
     docker: Docker
     links: tuple[Link, ...]
     ibdev2netdev: str
@@ -180,8 +245,19 @@ def parse(answers: Mapping[str, Any], settings: Settings) -> tuple[dict[str, Nod
         else:
             values = dict(answer["facts"])
             values["model_config_"] = values.pop("model_config", None)
+            values |= _chosen_gpu(node, values)
             facts[node.name] = NodeFacts.model_validate(values)
     return facts, problems
+
+
+def _chosen_gpu(node: Node, values: Mapping[str, Any]) -> dict[str, Any]:
+    """`gpus` and `gpu_words`, of the GPU in nodes[].gpu alone where that is set."""
+    every = [{**gpu, "index": index} for index, gpu in enumerate(values["gpus"])]
+    chosen = [gpu for gpu in every if node.gpu in (None, gpu["uuid"])]
+    if every and not chosen:
+        there = ", ".join(gpu["uuid"] for gpu in every)
+        return {"gpus": [], "gpu_words": f"{there} and not nodes[].gpu {node.gpu}"}
+    return {"gpus": chosen}
 
 
 def explain(node: Node, settings: Settings, kind: str, detail: str) -> Problem:
@@ -206,29 +282,3 @@ def explain(node: Node, settings: Settings, kind: str, detail: str) -> Problem:
         kind, (detail, f"try the same login by hand: ssh -p {settings.ssh.port} {user}@{node.host}")
     )
     return Problem(at, wrong, fix)
-
-
-def unusable(node: Node, facts: NodeFacts, settings: Settings) -> Iterator[Problem]:
-    """What every engine needs of a Spark and this one lacks."""
-    docker = facts.docker
-    if docker.problem == "permission":
-        yield Problem(node.name, f"{settings.ssh.user} may not use Docker", f"on it: sudo usermod -aG docker "
-                      f"{settings.ssh.user}")  # fmt: skip
-    elif docker.problem == "absent":
-        yield Problem(node.name, "Docker does not run", "on it: sudo systemctl enable --now docker")
-    elif docker.problem:
-        yield Problem(node.name, docker.problem, "on it: sudo journalctl -u docker")
-    elif "nvidia" not in docker.runtimes:
-        yield Problem(
-            node.name,
-            "Docker has no NVIDIA runtime, so no container would see the GPU",
-            "on it: sudo nvidia-ctk runtime configure --runtime=docker && sudo systemctl restart docker",
-        )
-    if not facts.gpus:
-        yield Problem(node.name, "nvidia-smi shows no GPU", "on it: nvidia-smi says why; reboot after a driver update")
-    if not facts.cache.writable:
-        yield Problem(
-            node.name,
-            f"{settings.ssh.user} can't write {facts.cache.path} (files of root from an older container?)",
-            f"on it: sudo chown -R {settings.ssh.user} {facts.cache.path}",
-        )

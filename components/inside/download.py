@@ -4,12 +4,14 @@ Runs inside the engine's image, with whatever huggingface_hub that has. It never
 that was interrupted recent versions keep nothing (each try has a name of its own: its pull request 4228), and with
 eight files of 5 GB at a time that is most of many models. So each partial file gets a second name that outlives
 the try, and the next try begins with what it holds. What arrived is verified afterwards (scripts/weights.py).
+A cache has other users too: what an earlier try left and cannot be read, moved or removed costs the head start alone.
 
 stdin   JSON: endpoint, repo, commit, token ('' for none), files [{path, size}]
 """
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import json
 import os
@@ -29,16 +31,22 @@ def take_up(partial: BinaryIO, expected: int | None) -> int:
     folder, name = os.path.split(partial.name)
     etag = name.split(".")[0]
     kept = os.path.join(folder, f"{etag}.kept.incomplete")
-    if os.path.exists(kept) and (expected is None or os.path.getsize(kept) <= expected):
-        with open(kept, "rb") as earlier:
+    with contextlib.suppress(OSError), open(kept, "rb") as earlier:
+        if expected is None or os.fstat(earlier.fileno()).st_size <= expected:
             shutil.copyfileobj(earlier, partial, BLOCK)
-        partial.flush()
-    for old in glob.glob(os.path.join(folder, f"{etag}.*incomplete")):
+    partial.flush()
+    for old in glob.glob(os.path.join(folder, f"{etag}.*incomplete*")):
         if old not in (kept, partial.name):
-            os.unlink(old)
-    os.link(partial.name, f"{kept}.new")
-    os.replace(f"{kept}.new", kept)
+            forget(old)
+    with contextlib.suppress(OSError):
+        os.link(partial.name, f"{kept}.new")
+        os.replace(f"{kept}.new", kept)
     return partial.tell()
+
+
+def forget(path: str) -> None:
+    with contextlib.suppress(OSError):
+        os.unlink(path)
 
 
 def main() -> None:
@@ -47,6 +55,8 @@ def main() -> None:
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
     if all(file["size"] <= HTTP_LIMIT for file in job["files"]):
         os.environ["HF_HUB_DISABLE_XET"] = "1"
+    # A model's folder holds all of it: it can be copied and taken away without a look at the other models.
+    os.environ["HF_HUB_DISABLE_SHARED_BLOBS"] = "1"
     # It reads the environment when it is imported.
     from huggingface_hub import file_download, snapshot_download
 
@@ -58,7 +68,7 @@ def main() -> None:
         if options["resume_size"] != options.get("expected_size"):
             get(url, temp_file, **options)
         folder, name = os.path.split(temp_file.name)
-        os.unlink(os.path.join(folder, f"{name.split('.')[0]}.kept.incomplete"))
+        forget(os.path.join(folder, f"{name.split('.')[0]}.kept.incomplete"))
 
     file_download.http_get = resuming
     paths = [file["path"] for file in job["files"]]

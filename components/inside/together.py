@@ -10,11 +10,12 @@ a reboot) is started by Docker, and joins again.
 Runs inside the engine's image: Python 3.10+, standard library only.
 
 usage   together.py --rank R --names NODE,NODE… [--address HOST:PORT] [--restarts N] [--pause SECONDS]
-                    [--health URL] [--needs COMMAND] [--weights DIRECTORY] -- COMMAND…
+                    [--health URL] [--needs COMMAND] [--weights DIRECTORY] [--alias PATH] -- COMMAND…
         --pause   before the first restart, doubled for each further one
         --health  answers 200 when the engine serves
         --needs   must succeed before the engine is started
         --weights that the engine loads (drop_pages)
+        --alias   another path at which the engine finds them, for one that serves a model under its directory's name
 env     DGX_SPARK_SERVER   what tells this server's ranks from those of another one
 exit    0 gave up | 143 was told to end
 """
@@ -154,6 +155,14 @@ def drop_pages(directory: str) -> None:
         for name in names:
             with contextlib.suppress(OSError), open(os.path.join(base, name), "rb") as stream:
                 os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def link(target: str, path: str) -> None:
+    """A container that Docker starts again has it already; it may have been made for another model."""
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
+    os.symlink(target, path)
 
 
 def adopt_orphans() -> None:
@@ -443,8 +452,11 @@ def main() -> int:
     words.add_argument("--health")
     words.add_argument("--needs")
     words.add_argument("--weights", default="/nowhere")
+    words.add_argument("--alias")
     words.add_argument("command", nargs="+")
     options = words.parse_args()
+    if options.alias:
+        link(options.weights, options.alias)
     adopt_orphans()
     role = Follow(options) if options.rank else Lead(options)
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from components import catalog
 from components.facts import fabric
 from components.facts.hub import Model
-from components.facts.spark import NodeFacts, unusable
+from components.facts.spark import NodeFacts
+from components.facts.usable import unusable
 from components.plan import beside, checks, models, steps
 from components.plan.engines import Context, EnginePlan
 from components.plan.engines.common import startup_limit

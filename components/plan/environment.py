@@ -7,6 +7,7 @@ reads; NCCL_NET_GDR_LEVEL, since GB10 has no GPUDirect; VLLM_RPC_TIMEOUT=1800, w
 from __future__ import annotations
 
 from components.facts.fabric import NodeLink
+from components.facts.spark import NodeFacts
 
 EXACT = "="
 """Makes NCCL_IB_HCA match whole names; else `rocep1s0f1` also selects `rocep1s0f1v0`.
@@ -39,7 +40,15 @@ def communication(link: NodeLink) -> dict[str, str]:
     }
     if link.gid_index is not None:
         environment["NCCL_IB_GID_INDEX"] = str(link.gid_index)
+    elif link.gid_range is not None:
+        # Among several IPv4 addresses of a device NCCL takes the lowest index, unless told where to look.
+        environment["NCCL_IB_ADDR_RANGE"] = link.gid_range
     return environment
+
+
+def chosen_gpu(facts: NodeFacts) -> dict[str, str]:
+    """Hides the others: a container gets all of a Spark's GPUs. By number, since vLLM takes no UUID here."""
+    return {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": str(facts.gpus[0].index)}
 
 
 def ray_node(link: NodeLink) -> dict[str, str]:

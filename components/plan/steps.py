@@ -122,13 +122,20 @@ def qualify(settings: Settings, links: Mapping[str, NodeLink], confirmed: Sequen
             name: {
                 "address": link.address,
                 "devices": list(link.hcas),
-                "gid_index": link.gid_index,
+                "gid_indexes": _gid_indexes(link),
                 "port": ports.PERFTEST,
             }
             for name, link in links.items()
         },
         triggers=tuple(word for step in confirmed for word in step.triggers),
     )
+
+
+def _gid_indexes(link: NodeLink) -> dict[str, int]:
+    """Device → index; none for a device where nothing says it."""
+    if link.gid_index is not None:
+        return dict.fromkeys(link.hcas, link.gid_index)
+    return {gid.device: gid.index for gid in link.gids}
 
 
 def _encodings(settings: Settings, model: Model, cache: str) -> list[dict[str, str]]:
@@ -268,13 +275,18 @@ def authorize(
         return None
     head, *others = settings.nodes
     directory = model.path or f"{facts[head.name].cache.path}/hub"
-    given = {"directory": directory, **_access("copy-key", others, links)}
+    given = {"directory": directory, "server": copy_server(), **_access("copy-key", others, links)}
     return steps.make(head.name, "copy-access", "copy_access.py", given)
 
 
 def inside(name: str) -> str:
     """Text of a program that runs inside the containers."""
     return (Path(__file__).parent.parent / "inside" / name).read_text()
+
+
+def copy_server() -> str:
+    """Text of the program that sshd runs on the head for the others' keys."""
+    return (Path(__file__).parent.parent / "scripts" / "copy_server.py").read_text()
 
 
 def copies(settings: Settings) -> bool:

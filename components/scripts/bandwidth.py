@@ -3,7 +3,7 @@
 By RDMA with perftest (ib_write_bw, ib_write_lat), on all devices at once; else by TCP streams.
 
 stdin   JSON: role (`ask`, `serve` or `measure`), tool (`perftest` or `tcp`), address (own, on the fabric), peer,
-        devices, gid_index (null: perftest's own choice), port (the first of a few), seconds
+        devices, gid_indexes {device: index} (none: perftest's own choice), port (the first of a few), seconds
 stdout  ask: {"perftest": bool}
         serve: {"ready": true} when it listens; it ends with the measurement
         measure: {"gbps", "latency_us"}
@@ -38,7 +38,7 @@ def emit(**message: object) -> None:
 
 def perftest(given: dict, tool: str, port: int, device: str) -> list:
     argv = [tool, f"--ib-dev={device}", f"--port={port}", "--CPU-freq"]
-    argv += [f"--gid-index={given['gid_index']}"] if given["gid_index"] is not None else []
+    argv += [f"--gid-index={given['gid_indexes'][device]}"] if device in given["gid_indexes"] else []
     if tool == "ib_write_bw":
         argv += ["--report_gbits", f"--duration={given['seconds']}", "--size=1048576"]
     return [*argv, given["peer"]] if given["role"] == "measure" else argv

@@ -1,5 +1,7 @@
 """Shared by the scripts that run on a Spark: records, directories and Docker's API. Python 3.10+, no packages."""
 
+import contextlib
+import fcntl
 import glob
 import hashlib
 import http.client
@@ -18,6 +20,9 @@ STATE = os.path.expanduser(f"~{os.environ.get('SUDO_USER', '')}/.local/state/dgx
 Source: XDG base directories, state that may be lost."""
 
 LEASE = os.path.join(STATE, "lease.json")
+
+# sshd gives a login user none of these, and ip, ibdev2netdev and others may be there.
+os.environ["PATH"] += ":/usr/local/sbin:/usr/sbin:/sbin"
 
 
 def ethernet_address() -> str:
@@ -49,23 +54,86 @@ def read(path: str) -> str:
         return ""
 
 
+def existing(path: str) -> str:
+    """`path`, or the directory above it that is there."""
+    path = os.path.abspath(path)
+    while not os.path.exists(path):
+        path = os.path.dirname(path)
+    return path
+
+
 def model_folder(cache: str, repo: str) -> str:
     """Where huggingface_hub keeps a repository below HF_HOME; a directory (an absolute path) is its own."""
     return repo if repo.startswith("/") else os.path.join(cache, "hub", f"models--{repo.replace('/', '--')}")
 
 
 def remove_model(folder: str) -> None:
-    """With the locks that huggingface_hub keeps beside it."""
+    """With the locks that huggingface_hub keeps beside it, and what no other model shares with it."""
+    shared = {stored(blob) for blob in glob.glob(os.path.join(glob.escape(folder), "blobs", "*"))}
     shutil.rmtree(folder, ignore_errors=True)
     hub, name = os.path.split(folder)
     shutil.rmtree(os.path.join(hub, ".locks", name), ignore_errors=True)
+    for payload in shared - {""}:
+        sweep(payload)
+
+
+def trail(path: str) -> list:
+    """`path`, and what it leads to link by link; the last is no link, and may not be there."""
+    found = [path]
+    while os.path.islink(found[-1]) and len(found) < 40:
+        folder = os.path.realpath(os.path.dirname(found[-1]))
+        found.append(os.path.normpath(os.path.join(folder, os.readlink(found[-1]))))
+    return found
+
+
+STORE_MARK = ".huggingface-shared-blobs"
+
+
+def stored(blob: str) -> str:
+    """The file to which a model's blob is a link, in the store that all models of a cache share; '' for none.
+
+    A payload hub/blobs/XY/HASH is named by Xet's hash and not by its sha256; HASH.refs lists the blobs that are links
+    to it, HASH.lock is locked by whoever changes one. Source: huggingface_hub ≥ 1.32, utils/_shared_blobs.py.
+    """
+    if not os.path.islink(blob):
+        return ""
+    store = os.path.join(os.path.dirname(os.path.dirname(os.path.dirname(blob))), "blobs")
+    target = os.path.normpath(os.path.join(os.path.dirname(blob), os.readlink(blob)))
+    below = os.path.dirname(os.path.dirname(target)) == store
+    return target if below and read(os.path.join(store, STORE_MARK)) == "1" else ""
+
+
+def references(payload: str):
+    """The blobs that are links to a stored file; None where no account was kept, so that there may be any."""
+    hub = os.path.dirname(os.path.dirname(os.path.dirname(payload)))
+    try:
+        with open(f"{payload}.refs") as stream:
+            blobs = [os.path.join(hub, line.strip()) for line in stream]
+    except OSError:
+        return None
+    return {blob for blob in blobs if stored(blob) == payload}
+
+
+def sweep(payload: str) -> None:
+    """Take a stored file away unless a model still has it. One that is not ours to remove stays, as with `hf cache`."""
+    with contextlib.suppress(OSError), open(f"{payload}.lock", "a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if references(payload) == set():
+            os.unlink(payload)
+            os.unlink(f"{payload}.refs")
 
 
 def held(folder: str) -> int:
-    """Bytes of a model on disk, parts of interrupted downloads included."""
-    found = (os.lstat(os.path.join(base, name)) for base, _, names in os.walk(folder) for name in names)
-    # A partial file may have two names.
-    return sum({about.st_ino: about.st_blocks * 512 for about in found}.values())
+    """Bytes of a model on disk, parts of interrupted downloads included, and what it shares with others."""
+    sizes = {}
+    for base, _, names in os.walk(folder):
+        for name in names:
+            # A download renames its files, and a link may lead nowhere.
+            with contextlib.suppress(OSError):
+                about = os.stat(os.path.join(base, name))
+                # A file may have several names.
+                sizes[about.st_dev, about.st_ino] = about.st_blocks * 512
+    return sum(sizes.values())
 
 
 def stamp(path: str) -> list:
@@ -189,10 +257,13 @@ def write_record(wanted: dict, checks: dict, **more: object) -> None:
 
 
 def write_file(path: str, text: str, mode: int = 0o600) -> None:
+    """Whole or not at all; of a link, the file that it leads to."""
+    path = os.path.realpath(path)
     partial = f"{path}.partial"
-    with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "w") as stream:
+    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+    with open(descriptor, "w", encoding="utf-8", errors="surrogateescape", newline="") as stream:
         stream.write(text)
-    if "SUDO_UID" in os.environ and path.startswith(STATE):
+    if "SUDO_UID" in os.environ and path.startswith(os.path.realpath(STATE)):
         os.chown(partial, int(os.environ["SUDO_UID"]), int(os.environ["SUDO_GID"]))
     os.replace(partial, path)
 
@@ -309,6 +380,15 @@ def containers(stack: str, *labels: str) -> list:
     """The stack's containers as Docker's API lists them, running or not; `labels`: KEY=VALUE that they also carry."""
     wanted = json.dumps({"label": [f"dgx-spark.stack={stack}", *labels]})
     return Docker().get(f"/containers/json?all=1&filters={urllib.parse.quote(wanted)}")
+
+
+def name_of(container: dict) -> str:
+    """Of a container as Docker lists it; one that is being removed has none any more."""
+    return container["Names"][0].lstrip("/") if container.get("Names") else container["Id"][:12]
+
+
+def labels_of(container: dict) -> dict:
+    return container.get("Labels") or {}
 
 
 HEADERS = 28

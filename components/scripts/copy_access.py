@@ -1,16 +1,16 @@
 """Let the other Sparks' keys copy weights or an image from this one, over the fabric, and do nothing else.
 
 stdin   JSON: keys [public key], key (the kind of their record), sources [address], record, and either
-        directory (the only one they may read) or image (id of the only one they may save)
+        directory (the only one they may read) and server (text of copy_server.py, which sees to that), or
+        image (id of the only one they may save)
 apply   one line per key in ~/.ssh/authorized_keys; all else in that file stays as it is
 remove  takes exactly those lines away
 """
 
 import os
-import shutil
-import sys
+import shlex
 
-from common import read_record, remove_record, run, write_file, write_record
+from common import digest_of, read_record, remove_record, run, stack_directory, write_file, write_record
 
 FILE = os.path.expanduser("~/.ssh/authorized_keys")
 
@@ -20,7 +20,8 @@ def marker(given: dict) -> str:
 
 
 def lines(given: dict) -> list:
-    limits = f'restrict,from="{",".join(given["sources"])}",command="{allowed(given)}"'
+    command = allowed(given).replace('"', '\\"')
+    limits = f'restrict,from="{",".join(given["sources"])}",command="{command}"'
     return [f"{limits} {key}" for key in given["keys"]]
 
 
@@ -28,12 +29,11 @@ def allowed(given: dict) -> str:
     """The one command that sshd runs for these keys."""
     if "image" in given:
         return f"docker save {given['image']}"
-    tool = shutil.which("rrsync") or "/usr/share/rsync/scripts/rrsync"
-    if not os.access(tool, os.X_OK):
-        sys.exit(
-            "no program `rrsync`, which limits a key to reading one directory: sudo apt install rsync (3.2.4 or later)"
-        )
-    return f"{tool} -ro {given['directory']}"
+    return shlex.join(["python3", server(given), given["directory"]])
+
+
+def server(given: dict) -> str:
+    return os.path.join(stack_directory(given["record"]["stack"]), "copy_server.py")
 
 
 def current() -> str:
@@ -49,14 +49,18 @@ def without_ours(text: str, given: dict) -> str:
 
 
 def apply(given: dict) -> None:
+    digests = {}
     if "directory" in given:
         os.makedirs(given["directory"], exist_ok=True)
+        os.makedirs(os.path.dirname(server(given)), mode=0o700, exist_ok=True)
+        write_file(server(given), given["server"])
+        digests = {server(given): digest_of(server(given))}
     os.makedirs(os.path.dirname(FILE), mode=0o700, exist_ok=True)
     rest = without_ours(current(), given)
     unended = bool(rest) and not rest.endswith("\n")
     wanted = lines(given)
     write_file(FILE, rest + ("\n" if unended else "") + "".join(f"{line}\n" for line in wanted))
-    write_record(given["record"], {"lines": {FILE: wanted}}, unended=unended)
+    write_record(given["record"], {"lines": {FILE: wanted}, "digests": digests}, unended=unended)
 
 
 def remove(given: dict) -> None:
@@ -65,6 +69,8 @@ def remove(given: dict) -> None:
         rest = rest.removesuffix("\n")
     if rest != current():
         write_file(FILE, rest)
+    if "directory" in given and os.path.exists(server(given)):
+        os.unlink(server(given))
     remove_record(given["record"])
 
 

@@ -16,7 +16,7 @@ import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from common import Docker, job, ping, read
+from common import Docker, job, labels_of, name_of, ping, read
 
 WAIT = 2
 """Seconds after which a port counts as filtered: a peer on the fabric answers within microseconds."""
@@ -87,7 +87,7 @@ def others() -> list:
         found = Docker().get("/containers/json")
     except OSError:
         return []
-    return sorted(c["Names"][0].lstrip("/") for c in found if "dgx-spark.stack" not in c["Labels"])
+    return sorted(name_of(c) for c in found if "dgx-spark.stack" not in labels_of(c))
 
 
 def main() -> None:

@@ -1,27 +1,30 @@
 """Confirm, at the moment of the change, that this Spark's link is what was planned.
 
-stdin   JSON: link (node, interface, address, prefix, hcas, gid_index, mtu), peers [address], record
-apply   device active, GID where it was, address and MTU as planned, every peer answers with full-size packets
+stdin   JSON: link (node, interface, address, prefix, hcas, gid_index, gids [{device, index, address}], mtu), peers
+        [address], record
+apply   device active, GID where it was and of the same address, address and MTU as planned, every peer answers with
+        full-size packets
 remove  nothing but the record
 """
 
-import os
+import ipaddress
+import shutil
 import subprocess
 import sys
 
 from common import ping, read, remove_record, run, say, write_record
 
 
+INFINIBAND = "/sys/class/infiniband"
+
+
 def problems(link: dict, peers: list) -> list:
+    planned = {gid["device"]: gid for gid in link["gids"]}
     found = []
     for device in link["hcas"]:
-        port = f"/sys/class/infiniband/{device}/ports/1"
-        if "ACTIVE" not in read(f"{port}/state"):
-            found.append(f"{device} is {read(f'{port}/state') or 'gone'}, not ACTIVE")
-        elif link["gid_index"] is not None:
-            kind = read(f"{port}/gid_attrs/types/{link['gid_index']}")
-            if kind != "RoCE v2":
-                found.append(f"GID {link['gid_index']} of {device} is {kind or 'empty'}, not RoCE v2")
+        # Set by hand, an index comes without the address that it maps.
+        gid = planned.get(device, {"index": link["gid_index"], "address": ""})
+        found += wrong_device(device, gid["index"], gid["address"])
     shown = subprocess.run(["ip", "-o", "-4", "addr", "show", link["interface"]], capture_output=True, text=True)
     if f" {link['address']}/{link['prefix']} " not in shown.stdout:
         found.append(f"{link['interface']} has no longer the address {link['address']}/{link['prefix']}")
@@ -29,6 +32,22 @@ def problems(link: dict, peers: list) -> list:
     if mtu != str(link["mtu"]):
         found.append(f"{link['interface']} has MTU {mtu or 'unknown'}, not {link['mtu']}")
     return found or unreachable(link, peers)
+
+
+def wrong_device(device: str, index: int | None, address: str) -> list:
+    """`index`: of the GID it is reached by, None where nobody knows; `address`: what that maps, '' for any."""
+    port = f"{INFINIBAND}/{device}/ports/1"
+    if "ACTIVE" not in read(f"{port}/state"):
+        return [f"{device} is {read(f'{port}/state') or 'gone'}, not ACTIVE"]
+    if index is None:
+        return []
+    kind = read(f"{port}/gid_attrs/types/{index}")
+    if kind != "RoCE v2":
+        return [f"GID {index} of {device} is {kind or 'empty'}, not RoCE v2"]
+    maps = ipaddress.IPv6Address(read(f"{port}/gids/{index}")).ipv4_mapped
+    if address and str(maps) != address:
+        return [f"GID {index} of {device} maps {maps or 'no IPv4 address'}, not {address}"]
+    return []
 
 
 def unreachable(link: dict, peers: list) -> list:
@@ -45,7 +64,7 @@ def unreachable(link: dict, peers: list) -> list:
 
 
 def apply(given: dict) -> None:
-    if not os.path.exists("/usr/bin/ping") and not os.path.exists("/bin/ping"):
+    if not shutil.which("ping"):
         sys.exit("no program `ping`: sudo apt install iputils-ping")
     found = problems(given["link"], given["peers"])
     if found:

@@ -11,7 +11,7 @@ import os
 import shutil
 import subprocess
 
-from common import containers, job, lease_holder, read
+from common import containers, existing, job, lease_holder, name_of, read
 
 GPU = {"busy": "utilization.gpu", "temperature": "temperature.gpu", "power": "power.draw", "clock": "clocks.sm"}
 """Per cent, degrees Celsius, watts, MHz. Source: nvidia-smi --help-query-gpu."""
@@ -42,7 +42,7 @@ def shown(stack: str) -> list:
         (
             {
                 "component": container["Labels"]["dgx-spark.component"],
-                "name": container["Names"][0].lstrip("/"),
+                "name": name_of(container),
                 "state": container["State"],
                 "status": container["Status"],
                 "image": container["ImageID"],
@@ -54,9 +54,7 @@ def shown(stack: str) -> list:
 
 
 def disk(path: str) -> dict:
-    while not os.path.exists(path):
-        path = os.path.dirname(path)
-    usage = shutil.disk_usage(path)
+    usage = shutil.disk_usage(existing(path))
     return {"total": usage.total, "free": usage.free}
 
 

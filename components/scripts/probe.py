@@ -12,10 +12,19 @@ import hashlib
 import json
 import os
 import platform
+import pwd
+import re
 import shutil
 import subprocess
+import urllib.parse
 
-from common import LEASE, Docker, held, holds, is_named, job, model_folder, read, record_path, stack_directory
+from common import (
+    LEASE, Docker, existing, held, holds, is_named, job, labels_of, model_folder, name_of, read, record_path,
+    stack_directory,
+)  # fmt: skip
+
+HOOKS = ("nvidia-container-runtime-hook", "nvidia-cdi-hook")
+"""Programs of NVIDIA's toolkit by which dockerd hands a GPU to a container."""
 
 
 def output(*argv: str) -> str:
@@ -32,6 +41,40 @@ def succeeds(*argv: str) -> bool:
         return False
 
 
+GPU = re.compile(r"^(?P<name>.+), (?P<uuid>GPU-[^,\s]+), (?P<driver>[^,\s]+)$")
+
+WORDS = 300
+"""Characters of nvidia-smi's own words, at most."""
+
+
+def gpus() -> tuple:
+    """(GPUs, what nvidia-smi said where it named none). It says what is wrong on stdout, with any exit code."""
+    argv = ["nvidia-smi", "--query-gpu=name,uuid,driver_version", "--format=csv,noheader"]
+    try:
+        done = subprocess.run(argv, capture_output=True, text=True, errors="replace", timeout=20)
+    except FileNotFoundError:
+        return [], "there is no program nvidia-smi"
+    except subprocess.TimeoutExpired:
+        return [], "it does not answer within 20 s"
+    rows = [match.groupdict() for line in done.stdout.splitlines() if (match := GPU.match(line.strip()))]
+    return rows, "" if rows else " ".join((done.stdout + done.stderr).split())[:WORDS]
+
+
+def cdi_specs() -> list:
+    """Files that describe NVIDIA's GPUs to Docker, and what they name of the host that is gone.
+
+    Read line by line, in YAML and JSON alike: no parser for YAML need be here.
+    """
+    specs = []
+    for folder in ("/etc/cdi", "/var/run/cdi"):
+        for path in sorted(glob.glob(f"{folder}/*.yaml") + glob.glob(f"{folder}/*.json")):
+            text = read(path)
+            if "nvidia.com/gpu" in text:
+                named = sorted(set(re.findall(r"\"?hostPath\"?: *\"?([^\s\",}]+)", text)))
+                specs.append({"path": path, "missing": [name for name in named if not os.path.exists(name)]})
+    return specs
+
+
 def rdma_devices() -> list:
     """Every RDMA device in sysfs: what ibdev2netdev prints, and the GIDs that it does not."""
     devices = []
@@ -44,6 +87,7 @@ def rdma_devices() -> list:
             if kind and gid.strip("0:"):
                 gids.append({"index": int(index), "gid": gid, "type": kind})
         netdevs = sorted(os.listdir(f"{base}/device/net")) if os.path.isdir(f"{base}/device/net") else []
+        netdevs = netdevs or [read(path) for path in sorted(glob.glob(f"{port}/gid_attrs/ndevs/*")) if read(path)]
         devices.append(
             {
                 "name": os.path.basename(base),
@@ -58,9 +102,20 @@ def rdma_devices() -> list:
 
 def addresses() -> list:
     found = json.loads(output("ip", "-j", "-4", "addr") or "[]")
-    mtus = {link["ifname"]: link["mtu"] for link in json.loads(output("ip", "-j", "link") or "[]")}
-    v4 = {link["ifname"]: [f"{a['local']}/{a['prefixlen']}" for a in link["addr_info"]] for link in found}
-    return [{"name": name, "mtu": mtu, "addresses": v4.get(name, [])} for name, mtu in sorted(mtus.items())]
+    links = {link["ifname"]: link for link in json.loads(output("ip", "-j", "-d", "link") or "[]")}
+    # Older versions of ip print {} for what -4 leaves out.
+    v4 = {link["ifname"]: [f"{a['local']}/{a['prefixlen']}" for a in link["addr_info"]] for link in found if link}
+    about = {name: link.get("linkinfo", {}) for name, link in links.items()}
+    return [
+        {
+            "name": name,
+            "mtu": link["mtu"],
+            "addresses": v4.get(name, []),
+            "master": link.get("master") if about[name].get("info_slave_kind") == "bond" else None,
+            "parent": link.get("link") if about[name].get("info_kind") == "vlan" else None,
+        }
+        for name, link in sorted(links.items())
+    ]
 
 
 def docker(stack: str, names: list) -> dict:
@@ -82,15 +137,36 @@ def docker(stack: str, names: list) -> dict:
         "root": info.get("DockerRootDir", ""),
         "image_ids": [image["Id"] for image in images],
         "images": {name: image["Id"] for image in images for name in names if is_named(image, name)},
+        "contents": {name: about for name in names if (about := content(daemon, name))},
+        "gpu_devices": sorted(
+            device["ID"] for device in info.get("DiscoveredDevices") or [] if device["ID"].startswith("nvidia.com/gpu=")
+        ),
+        "live_restore": info.get("LiveRestoreEnabled", False),
         "containers": [
             {
                 "id": container["Id"],
-                "name": container["Names"][0].lstrip("/"),
+                "name": name_of(container),
                 "running": container["State"] == "running",
-                "labels": {k: v for k, v in container["Labels"].items() if k.startswith("dgx-spark.")},
+                "labels": {k: v for k, v in labels_of(container).items() if k.startswith("dgx-spark.")},
             }
             for container in containers
         ],
+    }
+
+
+def content(daemon: Docker, name: str) -> dict | None:
+    """What an image is made of, in words that all of Docker's stores share; None where it is not here."""
+    path = urllib.parse.quote(name, safe="/:@")
+    about = daemon.get(f"/images/{path}/json")
+    if about is None:
+        return None
+    config = about.get("Config") or {}
+    parts = [config.get(key) or None for key in ("Env", "Entrypoint", "Cmd", "WorkingDir", "User")]
+    return {
+        "id": about["Id"],
+        "digests": sorted(about.get("RepoDigests") or []),
+        "layers": (about.get("RootFS") or {}).get("Layers") or [],
+        "config": hashlib.sha256(json.dumps([*parts, about.get("Architecture")]).encode()).hexdigest(),
     }
 
 
@@ -104,11 +180,38 @@ def listening() -> list:
     return sorted(ports)
 
 
-def space(path: str) -> dict:
-    """Bytes free where `path` is or would be made."""
-    while not os.path.exists(path):
-        path = os.path.dirname(path)
-    return {"free": shutil.disk_usage(path).free, "writable": os.access(path, os.W_OK)}
+def written(cache: str, repos: list) -> list:
+    """Whatever a download of these models writes in the cache: directories to put something in, files to open."""
+    hub = os.path.join(cache, "hub")
+    paths = [cache, hub, f"{hub}/.locks", f"{hub}/blobs"]
+    for repo in repos:
+        folder = model_folder(cache, repo)
+        if not repo.startswith("/"):
+            locks = os.path.join(hub, ".locks", os.path.basename(folder))
+            paths += [below for top in (folder, locks) for below, _, _ in os.walk(top)]
+            paths += [*glob.glob(f"{folder}/refs/*"), *glob.glob(f"{locks}/*")]
+    return [path for path in paths if os.path.exists(path)] or [existing(cache)]
+
+
+def closed(cache: str, repos: list) -> list:
+    """The topmost of it that the login user can't write."""
+    found = []
+    for path in written(cache, repos):
+        need = os.W_OK | os.X_OK if os.path.isdir(path) else os.W_OK
+        if os.access(path, need) or any(path.startswith(f"{one['path']}/") for one in found):
+            continue
+        owner = os.stat(path).st_uid
+        try:
+            name = pwd.getpwuid(owner).pw_name
+        except KeyError:
+            name = str(owner)
+        read_only = bool(os.statvfs(path).f_flag & os.ST_RDONLY)
+        found.append({"path": path, "owner": name, "read_only": read_only, "missing": missing(cache)})
+    return found
+
+
+def missing(cache: str) -> str:
+    return "" if os.path.exists(cache) else cache
 
 
 def snapshot(cache: str, repo: str, revision: str | None) -> str:
@@ -119,6 +222,13 @@ def snapshot(cache: str, repo: str, revision: str | None) -> str:
     if commit is None and len(there) == 1:
         return there[0]
     return f"{folder}/snapshots/{commit}"
+
+
+def checksum(path: str) -> str | None:
+    """The sha256 by which a cache names a large file: that of its first link, since blobs may be links by another
+    hash (common.stored)."""
+    parent, blob = os.path.split(os.readlink(path)) if os.path.islink(path) else ("", "")
+    return blob if len(blob) == 64 and os.path.basename(parent) == "blobs" else None
 
 
 def present(wanted: dict, cache: str) -> dict | None:
@@ -133,10 +243,7 @@ def present(wanted: dict, cache: str) -> dict | None:
         for name in names:
             path = os.path.join(folder, name)
             about = os.stat(path)
-            # The cache names large files by their sha256.
-            blob = os.path.basename(os.path.realpath(path))
-            known = blob if len(blob) == 64 and os.path.islink(path) else None
-            files.append({"path": os.path.relpath(path, base), "size": about.st_size, "sha256": known})
+            files.append({"path": os.path.relpath(path, base), "size": about.st_size, "sha256": checksum(path)})
             stamps.append([files[-1]["path"], about.st_size, about.st_mtime_ns])
     listing = hashlib.sha256(json.dumps(sorted(stamps)).encode()).hexdigest()[:40]
     commit = listing if "path" in wanted else os.path.basename(base)
@@ -169,7 +276,7 @@ def main() -> None:
     cache = os.path.expanduser(wanted["cache"])
     engine = docker(stack, wanted["images"])
     memory = {line.split(":")[0]: int(line.split()[1]) * 1024 for line in read("/proc/meminfo").splitlines()}
-    gpus = output("nvidia-smi", "--query-gpu=name,uuid,driver_version", "--format=csv,noheader").splitlines()
+    found, words = gpus()
     weights = json.loads(read(record_path(stack, "weights")) or "{}").get("model") or {}
     facts = {
         "machine_id": read("/etc/machine-id"),
@@ -184,10 +291,14 @@ def main() -> None:
         "cache": {
             "path": cache,
             "held": {repo: held(model_folder(cache, repo)) for repo in wanted["repos"]},
-            **space(cache),
+            "free": shutil.disk_usage(existing(cache)).free,
+            "closed": closed(cache, wanted["repos"]),
         },
         "present": wanted["look"] and present(wanted["look"], cache),
-        "gpus": [dict(zip(("name", "uuid", "driver"), line.split(", "), strict=True)) for line in gpus],
+        "gpus": found,
+        "gpu_words": words,
+        "gpu_tools": [tool for tool in HOOKS if shutil.which(tool)],
+        "cdi": cdi_specs(),
         "docker": engine,
         "links": addresses(),
         "ibdev2netdev": output("ibdev2netdev"),

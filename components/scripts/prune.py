@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 
-from common import held, job, model_folder, models, read, remove_model
+from common import held, job, model_folder, models, read, references, remove_model, stored, sweep, trail
 
 
 def users() -> dict:
@@ -24,7 +24,13 @@ def users() -> dict:
 
 def blobs(snapshot: str) -> set:
     names = (os.path.join(base, name) for base, _, files in os.walk(snapshot) for name in files)
-    return {os.path.realpath(name) for name in names if os.path.islink(name)}
+    return {trail(name)[1] for name in names if os.path.islink(name)}
+
+
+def frees(own: set) -> int:
+    """Bytes that the removal of these blobs frees: not those of a file that another model shares."""
+    alone = (blob for blob in own if not stored(blob) or references(stored(blob)) == {blob})
+    return sum(os.path.getsize(blob) for blob in alone if os.path.exists(blob))
 
 
 def revisions(folder: str) -> dict:
@@ -44,9 +50,8 @@ def listing(cache: str) -> list:
         if not found:
             rows.append({"repo": repo, "commit": "", "bytes": held(folder), "used_by": []})
         for commit, own in sorted(found.items()):
-            size = sum(os.path.getsize(blob) for blob in own if os.path.exists(blob))
             stacks = sorted(used.get(os.path.join(folder, "snapshots", commit), ()))
-            rows.append({"repo": repo, "commit": commit, "bytes": size, "used_by": stacks})
+            rows.append({"repo": repo, "commit": commit, "bytes": frees(own), "used_by": stacks})
     return rows
 
 
@@ -55,8 +60,11 @@ def remove(cache: str, repo: str, commit: str) -> None:
     own = revisions(folder).get(commit, set())
     if commit:
         shutil.rmtree(os.path.join(folder, "snapshots", commit))
+    shared = {stored(blob) for blob in own} - {""}
     for blob in own:
         os.unlink(blob)
+    for payload in shared:
+        sweep(payload)
     for ref in glob.glob(os.path.join(folder, "refs", "**"), recursive=True):
         if os.path.isfile(ref) and read(ref) == commit:
             os.unlink(ref)

@@ -2,17 +2,19 @@
 
 stdin   JSON: uuid (of the GPU), kind (of the generic resource), shm_size (MiB), stack_limit (bytes), daemon, toolkit
         (paths of the two files), keep, record
-apply   /etc/docker/daemon.json: the NVIDIA runtime as default, the GPU as generic resource, limits that RDMA
-        needs, since a Swarm service can't ask for them; /etc/nvidia-container-runtime/config.toml: the variable
-        by which Swarm tells the runtime the GPU. Docker is restarted if something changed, and containers that
-        ran are started again.
+apply   /etc/docker/daemon.json: the NVIDIA runtime, registered where it is not, as default, the GPU as generic
+        resource, limits that RDMA needs, since a Swarm service can't ask for them; the toolkit's config.toml: the
+        variable by which Swarm tells the runtime the GPU. Docker is restarted if something changed, and containers
+        that ran are started again. Where Docker does not come up with them, both files go back, and it with them.
 remove  puts both files back as they were, byte for byte; where somebody has changed one since, takes out ours
         alone. Called by scripts/node.py when the Spark is handed back: until then another engine may run.
 """
 
+import contextlib
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -20,18 +22,42 @@ import time
 from common import Docker, digest_of, read_record, remove_record, run, say, write_file, write_record
 
 RUNTIME = {"path": "nvidia-container-runtime", "args": []}
+"""As `nvidia-ctk runtime configure` writes it."""
 
-RESTART_LIMIT = 60
-"""Seconds for Docker to answer again; about 2 are usual."""
+OURS = ("runtimes", "default-runtime", "node-generic-resources", "default-ulimits", "default-shm-size")
+"""Keys of daemon.json in which there is something of ours."""
+
+UNFINISHED = ""
+"""Spec of the record while Docker has not answered with these settings."""
+
+START_LIMIT = 100
+"""Seconds for systemd to restart Docker: containers get 10 to end in, and a daemon with many starts in 20."""
+
+ANSWER_LIMIT = 30
+"""Seconds for Docker to answer after that; about 2 are usual."""
+
+CAUSE = re.compile(r"unable to |failed to |incompatible|level=(error|fatal)")
+"""What dockerd says last when it does not start."""
 
 
 def text_of(path: str):
-    """None where there is no such file."""
+    """None where there is no such file. Line ends and bytes that are no UTF-8 come back as they are (write_file)."""
     try:
-        with open(path, encoding="utf-8") as stream:
+        with open(path, encoding="utf-8", errors="surrogateescape", newline="") as stream:
             return stream.read()
     except FileNotFoundError:
         return None
+
+
+def settings(path: str, text) -> dict:
+    """daemon.json's content. An empty file is one without settings, to dockerd too."""
+    try:
+        known = json.loads((text or "").strip() or "{}")
+    except ValueError as error:
+        sys.exit(f"{path} is no JSON ({error}): correct it first")
+    if not isinstance(known, dict):
+        sys.exit(f"{path} is no JSON object: correct it first")
+    return known
 
 
 def variable(kind: str) -> str:
@@ -39,17 +65,20 @@ def variable(kind: str) -> str:
     return f"DOCKER_RESOURCE_{kind.upper()}"
 
 
-def wanted_daemon(given: dict, before: dict) -> dict:
-    """daemon.json with our keys; those of others stay."""
+def wanted_daemon(given: dict, before: dict, registered: bool) -> dict:
+    """daemon.json with our keys; those of others stay.
+
+    registered  Docker has the NVIDIA runtime: from this file, or by a flag, which must not stand here again
+    """
     kind = given["kind"]
-    others = [entry for entry in before.get("node-generic-resources", []) if not entry.startswith(f"{kind}=")]
+    others = [entry for entry in before.get("node-generic-resources") or [] if not entry.startswith(f"{kind}=")]
     return {
         **before,
-        "runtimes": {"nvidia": RUNTIME, **before.get("runtimes", {})},
+        **({} if registered else {"runtimes": {**(before.get("runtimes") or {}), "nvidia": RUNTIME}}),
         "default-runtime": "nvidia",
         "node-generic-resources": [*others, f"{kind}={given['uuid']}"],
         "default-ulimits": {
-            **before.get("default-ulimits", {}),
+            **(before.get("default-ulimits") or {}),
             "memlock": {"Name": "memlock", "Hard": -1, "Soft": -1},
             "stack": {"Name": "stack", "Hard": given["stack_limit"], "Soft": given["stack_limit"]},
         },
@@ -70,14 +99,31 @@ def wanted_toolkit(given: dict, before: str) -> str:
     return "".join([*lines[:first_table], "\n" if unended else "", f"{line}\n", *lines[first_table:]])
 
 
-def restored_daemon(now: dict, original: dict) -> dict:
-    """`now` without what `wanted_daemon` put in, with what was there before."""
+def restored_daemon(now: dict, written: dict, original: dict) -> dict:
+    """`now` with what `wanted_daemon` put in as it was before; what somebody has set since stays."""
     result = dict(now)
-    for key in ("default-runtime", "node-generic-resources", "default-ulimits", "default-shm-size", "runtimes"):
-        result.pop(key, None)
-        if key in original:
-            result[key] = original[key]
+    for key in OURS:
+        if key not in now:
+            continue
+        value = restored(now[key], written.get(key), original.get(key))
+        if value is None and key not in original:
+            del result[key]
+        else:
+            result[key] = value
     return result
+
+
+def restored(now, written, original):
+    """One key's value; of a table or a list what is ours alone goes."""
+    if now == written:
+        return original
+    if isinstance(now, dict):
+        former = original or {}
+        ours = {name for name, value in (written or {}).items() if now.get(name) == value != former.get(name)}
+        return {name: value for name, value in {**now, **former}.items() if name not in ours or name in former}
+    if isinstance(now, list):
+        return [entry for entry in now if entry not in (written or []) or entry in (original or [])]
+    return now
 
 
 def restored_toolkit(given: dict, now: str, original: str) -> str:
@@ -88,86 +134,137 @@ def restored_toolkit(given: dict, now: str, original: str) -> str:
 
 def put(path: str, text) -> None:
     if text is None:
-        os.unlink(path)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
         return
     os.makedirs(os.path.dirname(path), exist_ok=True)
     mode = os.stat(path).st_mode & 0o777 if os.path.exists(path) else 0o644
     write_file(path, text, mode)
 
 
-def restart() -> None:
-    """Restart Docker, and whatever ran before and does not come back by itself."""
+def settle(texts: dict, nvidia: bool) -> None:
+    """Write the files and restart Docker. Where it does not come up with them, all is put back, and the script ends.
+
+    nvidia  whether its default runtime is NVIDIA's then
+    """
+    before = {path: text_of(path) for path in texts}
     ran = [container["Id"] for container in Docker().get("/containers/json")]
     say("Docker's settings have changed: restarting it")
-    done = subprocess.run(["systemctl", "restart", "docker"], capture_output=True, text=True)
+    for path, text in texts.items():
+        put(path, text)
+    wrong = restart(nvidia)
+    if wrong:
+        for path, text in before.items():
+            put(path, text)
+        still = restart(False)
+    start_again(ran)
+    if wrong:
+        put_back = f"Docker does not run with our settings, so {' and '.join(texts)} are as they were: {wrong}"
+        sys.exit(f"{put_back}; nor does it with those: {still}" if still else put_back)
+
+
+def restart(nvidia: bool) -> str:
+    """'' when Docker answers again, else why it does not."""
+    # A unit that has failed some times is not started any more. Source: systemd.unit(5), StartLimitBurst.
+    subprocess.run(["systemctl", "reset-failed", "docker.service", "docker.socket"], capture_output=True)
+    try:
+        argv = ["systemctl", "restart", "docker"]
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=START_LIMIT)
+    except subprocess.TimeoutExpired:
+        return f"it was not up within {START_LIMIT} seconds"
     if done.returncode:
-        sys.exit(f"Docker does not start with the new settings: {done.stderr.strip()}")
-    deadline = time.monotonic() + RESTART_LIMIT
+        return cause() or done.stderr.strip()
+    deadline = time.monotonic() + ANSWER_LIMIT
     while True:
         try:
-            running = {container["Id"] for container in Docker().get("/containers/json")}
+            default = Docker().get("/info")["DefaultRuntime"]
             break
         except OSError as error:
             if time.monotonic() > deadline:
-                sys.exit(f"Docker does not answer after its restart: {error}")
+                return f"it does not answer: {error}"
             time.sleep(0.5)
+    return "it did not take them: does its unit name another --config-file?" if nvidia and default != "nvidia" else ""
+
+
+def cause() -> str:
+    """Why dockerd did not start, in its own words; '' where there is no journal of it."""
+    argv = ["journalctl", "--unit=docker", "--output=cat", "--no-pager", "--lines=40"]
+    try:
+        lines = subprocess.run(argv, capture_output=True, text=True).stdout.splitlines()
+    except FileNotFoundError:
+        return ""
+    return next((line.strip() for line in reversed(lines) if CAUSE.search(line)), "")
+
+
+def start_again(ran: list) -> None:
+    """Whatever ran before a restart and did not come back by itself."""
+    try:
+        running = {container["Id"] for container in Docker().get("/containers/json")}
+    except OSError:
+        return
     for container in ran:
         if container not in running:
             subprocess.run(["docker", "start", container], capture_output=True)
 
 
-def originals(given: dict) -> dict:
-    """The files as they were before this stack first changed them: {path: text or None}."""
-    recorded = read_record(given["record"]).get("originals")
-    return recorded or {path: text_of(path) for path in (given["daemon"], given["toolkit"])}
+def check(info: dict, given: dict) -> None:
+    """Ends the script where Docker can't be given these settings."""
+    if info.get("LiveRestoreEnabled"):
+        sys.exit(
+            'Docker\'s live-restore is on, with which there is no Swarm: set "live-restore": false in '
+            f"{given['daemon']} and `sudo systemctl restart docker`, or take serving.launcher mpi"
+        )
+    if "nvidia" not in info["Runtimes"] and not shutil.which(RUNTIME["path"]):
+        sys.exit(f"there is no {RUNTIME['path']}, which brings the GPU in: sudo apt install nvidia-container-toolkit")
 
 
 def apply(given: dict) -> None:
-    before = originals(given)
-    daemon, toolkit = text_of(given["daemon"]), text_of(given["toolkit"])
-    try:
-        known = json.loads(daemon or "{}")
-    except ValueError as error:
-        sys.exit(f"{given['daemon']} is no JSON ({error}): correct it first")
-    merged = wanted_daemon(given, known)
+    info = Docker().get("/info")
+    check(info, given)
+    former = read_record(given["record"])
+    now = {path: text_of(path) for path in (given["daemon"], given["toolkit"])}
+    known = settings(given["daemon"], now[given["daemon"]])
+    merged = wanted_daemon(given, known, "nvidia" in info["Runtimes"])
     texts = {
-        given["daemon"]: daemon if merged == known else json.dumps(merged, indent=4) + "\n",
-        given["toolkit"]: wanted_toolkit(given, toolkit or ""),
+        given["daemon"]: now[given["daemon"]] if merged == known else json.dumps(merged, indent=4) + "\n",
+        given["toolkit"]: wanted_toolkit(given, now[given["toolkit"]] or ""),
     }
-    # First, so that an interrupted run can still be undone.
-    write_record(given["record"], {}, originals=before, written=texts, keep=given["keep"], kind=given["kind"])
-    changed = [path for path, text in texts.items() if text != text_of(path)]
-    for path in changed:
-        put(path, texts[path])
-    if changed:
-        restart()
-    checks = {"digests": {path: digest_of(path) for path in texts}}
-    write_record(given["record"], checks, originals=before, written=texts, keep=given["keep"], kind=given["kind"])
+    about = {
+        "originals": former.get("originals") or now,
+        "written": texts,
+        "keep": given["keep"],
+        "kind": given["kind"],
+    }
+    unfinished = former.get("spec") == UNFINISHED
+    if texts != now or unfinished or info["DefaultRuntime"] != "nvidia":
+        # First, so that an interrupted run can be undone; of no spec, so that it is not taken for a finished one.
+        write_record({**given["record"], "spec": UNFINISHED}, {}, **about)
+        settle(texts, nvidia=True)
+    write_record(given["record"], {"digests": {path: digest_of(path) for path in texts}}, **about)
 
 
 def remove(given: dict) -> None:
     known = read_record(given["record"])
     if not known or known["keep"]:
         return
-    changed = False
+    texts = {}
     for path, original in known["originals"].items():
         now = text_of(path)
         if now is None or now == original:
             continue
+        texts[path] = original
         if now != known["written"][path]:
             say(f"{path} has been changed by somebody: taking out our settings alone")
-            put(path, merged_back(path, now, original, known))
-        else:
-            put(path, original)
-        changed = True
+            texts[path] = merged_back(path, now, original, known)
+    if texts:
+        settle(texts, nvidia=False)
     remove_record({**given["record"], "generation": known["generation"]})
-    if changed:
-        restart()
 
 
 def merged_back(path: str, now: str, original, known: dict) -> str:
     if path.endswith(".json"):
-        return json.dumps(restored_daemon(json.loads(now), json.loads(original or "{}")), indent=4) + "\n"
+        texts = (now, known["written"][path], original)
+        return json.dumps(restored_daemon(*(settings(path, text) for text in texts)), indent=4) + "\n"
     return restored_toolkit(known, now, original or "")
 
 

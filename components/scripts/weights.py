@@ -27,7 +27,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from common import (
     digest_of, discards, from_head, has_record, held, holds, key_file, models, remove_record, run, say, stamp,
-    write_record,
+    trail, write_record,
 )  # fmt: skip
 
 PROGRESS = 10
@@ -46,17 +46,23 @@ def download(given: dict) -> None:
     execute(argv, f"{given['repo']}: the download failed", json.dumps(order))
 
 
-def copy(given: dict, there: str, here: str) -> None:
-    """`there`: relative to the one directory on the head that the key may read."""
+def copy(given: dict, there: str, here: str, whole: list) -> None:
+    """What is missing or another, and of links that leave the folder what they lead to.
+
+    there  relative to the one directory on the head that the key may read
+    whole  files of `here` that must stay as they are, although they are links
+    """
     try:
         os.makedirs(here, exist_ok=True)
     except PermissionError:
         user = os.path.basename(os.path.expanduser("~"))
         sys.exit(f"{here} can't be made: on this Spark, sudo install -d -o {user} {here}")
     source = given["source"]
-    # In place: what had come before a power cut is not sent again.
     ssh = from_head(source, key_file(given["record"]["stack"], "copy-key"))
-    argv = ["rsync", "--archive", "--no-owner", "--no-group", "--inplace", "--exclude=*.incomplete"]
+    argv = ["rsync", "--archive", "--no-owner", "--no-group", "--copy-unsafe-links", "--exclude=*.incomplete"]
+    argv += [f"--exclude=/{name}" for name in whole]
+    # What had come before a power cut is not sent again: it is written in place, for which it must be writable.
+    argv += ["--inplace", "--chmod=Fu+w"]
     remote = f"{source['user']}@{source['address']}:{there}/"
     execute([*argv, "--rsh", shlex.join(ssh), remote, f"{here}/"], f"{given['repo']}: the copy from the head failed")
 
@@ -65,7 +71,7 @@ def place_encodings(given: dict) -> None:
     wrong = [encoding for encoding in given["encodings"] if digest_of(encoding["path"]) != encoding["sha256"]]
     there = given.get("source", {}).get("encodings")
     if wrong and there:
-        copy(given, there, os.path.dirname(wrong[0]["path"]))
+        copy(given, there, os.path.dirname(wrong[0]["path"]), [])
     elif wrong:
         os.makedirs(os.path.dirname(wrong[0]["path"]), exist_ok=True)
         for encoding in wrong:
@@ -116,6 +122,14 @@ def whole(path: str, file: dict) -> bool:
     return not file["sha256"] or digest_of(path) == file["sha256"]
 
 
+def stay(given: dict, wrong: list) -> list:
+    """Blobs of whole files that are links themselves, into the store of all models: rsync would put files in their
+    place, and the same bytes on the disk twice."""
+    paths = [os.path.join(given["path"], file["path"]) for file in given["files"] if file["path"] not in wrong]
+    trails = [trail(path) for path in paths]
+    return [os.path.relpath(found[1], os.path.realpath(given["folder"])) for found in trails if len(found) > 2]
+
+
 def forget(given: dict, names: list) -> None:
     """Take away what would be taken for whole and is not, so that it comes anew.
 
@@ -126,17 +140,20 @@ def forget(given: dict, names: list) -> None:
         path = os.path.join(given["path"], name)
         if "source" in given and not (os.path.exists(path) and os.path.getsize(path) == sizes[name]):
             continue
-        for doomed in {path, os.path.realpath(path)}:
+        for doomed in trail(path):
             if os.path.lexists(doomed):
                 os.unlink(doomed)
 
 
-def place(given: dict) -> None:
+def place(given: dict, wrong: list) -> None:
     stop = threading.Event()
     reporter = threading.Thread(target=report, args=(given, stop), daemon=True)
     reporter.start()
     try:
-        copy(given, given["source"]["model"], given["folder"]) if "source" in given else download(given)
+        if "source" in given:
+            copy(given, given["source"]["model"], given["folder"], stay(given, wrong))
+        else:
+            download(given)
     finally:
         stop.set()
         reporter.join()
@@ -172,7 +189,7 @@ def verify(given: dict) -> None:
         sys.exit(f"{given['path']} lacks, or has damaged: {', '.join(wrong)}; and nothing says where to get it from")
     if wrong:
         forget(given, wrong)
-        place(given)
+        place(given, wrong)
         wrong = broken(given)
     if wrong:
         forget(given, wrong)

@@ -8,6 +8,8 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from tests.install.locks import NAMES, ROOT, read, unmet
 
@@ -38,6 +40,27 @@ def test_every_dependency_is_pinned_with_the_extras_that_are_asked_for(name):
     assert unmet(locked, asked) == []
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_what_is_asked_for_is_locked(name):
+    """Red: ./spark lock was forgotten."""
+    asked = [Requirement(line) for line in wanted(Path(name).with_suffix(".in"))]
+    for one in asked:
+        found = [pin.requirement.specifier for pin in pins(name) if pin.name == canonicalize_name(one.name)]
+        versions = [next(iter(specifier)).version for specifier in found]
+        assert versions, f"{one} is not in {name}"
+        assert all(one.specifier.contains(version) for version in versions), one
+
+
+def wanted(path: Path) -> list[str]:
+    found = []
+    for line in (ROOT / path).read_text().splitlines():
+        if line.startswith("-r "):
+            found += wanted(Path(line.removeprefix("-r ")))
+        elif line and not line.startswith(("#", "-c ")):
+            found.append(line)
+    return found
+
+
 def test_an_extra_that_the_lock_left_out_is_found():
     old = list(read("coverage==7.17.3 \\\n    --hash=sha256:00\npytest-cov==7.1.0 \\\n    --hash=sha256:00\n"))
     asked = {"pytest-cov": ["coverage[toml]>=7.10.6", "virtualenv; extra == 'testing'"]}
@@ -48,8 +71,11 @@ def test_an_extra_that_the_lock_left_out_is_found():
 
 def test_what_is_locked_for_users_is_locked_for_developers_too_in_the_same_version():
     """`./spark` installs the second over the first."""
-    versions = {str(pin.requirement) for pin in pins("requirements-dev.txt")}
-    assert {str(pin.requirement) for pin in pins("requirements.txt")} <= versions
+    users, developers = (
+        {(pin.name, str(pin.requirement.specifier)) for pin in pins(name)}
+        for name in ("requirements.txt", "requirements-dev.txt")
+    )
+    assert users <= developers
 
 
 def test_the_installer_is_one_package_that_needs_no_other():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 from typing import Any
 
@@ -45,17 +46,30 @@ ON_RAY = {"executor": "ray"}
 """Of `serving`: with Ray's containers and one driver in place of a rank per Spark."""
 
 
+def mapped(address: str) -> str:
+    """An IPv4 address as a GID, as sysfs prints it."""
+    high, low = divmod(int(ipaddress.IPv4Address(address)), 1 << 16)
+    return f"0000:0000:0000:0000:0000:ffff:{high:04x}:{low:04x}"
+
+
 def hca(
-    name: str, netdev: str, *, gid: int | None = 3, active: bool = True, rate: str = "200 Gb/sec (4X HDR)"
+    name: str, netdev: str, gids: dict[int, str], /, *, active: bool = True, rate: str = "200 Gb/sec (4X HDR)"
 ) -> RdmaDevice:
-    gids = [{"index": 1, "gid": "fe80:0000:0000:0000:4ab0:2dff:fe00:0001", "type": "RoCE v2"}]
-    if gid is not None:
-        gids += [
-            {"index": gid - 1, "gid": "0000:0000:0000:0000:0000:ffff:c0a8:b10b", "type": "IB/RoCE v1"},
-            {"index": gid, "gid": "0000:0000:0000:0000:0000:ffff:c0a8:b10b", "type": "RoCE v2"},
-        ]
+    """`gids`: index of the RoCE v2 GID → IPv4 address; the v1 GID of each is one below."""
+    table = [{"index": 1, "gid": "fe80:0000:0000:0000:4ab0:2dff:fe00:0001", "type": "RoCE v2"}]
+    for index, address in gids.items():
+        table.append({"index": index - 1, "gid": mapped(address), "type": "IB/RoCE v1"})
+        table.append({"index": index, "gid": mapped(address), "type": "RoCE v2"})
     state = "4: ACTIVE" if active else "1: DOWN"
-    return RdmaDevice.model_validate({"name": name, "netdev": netdev, "state": state, "rate": rate, "gids": gids})
+    return RdmaDevice.model_validate({"name": name, "netdev": netdev, "state": state, "rate": rate, "gids": table})
+
+
+def twins(number: int, *, first: int = 3, second: int = 3) -> list[RdmaDevice]:
+    """Both halves of the second QSFP port of Spark `number`; `first` and `second`: the indexes of their GIDs."""
+    return [
+        hca("rocep1s0f1", "enp1s0f1np1", {first: f"192.168.177.{number}"}),
+        hca("roceP2p1s0f1", "enP2p1s0f1np1", {second: f"192.168.178.{number}"}),
+    ]
 
 
 def facts(number: int = 1, **changes: Any) -> NodeFacts:
@@ -69,7 +83,7 @@ def facts(number: int = 1, **changes: Any) -> NodeFacts:
         "uid": 1000,
         "gid": 1000,
         "memory": 128 * 10**9,
-        "cache": {"path": "/home/nvidia/.cache/huggingface", "free": 10**12, "held": {}, "writable": True},
+        "cache": {"path": "/home/nvidia/.cache/huggingface", "free": 10**12, "held": {}},
         "gpus": [{"name": "NVIDIA GB10", "uuid": f"GPU-{number}", "driver": "580.95.05"}],
         "docker": {"version": "28.0.0", "runtimes": ["nvidia", "runc"]},
         "links": [
@@ -79,10 +93,9 @@ def facts(number: int = 1, **changes: Any) -> NodeFacts:
         ],
         "ibdev2netdev": FOUR_DOWN.replace("f1np1 (Down)", "f1np1 (Up)"),
         "rdma": [
-            hca("rocep1s0f0", "enp1s0f0np0", gid=None, active=False),
-            hca("rocep1s0f1", "enp1s0f1np1"),
-            hca("roceP2p1s0f0", "enP2p1s0f0np0", gid=None, active=False),
-            hca("roceP2p1s0f1", "enP2p1s0f1np1"),
+            hca("rocep1s0f0", "enp1s0f0np0", {}, active=False),
+            hca("roceP2p1s0f0", "enP2p1s0f0np0", {}, active=False),
+            *twins(number),
         ],
         "infiniband_device": True,
         "listening": [22],

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from components.remote import parcel
 
@@ -22,11 +24,17 @@ class Home:
         command = parcel.command(script, verb, limit=20).replace("python3", sys.executable, 1)
         return subprocess.run(
             ["sh", "-c", command],
-            input=parcel.text(script, given),
-            env={**os.environ, "HOME": str(self.path)},
+            input=self.text(script, given),
+            env=self.environment(),
             capture_output=True,
             text=True,
         )
+
+    def environment(self) -> dict[str, str]:
+        return {**os.environ, "HOME": str(self.path)}
+
+    def text(self, script: str, given: Mapping[str, Any]) -> str:
+        return parcel.text(script, given)
 
     def files(self) -> list[str]:
         return sorted(str(path.relative_to(self.path)) for path in self.path.rglob("*"))

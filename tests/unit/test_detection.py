@@ -4,10 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.facts.fabric import NodeLink, Port, detect, parse_ibdev2netdev, physical, warnings
+from components.facts.fabric import NodeLink, detect, warnings
+from components.facts.rdma import Port, parse_ibdev2netdev, physical
 from components.plan.environment import communication
 from components.problems import Problem, Severity
-from tests.unit.build import FOUR_DOWN, hca, pair, settings
+from tests.unit.build import FOUR_DOWN, hca, pair, settings, twins
 
 BOTH_UP = FOUR_DOWN.replace("Down", "Up")
 F1_UP = FOUR_DOWN.replace("f1np1 (Down)", "f1np1 (Up)")
@@ -45,7 +46,10 @@ def test_one_hca_on_request():
 
 
 def test_generic_device_names_are_taken_as_they_are():
-    generic = {"ibdev2netdev": "mlx5_0 port 1 ==> enp1s0f1np1 (Up)\n", "rdma": [hca("mlx5_0", "enp1s0f1np1")]}
+    generic = {
+        "ibdev2netdev": "mlx5_0 port 1 ==> enp1s0f1np1 (Up)\n",
+        "rdma": [hca("mlx5_0", "enp1s0f1np1", {3: "192.168.177.2"})],
+    }
     assert detected(generic)["spark-2"].hcas == ("mlx5_0",)
 
 
@@ -57,7 +61,10 @@ def test_the_other_port_cabled():
     other = {
         "ibdev2netdev": F0_UP,
         "links": link(("enp1s0f0np0", "192.168.177.2/24"), ("enP2p1s0f0np0", "192.168.178.2/24")),
-        "rdma": [hca("rocep1s0f0", "enp1s0f0np0", gid=5), hca("roceP2p1s0f0", "enP2p1s0f0np0", gid=5)],
+        "rdma": [
+            hca("rocep1s0f0", "enp1s0f0np0", {5: "192.168.177.2"}),
+            hca("roceP2p1s0f0", "enP2p1s0f0np0", {5: "192.168.178.2"}),
+        ],
     }
     found = detected(other)["spark-2"]
     assert (found.interface, found.hcas, found.gid_index) == ("enp1s0f0np0", ("rocep1s0f0", "roceP2p1s0f0"), 5)
@@ -66,15 +73,13 @@ def test_the_other_port_cabled():
 def test_of_two_cabled_ports_the_one_in_the_common_subnet_is_taken_and_the_other_left_alone():
     second = {
         "ibdev2netdev": BOTH_UP,
-        "links": link(("enp1s0f0np0", "10.9.9.2/24"), ("enp1s0f1np1", "192.168.177.2/24")),
+        "links": link(
+            ("enp1s0f0np0", "10.9.9.2/24"), ("enp1s0f1np1", "192.168.177.2/24"), ("enP2p1s0f1np1", "192.168.178.2/24")
+        ),
         "rdma": [
-            hca(name, netdev)
-            for name, netdev in [
-                ("rocep1s0f0", "enp1s0f0np0"),
-                ("rocep1s0f1", "enp1s0f1np1"),
-                ("roceP2p1s0f0", "enP2p1s0f0np0"),
-                ("roceP2p1s0f1", "enP2p1s0f1np1"),
-            ]
+            hca("rocep1s0f0", "enp1s0f0np0", {3: "10.9.9.2"}),
+            hca("roceP2p1s0f0", "enP2p1s0f0np0", {}),
+            *twins(2),
         ],
     }
     found = detected(second)["spark-2"]
@@ -91,10 +96,19 @@ def test_only_the_second_twin_up():
     assert detected(second)["spark-2"].interface == "enP2p1s0f1np1"
 
 
-def test_primary_without_address_but_twin_with_one():
-    second = {"links": link(("enP2p1s0f1np1", "192.168.177.2/24"))}
+def test_a_twin_without_an_address_has_no_gid_to_be_reached_by_and_is_left_out():
+    second = {
+        "links": link(("enP2p1s0f1np1", "192.168.177.2/24")),
+        "rdma": [
+            hca("rocep1s0f1", "enp1s0f1np1", {}),
+            hca("roceP2p1s0f1", "enP2p1s0f1np1", {3: "192.168.177.2"}),
+        ],
+    }
     found = detected(second)["spark-2"]
-    assert (found.interface, found.hcas) == ("enP2p1s0f1np1", ("roceP2p1s0f1", "rocep1s0f1"))
+    assert (found.interface, found.hcas, found.gid_index) == ("enP2p1s0f1np1", ("roceP2p1s0f1",), 3)
+    (told,) = [one for one in warnings(settings(), pair(**second), detected(second)) if one.at == "spark-2"]
+    assert told.wrong == "rocep1s0f1 carries nothing: enp1s0f1np1 has no IPv4 address"
+    assert "./spark setup-network" in told.fix
 
 
 def test_no_ipv4_address_on_any_port_that_is_up():
@@ -128,8 +142,7 @@ def test_different_mtus_are_refused():
 
 
 def test_gid_indexes_that_differ_between_the_twins_are_left_to_nccl():
-    uneven = {"rdma": [hca("rocep1s0f1", "enp1s0f1np1", gid=3), hca("roceP2p1s0f1", "enP2p1s0f1np1", gid=5)]}
-    found = detected(uneven)["spark-2"]
+    found = detected({"rdma": twins(2, first=3, second=5)})["spark-2"]
     assert found.gid_index is None
     assert "NCCL_IB_GID_INDEX" not in communication(found)
     assert communication(found)["NCCL_IB_ROCE_VERSION_NUM"] == "2"
@@ -163,7 +176,10 @@ def test_traffic_that_would_not_be_on_rdma_is_warned_of():
 
 def test_a_slow_link_is_warned_of():
     slow = {
-        "rdma": [hca("rocep1s0f1", "enp1s0f1np1", rate="100 Gb/sec (2X HDR)"), hca("roceP2p1s0f1", "enP2p1s0f1np1")]
+        "rdma": [
+            hca("rocep1s0f1", "enp1s0f1np1", {3: "192.168.177.2"}, rate="100 Gb/sec (2X HDR)"),
+            hca("roceP2p1s0f1", "enP2p1s0f1np1", {3: "192.168.178.2"}),
+        ]
     }
     told = list(warnings(settings(), pair(**slow), detected(slow)))
     assert told == [Problem("spark-2", "rocep1s0f1 runs at 100 Gb/s, not 200", "check the cable", Severity.WARN)]
@@ -177,9 +193,9 @@ NAME = st.from_regex(r"[a-zA-Z0-9_]{1,15}", fullmatch=True)
 
 
 @given(st.lists(st.tuples(NAME, NAME, st.booleans())), st.sampled_from(["\n", "\r\n", "  \n"]))
-def test_every_printed_port_that_is_up_is_read(rows, end):
+def test_every_printed_port_is_read(rows, end):
     text = end.join(f"{device} port 1 ==> {netdev} ({'Up' if up else 'Down'})" for device, netdev, up in rows)
-    assert parse_ibdev2netdev(text) == [Port(device, netdev) for device, netdev, up in rows if up]
+    assert parse_ibdev2netdev(text) == [Port(*row) for row in rows]
 
 
 @given(st.text())
@@ -196,6 +212,10 @@ def test_twins_in_one_subnet_are_told():
         {"name": "enp1s0f1np1", "mtu": 9000, "addresses": ["192.168.177.2/24"]},
         {"name": "enP2p1s0f1np1", "mtu": 9000, "addresses": ["192.168.177.3/24"]},
     ]
-    both = pair(links=links)
+    rdma = [
+        hca("rocep1s0f1", "enp1s0f1np1", {3: "192.168.177.2"}),
+        hca("roceP2p1s0f1", "enP2p1s0f1np1", {3: "192.168.177.3"}),
+    ]
+    both = pair(links=links, rdma=rdma)
     found = list(warnings(settings(), both, detect(settings(), both)[0]))
     assert [one.at for one in found if "both twins are in 192.168.177.0/24" in one.wrong] == ["spark-2"]

@@ -13,7 +13,7 @@ from components.plan.engines.vllm import NOT_CARRIED
 from components.plan.models import pinned_revision, recorded_model, snapshot_directory
 from components.plan.steps import new_generation
 from components.problems import Refused
-from tests.unit.build import FOUR_DOWN, IDENTITY, MODEL, ON_RAY, facts, hca, pair, plan, settings
+from tests.unit.build import FOUR_DOWN, IDENTITY, MODEL, ON_RAY, facts, pair, plan, settings, twins
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -40,7 +40,7 @@ def containers(made):
 
 def test_a_gid_index_moved_by_a_reboot_changes_that_rank_alone():
     before = containers(on_ray(pair()))
-    moved = [hca("rocep1s0f1", "enp1s0f1np1", gid=5), hca("roceP2p1s0f1", "enP2p1s0f1np1", gid=5)]
+    moved = twins(2, first=5, second=5)
     after = containers(on_ray(pair(rdma=moved)))
     assert {name for name in before if before[name] != after[name]} == {"spark-2"}
     assert before["spark-2"].environment["NCCL_IB_GID_INDEX"] == "3"
@@ -189,7 +189,7 @@ def test_a_chat_is_due_where_the_model_has_a_template_for_sure(path, known):
 
 
 def test_ranks_without_ray_are_made_anew_together():
-    moved = [hca("rocep1s0f1", "enp1s0f1np1", gid=5), hca("roceP2p1s0f1", "enP2p1s0f1np1", gid=5)]
+    moved = twins(2, first=5, second=5)
     before, after = plan(settings(engine="sglang")), plan(settings(engine="sglang"), pair(rdma=moved))
     own = {**before.ranks[0].environment, "DGX_SPARK_SERVER": after.ranks[0].environment["DGX_SPARK_SERVER"]}
     assert own == after.ranks[0].environment != before.ranks[0].environment
@@ -282,14 +282,17 @@ def test_heads_that_the_tensor_parallel_degree_does_not_divide():
 
 
 def test_a_disk_too_small_for_the_weights():
-    cache = {"path": "/raid", "free": 61 * 10**9, "held": {}, "writable": True}
+    cache = {"path": "/raid", "free": 61 * 10**9, "held": {}}
     text = refusal(facts_=pair(cache=cache))
     assert "spark-2: disk too small for the weights: /raid has 61.0 GB free, 70.0 GB needed" in text
 
 
 def test_a_download_that_was_interrupted_counts_what_is_there():
-    cache = {"path": "/raid", "free": 61 * 10**9, "held": {"openai/gpt-oss-120b": 20 * 10**9}, "writable": True}
+    cache = {"path": "/raid", "free": 61 * 10**9, "held": {"openai/gpt-oss-120b": 20 * 10**9}}
     assert plan(facts_=pair(cache=cache)).weights
+
+
+CLOSED = {"path": "/x/hub", "owner": "root", "missing": "", "read_only": False}
 
 
 @pytest.mark.parametrize(
@@ -297,13 +300,13 @@ def test_a_download_that_was_interrupted_counts_what_is_there():
     [
         ({"docker": {"problem": "absent"}}, "spark-2: Docker does not run"),
         ({"docker": {"problem": "permission"}}, "spark-2: nvidia may not use Docker"),
-        ({"docker": {"runtimes": ["runc"]}}, "spark-2: Docker has no NVIDIA runtime"),
+        ({"docker": {"runtimes": ["runc"]}}, "spark-2: Docker has no way to the GPU"),
         ({"gpus": []}, "spark-2: nvidia-smi shows no GPU"),
         ({"lease": {"stack": "o/p/other"}}, "spark-2: is held by the stack o/p/other"),
         ({"machine_id": "machine-1"}, "spark-2: is the same machine as spark-1"),
         (
-            {"cache": {"path": "/x", "free": 1, "held": {}, "writable": False}},
-            "spark-2: nvidia can't write /x (files of root from an older container?)",
+            {"cache": {"path": "/x", "free": 1, "held": {}, "closed": [CLOSED]}},
+            "spark-2: nvidia can't write /x/hub (of root)\n    → on it: sudo chown -R nvidia: /x/hub",
         ),
     ],
 )
@@ -402,3 +405,11 @@ def test_an_unchanged_stack_stays_at_its_commit_without_asking_the_hub():
     assert recorded_model(head, MODEL.repo, "v2") is None
     assert pinned_revision(head, MODEL.repo, None) == MODEL.commit
     assert pinned_revision(head, MODEL.repo, "v2") == "v2"
+
+
+def test_a_chosen_gpu_is_the_only_one_that_its_rank_sees():
+    nodes = [{"name": "spark-1", "host": "10.0.0.1", "gpu": "GPU-b"}, {"name": "spark-2", "host": "10.0.0.2"}]
+    gpus = [{"name": "NVIDIA RTX PRO 2000", "uuid": "GPU-b", "driver": "580.95.05", "index": 1}]
+    made = plan(settings(nodes=nodes), {"spark-1": facts(1, gpus=gpus), "spark-2": facts(2)})
+    assert made.environment["spark-1"]["CUDA_VISIBLE_DEVICES"] == "1"
+    assert "CUDA_VISIBLE_DEVICES" not in made.environment["spark-2"]

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 
 import pytest
 
+from components.plan.steps import copy_server
 from components.scripts.common import is_named
 from tests.unit.home import STACK, Home, record
 
@@ -94,6 +94,7 @@ def access(home: Home, verb: str, keys: list[str]) -> subprocess.CompletedProces
         keys=keys,
         key="copy-key",
         directory=directory,
+        server=copy_server(),
         sources=["192.168.177.2"],
         record=record("copy-access"),
     )
@@ -101,15 +102,13 @@ def access(home: Home, verb: str, keys: list[str]) -> subprocess.CompletedProces
 
 @pytest.mark.parametrize("mine", ["", "ssh-ed25519 AAAA me\n", "ssh-ed25519 AAAA me", "# note\n\nssh-rsa BBBB you\n"])
 def test_authorized_keys_are_handed_back_byte_for_byte(home, mine):
-    if not any(os.access(path, os.X_OK) for path in ("/usr/bin/rrsync", "/usr/share/rsync/scripts/rrsync")):
-        pytest.fail("rrsync is missing: apt-get install rsync")
     file = home.path / ".ssh/authorized_keys"
     file.parent.mkdir()
     file.write_text(mine)
     assert access(home, "apply", [f"ssh-ed25519 KEY dgx-spark:{STACK}:copy-key"]).returncode == 0
     (line,) = [line for line in file.read_text().splitlines() if "KEY" in line]
     assert line.startswith('restrict,from="192.168.177.2",command="')
-    assert f'rrsync -ro {home.path}/hub" ssh-ed25519 KEY' in line
+    assert f'copy_server.py {home.path}/hub" ssh-ed25519 KEY' in line
     assert access(home, "remove", []).returncode == 0
     assert file.read_text() == mine
 

@@ -176,3 +176,13 @@ def test_docker_stop_ends_the_engine_first(start, tmp_path):
     alone.process.terminate()
     alone.says("bye")
     assert alone.ends() == 143
+
+
+def test_the_engine_finds_the_weights_under_another_name_too_also_when_it_starts_again(start, tmp_path):
+    weights, alias = tmp_path / "snapshots/abc", tmp_path / "models/gpt"
+    weights.mkdir(parents=True)
+    (weights / "config.json").write_text("{}")
+    for _ in range(2):
+        rank = start(0, ["ls", str(alias)], names="a", weights=weights, alias=alias, restarts=0)
+        rank.says("config.json")
+        rank.ends()

@@ -9,7 +9,7 @@ import pytest
 from components.plan.engines import sglang, trtllm
 from components.plan.engines.flags import age, refusals, version
 from components.problems import Refused
-from tests.unit.build import MODEL, facts, hca, pair, plan, settings
+from tests.unit.build import MODEL, facts, pair, plan, settings, twins
 from tests.unit.test_plan import early_refusal
 
 DIRECTORY = "/models/gpt-oss-120b"
@@ -40,15 +40,19 @@ def test_a_pair_is_launched_by_mpi_from_the_head():
 
 
 def test_the_model_is_served_under_its_own_name():
-    snapshot, blobs = plan(settings(1, engine="trtllm")).ranks[0].mounts[1:]
-    assert snapshot.source.endswith("/snapshots/c0ffee" + "0" * 34)
-    assert (snapshot.target, blobs.target) == (DIRECTORY, "/blobs")
-    assert blobs.source == snapshot.source.rsplit("/", 2)[0] + "/blobs"
+    for rank in plan(settings(engine="trtllm")).ranks:
+        assert f"--alias={DIRECTORY}" in rank.runner
+        (weights,) = (word for word in rank.runner if word.startswith("--weights="))
+        # The whole cache is there, to wherever in it the model's links lead.
+        (cache,) = rank.mounts
+        assert cache.read_only
+        assert cache.source == "/home/nvidia/.cache/huggingface"
+        assert weights.startswith(f"--weights={cache.target}/hub/models--openai--gpt-oss-120b/snapshots/c0ffee")
 
 
 def test_ranks_with_other_devices_share_mpis_settings_and_keep_their_own():
     other = pair(
-        rdma=[hca("rocep1s0f1", "enp1s0f1np1", gid=5), hca("roceP2p1s0f1", "enP2p1s0f1np1", gid=5)],
+        rdma=twins(2, first=5, second=5),
     )
     first, second = (rank.environment for rank in plan(settings(engine="trtllm"), other).ranks)
     assert first["OMPI_MCA_btl_tcp_if_include"] == second["OMPI_MCA_btl_tcp_if_include"] == "192.168.177.0/24"

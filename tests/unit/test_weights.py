@@ -194,7 +194,7 @@ def test_staged_models_are_placed_like_the_one_that_is_served_and_each_once():
 
 def test_the_disk_must_hold_what_is_staged_too():
     chosen = settings(weights={"stage": ["gpt-oss-20b"]})
-    cache = {"path": "/raid", "free": 80 * 10**9, "held": {}, "writable": True}
+    cache = {"path": "/raid", "free": 80 * 10**9, "held": {}}
     with pytest.raises(Refused, match=r"135.0 GB needed .*gpt-oss-120b: 65.0 GB, openai/gpt-oss-20b: 65.0 GB"):
         decided(chosen, pair(cache=cache), staged=(replace(MODEL, repo="openai/gpt-oss-20b"),))
 
@@ -236,3 +236,12 @@ def test_a_record_that_is_taken_away_shows_though_nothing_tells_that_it_was_ther
     (taken,) = home.path.glob(".local/state/dgx-spark/*/copy-key.json")
     taken.unlink()
     assert len({before, made, probe(home, None)["records_changed"]}) == 3
+
+
+@pytest.mark.parametrize("engine", ["vllm", "sglang", "trtllm"])
+def test_code_that_a_model_brings_is_copied_to_where_a_container_may_write(engine):
+    made = plan(settings(engine=engine))
+    for one in (*made.ranks, *((made.ray.head, *made.ray.workers) if made.ray else ())):
+        modules = one.environment["HF_MODULES_CACHE"]
+        assert not any(modules.startswith(mount.target) for mount in one.mounts if mount.read_only)
+        assert next(mount for mount in one.mounts if mount.target == one.environment["HF_HOME"]).read_only

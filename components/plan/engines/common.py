@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from components.catalog import Served
 from components.plan.engines import Context
-from components.plan.environment import SINGLE_NODE, communication
+from components.plan.environment import SINGLE_NODE, chosen_gpu, communication
 from components.plan.fit import DEFAULT_SHARE, RAY_SHARE
 from components.plan.models import ENCODINGS, needs_encodings, snapshot_directory
 from components.plan.steps import inside
@@ -22,6 +22,10 @@ Environments = dict[str, dict[str, str]]
 
 HF_HOME = "/root/.cache/huggingface"
 """Where the weights are in every container."""
+
+MODULES = "/tmp/huggingface-modules"
+"""Where a container keeps the Python code that some models bring (`auto_map` in config.json): transformers copies it
+there, and the cache itself is mounted read-only. Source: transformers, utils/hub.py, HF_MODULES_CACHE."""
 
 GRACE = 30
 """Seconds for a server to end its requests; a remote rank of vLLM takes about 11 (measured, vLLM 0.32)."""
@@ -89,10 +93,13 @@ def wanted(settings: Settings, known: Served) -> Wanted:
 
 
 def rank_environments(context: Context) -> Environments:
-    """Each rank's communication environment."""
-    if len(context.settings.nodes) == 1:
-        return {context.settings.head.name: dict(SINGLE_NODE)}
-    return {node.name: communication(context.links[node.name]) for node in context.settings.nodes}
+    """Each rank's communication environment, and which GPU it has where that was chosen."""
+    nodes = context.settings.nodes
+    return {
+        node.name: (communication(context.links[node.name]) if len(nodes) > 1 else SINGLE_NODE)
+        | (chosen_gpu(context.facts[node.name]) if node.gpu else {})
+        for node in nodes
+    }
 
 
 def split(settings: Settings, config: Mapping[str, object]) -> tuple[int, int]:
@@ -181,18 +188,20 @@ class ContainerMaker:
         files: Mapping[str, str] | None = None,
         alone: bool = False,
         needs: tuple[str, ...] = (),
+        alias: str = "",
     ) -> Container:
         """One of the server's containers.
 
         ports   what it listens on
         alone   it has no other ranks to wait for (Ray has them)
         needs   a command that must succeed before the engine is started
+        alias   another path at which the engine finds the model
         """
         return self._make(
             "server",
             node,
             command,
-            runner=(*self._together(node, alone, needs), "--"),
+            runner=(*self._together(node, alone, needs), *option("--alias", alias), "--"),
             ports=ports,
             environment=environment,
             mounts=mounts,
@@ -250,6 +259,7 @@ class ContainerMaker:
             environment={
                 "NVIDIA_DRIVER_CAPABILITIES": "all",
                 "HF_HOME": HF_HOME,
+                "HF_MODULES_CACHE": MODULES,
                 # Weights are in place and verified: nothing may be fetched, and no token is needed.
                 "HF_HUB_OFFLINE": "1",
                 "TRANSFORMERS_OFFLINE": "1",

@@ -22,9 +22,8 @@ from components.plan.engines.common import (
     together,
     wanted,
 )
-from components.plan.models import model_folder, snapshot_directory
 from components.plan.steps import inside
-from components.plan.values import Container, Image, Mount
+from components.plan.values import Container, Image
 
 IMAGE = (
     "nvcr.io/nvidia/tensorrt-llm/release:1.2.1@sha256:33cd085b772947bd22b7273886539331420404e5d2a4a039945241945ff927b9"
@@ -88,31 +87,22 @@ def _rank(context: Context, make: ContainerMaker, rank: int) -> Container:
     nodes = [node.name for node in context.settings.nodes]
     files = {OPTIONS: options(context)}
     serve = ("trtllm-serve", *arguments(context))
-    mounts = _mounts(context, nodes[rank])
+    alias = _directory(context)
     if len(nodes) == 1:
-        return make.rank(nodes[0], serve, ports=(context.port,), files=files, mounts=mounts)
+        return make.rank(nodes[0], serve, ports=(context.port,), files=files, alias=alias)
     files[MPI] = inside("mpi.py")
     if rank:
         listen = ("listen", f"--address={context.links[nodes[rank]].address}", f"--port={ports.MPI_SSH}")
-        return make.rank(nodes[rank], ("python3", MPI, *listen), ports=(ports.MPI_SSH,), files=files, mounts=mounts)
+        return make.rank(nodes[rank], ("python3", MPI, *listen), ports=(ports.MPI_SSH,), files=files, alias=alias)
     hosts = ",".join(context.links[node].address for node in nodes)
     run = ("python3", MPI, "run", f"--hosts={hosts}", f"--port={ports.MPI_SSH}", "--", "trtllm-llmapi-launch")
-    return make.rank(nodes[0], (*run, *serve), ports=(context.port, ports.RANKS), files=files, mounts=mounts)
+    return make.rank(nodes[0], (*run, *serve), ports=(context.port, ports.RANKS), files=files, alias=alias)
 
 
 def _directory(context: Context) -> str:
-    """Where the model is in the container."""
+    """A link to the model in the container, since trtllm-serve serves it under its directory's name. A mount would
+    not do: a snapshot's files are links to others, and those may be links out of the model's own folder."""
     return f"/models/{context.served_name}"
-
-
-def _mounts(context: Context, node: str) -> tuple[Mount, ...]:
-    """The snapshot under the model's own name, since trtllm-serve serves it under its directory's; and the files
-    that the snapshot's links (../../blobs/…) lead to."""
-    cache = context.facts[node].cache.path
-    snapshot = Mount(snapshot_directory(cache, context.model), _directory(context), read_only=True)
-    if context.model.path:
-        return (snapshot,)
-    return snapshot, Mount(f"{model_folder(cache, context.model)}/blobs", "/blobs", read_only=True)
 
 
 def options(context: Context) -> str:
