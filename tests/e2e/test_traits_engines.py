@@ -21,7 +21,7 @@ def test_an_engine_that_garbles_is_not_ready_unless_the_user_says_so(alone, thir
     assert "the answer makes no sense: 'What is the capital of France?" in failed.text
     assert "--moe-backend=marlin" in failed.text
     alone.configure(serving={"checkAnswer": False})
-    assert "the model answers: 'lockhandle" in alone.up().text
+    assert "lockhandlelockhandle" in alone.up().text
 
 
 def test_a_model_must_chat_even_where_completions_work(alone, third):
@@ -35,7 +35,7 @@ def test_a_model_must_chat_even_where_completions_work(alone, third):
 @pytest.mark.parametrize("engine", ["vllm", "sglang", "trtllm"])
 def test_a_model_without_a_chat_template_is_judged_by_its_completions(engine, alone):
     alone.configure(engine=engine, model="simulated/base")
-    assert "the model answers: ' Paris.'" in alone.up().text
+    assert "the model answers: 'Paris.'" in alone.up().text
 
 
 @pytest.mark.parametrize("engine", ["vllm", "sglang"])
