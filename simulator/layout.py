@@ -60,6 +60,15 @@ class Traits:
     live_restore: bool = False
     """Containers outlive dockerd."""
 
+    nvidia_hook: bool = True
+    """NVIDIA's hook is on dockerd's PATH, by which it knows `--gpus`."""
+
+    gpus: int = 1
+    """That nvidia-smi lists; the first is the GB10."""
+
+    nvidia_smi_exit: int = 0
+    """With 9 or 18 nvidia-smi says what is wrong on its standard output, and no more."""
+
     docker_flags: tuple[str, ...] = ()
     """dockerd's arguments in docker.service; it refuses to start where daemon.json sets the same."""
 

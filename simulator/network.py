@@ -7,6 +7,8 @@ Spark has all four ConnectX-7 netdevs plugged in, and a port is cabled by settin
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from simulator.layout import BRIDGE, FABRIC_NAMESPACE, GATEWAY, MANAGEMENT, TWINS, Spark
 from simulator.shell import run
 
@@ -46,6 +48,23 @@ def _plug(spark: Spark) -> None:
     cable(spark, port=1)
 
 
+WIFI = "wlP9s9"
+
+
+def join_wifi(spark: Spark) -> None:
+    """The default route of a running Spark leaves by Wi-Fi, as in most homes; there the Sparks do not reach each
+    other."""
+    ip("link", "add", WIFI, "type", "veth", "peer", "name", f"{WIFI}-air", namespace=spark.name)
+    ip("addr", "add", f"10.88.{spark.index}.2/24", "dev", WIFI, namespace=spark.name)
+    for end in (WIFI, f"{WIFI}-air"):
+        ip("link", "set", end, "up", namespace=spark.name)
+    ip("route", "add", "default", "via", f"10.88.{spark.index}.1", namespace=spark.name)
+
+
+def leave_wifi(spark: Spark) -> None:
+    ip("link", "del", WIFI, namespace=spark.name)
+
+
 def cable(spark: Spark, port: int | None, *, gid_index: int = 3, mtu: int = MTU, rate: int = RATE_GBPS) -> None:
     """Plug the cable into one QSFP port of a running Spark, or pull it (`port=None`).
 
@@ -61,6 +80,38 @@ def cable(spark: Spark, port: int | None, *, gid_index: int = 3, mtu: int = MTU,
             if address:
                 ip("addr", "add", f"{address}/24", "dev", name, namespace=spark.name)
             describe(spark, device.format(port=candidate), name, address, gid_index=gid_index, rate=rate)
+
+
+def also(spark: Spark, address: str, *, gid_index: int, chosen_index: int) -> None:
+    """A second address on the first twin of the cabled port, as NVIDIA's link-local netplan gives one: its RoCE v2 GID
+    is at `gid_index`, that of the usual address at `chosen_index`."""
+    netdev, device = (pattern.format(port=1) for pattern in TWINS[0])
+    ip("addr", "add", f"{address}/16", "dev", netdev, namespace=spark.name)
+    describe(spark, device, netdev, spark.fabric_address(0), gid_index=chosen_index, rate=RATE_GBPS)
+    _gid(spark, device, netdev, address, gid_index)
+
+
+def wireless(spark: Spark, on: bool) -> None:
+    """Reach the Spark over wlP9s9 with its default route, and unplug enP7s7; or as before."""
+    if on:
+        ip("link", "add", "enP7s8", "type", "veth", "peer", "name", "unplugged", namespace=spark.name)
+        renames = [("enP7s7", "wlP9s9"), ("enP7s8", "enP7s7")]
+    else:
+        ip("link", "del", "enP7s7", namespace=spark.name)
+        renames = [("wlP9s9", "enP7s7")]
+    for old, new in renames:
+        ip("link", "set", old, "down", namespace=spark.name)
+        ip("link", "set", old, "name", new, namespace=spark.name)
+    used = "wlP9s9" if on else "enP7s7"
+    ip("link", "set", used, "up", namespace=spark.name)
+    if on:
+        ip("route", "add", "default", "via", str(GATEWAY), "dev", used, namespace=spark.name)
+
+
+def rdma_down(spark: Spark, twin: int) -> None:
+    """The RDMA device of one twin of the cabled port goes down, and its network device does not."""
+    device = TWINS[twin][1].format(port=1)
+    (spark.infiniband / device / "ports" / "1" / "state").write_text("1: DOWN\n")
 
 
 def describe(spark: Spark, device: str, netdev: str, address: str | None, *, gid_index: int, rate: int) -> None:
@@ -88,15 +139,25 @@ def describe(spark: Spark, device: str, netdev: str, address: str | None, *, gid
     (port / "rate").write_text(f"{rate} Gb/sec (4X HDR)\n")
     link_local = "fe80:0000:0000:0000:4ab0:2dff:fe00:0000"
     table = {0: (link_local, "IB/RoCE v1"), 1: (link_local, "RoCE v2")}
-    if address:
-        octets = [int(octet) for octet in address.split(".")]
-        mapped = "0000:0000:0000:0000:0000:ffff:{:02x}{:02x}:{:02x}{:02x}".format(*octets)
-        table[gid_index - 1] = (mapped, "IB/RoCE v1")
-        table[gid_index] = (mapped, "RoCE v2")
     for index, (gid, kind) in table.items():
-        (port / "gids" / str(index)).write_text(gid + "\n")
-        (port / "gid_attrs" / "types" / str(index)).write_text(kind + "\n")
-        (port / "gid_attrs" / "ndevs" / str(index)).write_text(netdev + "\n")
+        _entry(port, index, gid, kind, netdev)
+    if address:
+        _gid(spark, device, netdev, address, gid_index)
+
+
+def _gid(spark: Spark, device: str, netdev: str, address: str, index: int) -> None:
+    """The GIDs of an IPv4 address: v1 one below v2, which is at `index`."""
+    octets = [int(octet) for octet in address.split(".")]
+    mapped = "0000:0000:0000:0000:0000:ffff:{:02x}{:02x}:{:02x}{:02x}".format(*octets)
+    port = spark.infiniband / device / "ports" / "1"
+    _entry(port, index - 1, mapped, "IB/RoCE v1", netdev)
+    _entry(port, index, mapped, "RoCE v2", netdev)
+
+
+def _entry(port: Path, index: int, gid: str, kind: str, netdev: str) -> None:
+    (port / "gids" / str(index)).write_text(gid + "\n")
+    (port / "gid_attrs" / "types" / str(index)).write_text(kind + "\n")
+    (port / "gid_attrs" / "ndevs" / str(index)).write_text(netdev + "\n")
 
 
 def throttle(spark: Spark, mbit: int | None) -> None:

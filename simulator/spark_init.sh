@@ -4,7 +4,7 @@
 # arguments  name, directory of the Spark with its settings (simulator/sparks.py)
 set -euo pipefail
 name=$1 home=$2 root=$2/rw/root
-lower='' sources='' user='' password='' uuid=''
+lower='' sources='' user='' password='' uuid='' hook='' gpus='' nvidia_smi_exit=''
 # shellcheck source=/dev/null
 . "$home/settings"
 
@@ -61,7 +61,9 @@ cp "$home/../hosts" "$root/etc/hosts"
 [ -f "$home/rw/machine-id" ] || tr -d - </proc/sys/kernel/random/uuid >"$home/rw/machine-id"
 cp "$home/rw/machine-id" "$root/etc/machine-id"
 echo "$uuid" >"$root/etc/spark-gpu-uuid"
+echo "$gpus" >"$root/etc/spark-gpus"
 install -m 755 "$sources"/bin/* "$root/usr/local/bin/"
+[ "$hook" ] || rm "$root/usr/local/bin/nvidia-container-runtime-hook"
 
 if [ ! -f "$home/rw/prepared" ]; then
     chroot "$root" useradd --create-home --shell /bin/bash --groups docker "$user"
@@ -75,6 +77,7 @@ if [ ! -f "$home/rw/prepared" ]; then
     cp "$home/daemon.json" "$root/etc/docker/daemon.json"
     cp "$home/docker-flags" "$root/etc/spark-docker-flags"
     cp "$home/sshd.conf" "$root/etc/ssh/sshd_config.d/spark.conf"
+    [ "$nvidia_smi_exit" = 0 ] || echo "$nvidia_smi_exit" >"$root/etc/spark-gpu-broken"
     # As the NVIDIA toolkit ships it.
     mkdir -p "$root/etc/nvidia-container-runtime"
     printf '%s\n' '#accept-nvidia-visible-devices-as-volume-mounts = false' '#swarm-resource = "DOCKER_RESOURCE_GPU"' '' \

@@ -25,9 +25,9 @@ START_LIMIT = 60
 """Seconds within which sshd and dockerd of one Spark answer; about 2 are usual."""
 
 
-MEMORY = {"MemTotal": 127601213, "MemFree": 119000000, "MemAvailable": 121000000, "Buffers": 0, "Cached": 3000000,
+MEMORY = {"MemTotal": 125514547, "MemFree": 119000000, "MemAvailable": 121000000, "Buffers": 0, "Cached": 3000000,
           "Shmem": 0, "SwapTotal": 0, "SwapFree": 0, "Active": 0, "Inactive": 0, "SReclaimable": 0}  # fmt: skip
-"""KiB in /proc/meminfo. Source of the total: engine logs on GB10, 121.69 GiB."""
+"""KiB in /proc/meminfo. Source of the total: /proc/meminfo on GB10, 119.70 GiB."""
 
 
 @contextlib.contextmanager
@@ -99,7 +99,16 @@ def _write_settings(spark: Spark) -> None:
     (spark.home / "sshd.conf").write_text("".join(f"{key} {value}\n" for key, value in sshd.items()))
     sudo = f"{USER} ALL=(ALL) {'' if traits.sudo_asks else 'NOPASSWD:'}ALL\n"
     (spark.home / "sudoers").write_text(sudo)
-    words = {"lower": rootfs.root(), "sources": SOURCES, "user": USER, "password": PASSWORD, "uuid": spark.gpu_uuid}
+    words = {
+        "lower": rootfs.root(),
+        "sources": SOURCES,
+        "user": USER,
+        "password": PASSWORD,
+        "uuid": spark.gpu_uuid,
+        "hook": "yes" if traits.nvidia_hook else "",
+        "gpus": traits.gpus,
+        "nvidia_smi_exit": traits.nvidia_smi_exit,
+    }
     (spark.home / "settings").write_text("".join(f"{key}={shlex.quote(str(is_))}\n" for key, is_ in words.items()))
 
 

@@ -5,7 +5,17 @@ from __future__ import annotations
 import pytest
 
 from simulator import sparks
-from tests.e2e.conftest import Stack, container_id, end_container, end_engine, left_behind, reboot, says
+from tests.e2e.conftest import (
+    SOME_IMAGE,
+    Stack,
+    container_id,
+    end_container,
+    end_engine,
+    left_behind,
+    on_rdma,
+    reboot,
+    says,
+)
 
 pytestmark = pytest.mark.e2e
 
@@ -28,7 +38,7 @@ def test_a_pair_through_its_life(name, simulated, tmp_path):
         stack.up()
         assert stack.complete()["choices"]
         logs = "".join(sparks.on(spark, f"docker logs {server} 2>&1") for spark in pair)
-        assert all(f"rank {rank} NCCL INFO NET/IB" in logs for rank in (0, 1))
+        assert on_rdma(logs) == {"spark-1", "spark-2"}
 
         stack.configure(**{**VARIANTS[name], "model": "gpt-oss-20b"})
         weights = {"cluster-weights-spark-1", "cluster-weights-spark-2"}
@@ -141,7 +151,7 @@ def test_a_pair_on_docker_swarm_through_its_life(simulated, tmp_path):
     config = {"engine": "trtllm"}
     stack = Stack(tmp_path, "trtllm-swarm", pair, **config)
     try:
-        sparks.on(pair[1], "docker run -d --name stranger lmsysorg/sglang:spark sleep 100000")
+        sparks.on(pair[1], f"docker run -d --name stranger {SOME_IMAGE} sleep 100000")
         assert (
             "spark-2: Docker will be restarted for Swarm, which interrupts stranger"
             in stack("preview", "--stack", stack.name).text
@@ -151,7 +161,7 @@ def test_a_pair_on_docker_swarm_through_its_life(simulated, tmp_path):
         assert stack.complete()["choices"]
         assert stack.is_clean()
         log = sparks.on(pair[0], f"docker logs {container_of(pair[0], stack)} 2>&1")
-        assert all(f"rank {rank} NCCL INFO NET/IB : Using" in log for rank in (0, 1))
+        assert on_rdma(log) == {"spark-1", "spark-2"}
         tasks = sparks.on(
             pair[0], "docker ps --format '{{.ID}}' | xargs docker inspect --format '{{json .Config.Env}}'"
         )
