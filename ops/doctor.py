@@ -245,8 +245,8 @@ def _beside(cluster: Stack, name: str, node: NodeFacts, answer: Mapping[str, Any
     if answer["foreign"]:
         paths = ", ".join(answer["foreign"][:3])
         yield Finding(
-            name, "cache", "FAILED", f"not {cluster.settings.ssh.user}'s to write: {paths} …",
-            f"on it: sudo chown -R {cluster.settings.ssh.user} {node.cache.path}",
+            name, "cache", "FAILED", f"not {cluster.settings.login(name).user}'s to write: {paths} …",
+            f"on it: sudo chown -R {cluster.settings.login(name).user} {node.cache.path}",
         )  # fmt: skip
     else:
         yield Finding(name, "cache", "ok", node.cache.path)

@@ -45,6 +45,18 @@ def takeovers(identity: Identity, facts: Mapping[str, NodeFacts]) -> Iterator[Pr
         yield Problem(name, taken, "", Severity.NOTE)
 
 
+def addresses(settings: Settings) -> Iterator[Problem]:
+    """Where the URLs that people get lead to."""
+    where = settings.head.address or settings.head.host
+    if ":" in where and settings.serving.host == "0.0.0.0":
+        yield Problem(
+            "nodes[0].address",
+            f"{where} is IPv6, where the API does not listen",
+            "an IPv4 address of the head, or a name that has one",
+            Severity.WARN,
+        )
+
+
 def machines(settings: Settings, facts: Mapping[str, NodeFacts]) -> Iterator[Problem]:
     owners: dict[str, str] = {}
     for node in settings.nodes:
@@ -261,11 +273,13 @@ def engine(settings: Settings, facts: Mapping[str, NodeFacts]) -> Iterator[Probl
         yield Problem("image.source", "there is a Dockerfile for vllm alone", "name your own with image.dockerfile")
     for name, node in facts.items():
         if on_swarm(settings) and not node.sudo:
+            user = settings.login(name).user
             yield Problem(
                 name,
-                f"Swarm needs Docker's settings changed, and {settings.ssh.user} may not use sudo without a password",
-                f"on it: echo '{settings.ssh.user} ALL=(ALL) NOPASSWD:ALL' | sudo tee /etc/sudoers.d/dgx-spark, or do "
-                "without Swarm: pulumi config set --path serving.launcher mpi",
+                f"Swarm needs Docker's settings changed by root, and sudo asks {user} for a password, which pulumi up "
+                "can't type",
+                f"on it: echo '{user} ALL=(ALL) NOPASSWD:ALL' | sudo tee /etc/sudoers.d/dgx-spark, or do without "
+                "Swarm: pulumi config set --path serving.launcher mpi",
             )
 
 

@@ -81,6 +81,7 @@ def decide(
     problems += host.troubles(settings, facts)
     problems += checks.docker_restarts(settings, facts, identity)
     problems += checks.takeovers(identity, facts)
+    problems += checks.addresses(settings)
     port = api_port(settings)
     context = Context(settings, facts, links, model, catalog.find(settings.model, settings.catalog), identity, port)
     made = engine(settings).plan(context)

@@ -21,7 +21,7 @@ def probe(settings: Settings, stack: str) -> list[dict[str, Any]]:
         {
             "name": node.name,
             "argv": [*ssh.argv(node, settings.ssh), parcel.command("probe.py", "apply", limit=PROBE_LIMIT)],
-            "stdin": parcel.text(
+            "stdin": parcel.asking(
                 "probe.py",
                 {
                     "stack": stack,

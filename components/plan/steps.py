@@ -50,7 +50,7 @@ class Steps:
     """Makes steps with their records: the recorded generation where all is intact, else a fresh one."""
 
     def __init__(self, identity: Identity, facts: Mapping[str, NodeFacts], fresh: str) -> None:
-        self._identity, self._facts, self._fresh = identity, facts, fresh
+        self._identity, self.facts, self._fresh = identity, facts, fresh
 
     def make(
         self,
@@ -65,7 +65,7 @@ class Steps:
         secret: bool = False,
     ) -> Step:
         """`given` is what the thing is; `means` is how it gets there, and alone never makes it anew."""
-        facts = self._facts[node]
+        facts = self.facts[node]
         spec = digest(given)
         record = facts.intact(kind, spec)
         generation = record.generation if record else self._fresh
@@ -168,7 +168,7 @@ def place_weights(
         "cache": facts[head.name].cache.path,
         "client": inside("download.py"),
     }
-    copy = {"source": {**_head_source(settings, links), **_readable(model)}} if others else {}
+    copy = {"source": {**_head_source(steps, settings, links), **_readable(model)}} if others else {}
     # A directory is the user's own on the head; on the others it is our copy.
     at_head = {"keep": chosen.keep or bool(model.path), **({} if model.path or chosen.offline else fetch)}
     at_others = {"keep": chosen.keep or chosen.shared, **({} if chosen.shared else copy)}
@@ -228,7 +228,7 @@ def images(steps: Steps, settings: Settings, links: Mapping[str, NodeLink], imag
                 "image-copy",
                 "image_copy.py",
                 {"name": name},
-                means={"source": _head_source(settings, links)},
+                means={"source": _head_source(steps, settings, links)},
                 limit=6 * HOUR,
             )
             for node in others
@@ -265,12 +265,12 @@ def _access(key: str, others: Sequence[Node], links: Mapping[str, NodeLink]) -> 
     return {"key": key, "sources": sorted(links[node.name].address for node in others)}
 
 
-def _head_source(settings: Settings, links: Mapping[str, NodeLink]) -> dict[str, Any]:
+def _head_source(steps: Steps, settings: Settings, links: Mapping[str, NodeLink]) -> dict[str, Any]:
     """Where the other Sparks copy from (common.from_head)."""
     return {
         "address": links[settings.head.name].address,
-        "user": settings.ssh.user,
-        "port": settings.ssh.port,
+        "user": settings.login(settings.head.name).user,
+        "port": steps.facts[settings.head.name].ssh_port,
         "host_key": settings.ssh.host_keys[settings.head.name],
     }
 

@@ -14,6 +14,7 @@ from typing import Any
 from components.facts.fabric import NodeLink
 from components.facts.hub import Model
 from components.problems import Problem
+from components.remote.ssh import Way
 from components.settings import Settings
 
 GPU_KIND = "GPU"
@@ -294,6 +295,9 @@ class Plan:
     warnings: tuple[Problem, ...] = ()
     """What does not refuse."""
 
+    ways: Mapping[str, Way] = field(default_factory=dict, repr=False)
+    """Node → how the command provider gets to it."""
+
 
 def digest(value: Any) -> str:
     """Short hash of plain data, the same for the same content."""
@@ -303,4 +307,4 @@ def digest(value: Any) -> str:
 def api_base(settings: Settings, port: int) -> str:
     """OpenAI base URL as seen from the machine that runs Pulumi."""
     bound = settings.serving.host
-    return f"http://{settings.head.host if bound == '0.0.0.0' else bound}:{port}/v1"
+    return f"http://{settings.head.url_host if bound == '0.0.0.0' else bound}:{port}/v1"

@@ -239,9 +239,9 @@ def write_record(wanted: dict, checks: dict, **more: object) -> None:
 
 
 def write_file(path: str, text: str, mode: int = 0o600) -> None:
-    """Whole or not at all; of a link, the file that it leads to."""
+    """Whole or not at all, also beside another one that writes it; of a link, the file that it leads to."""
     path = os.path.realpath(path)
-    partial = f"{path}.partial"
+    partial = f"{path}.{os.getpid()}.partial"
     descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
     with open(descriptor, "w", encoding="utf-8", errors="surrogateescape", newline="") as stream:
         stream.write(text)

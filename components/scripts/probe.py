@@ -303,6 +303,7 @@ def main() -> None:
         "infiniband_device": os.path.isdir("/dev/infiniband"),
         "listening": listening(),
         "host_key": read("/etc/ssh/ssh_host_ed25519_key.pub"),
+        "ssh_port": int(os.environ["SSH_CONNECTION"].split()[3]),
         "sudo": wanted["sudo"] and succeeds("sudo", "-n", "true"),
         "lease": json.loads(read(LEASE) or "null"),
         "records": records(stack, set(engine.get("image_ids", [])), engine.get("swarm", "")),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -110,6 +111,36 @@ def test_authorized_keys_are_handed_back_byte_for_byte(home, mine):
     assert f'copy_server.py {home.path}/hub" ssh-ed25519 KEY' in line
     assert access(home, "remove", []).returncode == 0
     assert file.read_text() == mine
+
+
+def test_a_link_to_the_authorized_keys_stays_one(home):
+    real = home.path / "dotfiles/keys"
+    real.parent.mkdir()
+    real.write_text("ssh-ed25519 AAAA me\n")
+    real.chmod(0o640)
+    file = home.path / ".ssh/authorized_keys"
+    file.parent.mkdir()
+    file.symlink_to("../dotfiles/keys")
+    assert access(home, "apply", [f"ssh-ed25519 KEY dgx-spark:{STACK}:copy-key"]).returncode == 0
+    assert file.is_symlink()
+    assert "ssh-ed25519 KEY" in real.read_text()
+    assert real.stat().st_mode & 0o777 == 0o640
+    access(home, "remove", [])
+    assert real.read_text() == "ssh-ed25519 AAAA me\n"
+
+
+def test_steps_that_write_authorized_keys_at_once_lose_no_line(home):
+    def one(number: int) -> int:
+        kind = f"image-{number}"
+        given = {"keys": [f"ssh-ed25519 KEY{number} dgx-spark:{STACK}:{kind}"], "key": kind, "image": "sha256:1"}
+        done = home.run("copy_access.py", "apply", sources=["192.168.177.2"], record=record(kind), **given)
+        return done.returncode
+
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(one, range(16))) == [0] * 16
+    text = (home.path / ".ssh/authorized_keys").read_text()
+    assert [text.count(f"KEY{number} ") for number in range(16)] == [1] * 16
+    assert not [name for name in home.files() if "partial" in name]
 
 
 def test_a_copy_key_is_made_once_and_never_leaves(home):

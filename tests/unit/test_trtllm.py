@@ -75,7 +75,7 @@ def test_swarm_is_set_up_only_where_it_is_used():
 
 def test_swarm_needs_sudo_and_says_how_to_do_without():
     text = early_refusal(settings(engine="trtllm"), pair())
-    assert "spark-2: Swarm needs Docker's settings changed, and nvidia may not use sudo without a password" in text
+    assert "spark-2: Swarm needs Docker's settings changed by root, and sudo asks nvidia for a password" in text
     assert "serving.launcher mpi" in text
 
 
