@@ -72,7 +72,7 @@ def demo_command(
 
 @app.command(name="test", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def test_command(context: typer.Context) -> None:
-    """Every check and test; words after it go to pytest instead (./spark test tests/unit -k detection)."""
+    """Linters, types and tests; --all: the long ones too; else words go to pytest (./spark test tests/unit -k gid)."""
     raise typer.Exit(gates.run(context.args))
 
 

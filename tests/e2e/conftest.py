@@ -22,6 +22,8 @@ from ops.demo import stack_config
 from simulator import network, preflight, sparks
 from simulator import up as simulation
 from simulator.layout import CLAIM, Spark, Traits
+from tests.e2e.steps import pytest_runtest_makereport as pytest_runtest_makereport
+from tests.e2e.steps import step as step
 from tests.engine.lab import SALT
 
 ROOT = Path(__file__).parent.parent.parent
@@ -198,6 +200,12 @@ def left_behind(spark: Spark) -> dict[str, str]:
     }
 
 
+def restart_docker(*chosen: Spark) -> None:
+    """What each of them ran ends at once, and comes back by itself if it is to."""
+    for spark in chosen:
+        sparks.on(spark, "sudo systemctl restart docker")
+
+
 def reboot(*cut: Spark) -> None:
     """All of these at once, as after a power cut."""
     for spark in cut:
@@ -229,6 +237,18 @@ def unlike(third: Spark) -> Iterator[Callable[..., Spark]]:
 
     yield become
     sparks.reinstall(third)
+
+
+@pytest.fixture(scope="session")
+def _idle(simulated: list[Spark], tmp_path_factory: pytest.TempPathFactory) -> Stack:
+    return Stack(tmp_path_factory.mktemp("idle"), "idle", [simulated[2]])
+
+
+@pytest.fixture
+def idle(_idle: Stack, third: Spark) -> Stack:
+    """The third Spark's stack for tests that only preview: one for all of them, with the plain settings."""
+    _idle.configure()
+    return _idle
 
 
 @pytest.fixture

@@ -23,6 +23,7 @@ def bytes_sent(spark, interface):
     return int(sparks.on(spark, f"cat /sys/class/net/{interface}/statistics/tx_bytes"))
 
 
+@pytest.mark.long
 def test_an_image_is_streamed_from_the_head_over_the_fabric(simulated, tmp_path):
     pair = simulated[:2]
     before = [left_behind(spark) for spark in pair]
@@ -74,6 +75,7 @@ def test_an_image_is_built_on_the_head_and_streamed(simulated, tmp_path):
     assert [left_behind(spark) for spark in pair] == before
 
 
+@pytest.mark.long
 def test_a_build_that_fails_says_why(alone, tmp_path):
     broken = tmp_path / "broken.Dockerfile"
     broken.write_text(f"FROM {SOME_IMAGE}\nRUN echo no such compiler >&2; exit 7\n")
@@ -84,6 +86,7 @@ def test_a_build_that_fails_says_why(alone, tmp_path):
     assert "Traceback" not in failed.text
 
 
+@pytest.mark.long
 def test_sshd_is_added_to_an_image_without_it(simulated, tmp_path):
     config = {"engine": "trtllm", "serving": {"launcher": "mpi"}, "image": {"name": "simulated/trtllm:without-sshd"}}
     stack = Stack(tmp_path, "completed", simulated[:2], **config)

@@ -20,6 +20,7 @@ def test_one_spark(alone, third):
     assert left_behind(third) == before
 
 
+@pytest.mark.long
 def test_three_sparks(simulated, third, tmp_path):
     stack = Stack(tmp_path, "three", simulated)
     try:
@@ -32,6 +33,7 @@ def test_three_sparks(simulated, third, tmp_path):
         stack.destroy()
 
 
+@pytest.mark.long
 def test_an_image_without_ray_gets_it_on_every_spark(simulated, tmp_path):
     stack = Stack(tmp_path, "derived", simulated[:2], image={"name": "simulated/vllm:without-ray"})
     stack.serves_and_goes()
