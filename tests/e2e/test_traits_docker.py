@@ -9,13 +9,12 @@ import pytest
 from simulator import sparks
 from simulator import up as simulation
 from simulator.layout import RUN
-from tests.e2e.conftest import Stack, left_behind
+from tests.e2e.conftest import SOME_IMAGE, Stack, left_behind
 
 pytestmark = pytest.mark.e2e
 
 CACHE = "~/.cache/huggingface"
 QWEN = "Qwen/Qwen2.5-7B-Instruct"
-SGLANG = "lmsysorg/sglang:spark"
 
 
 def settings_of_docker(spark):
@@ -51,7 +50,7 @@ def test_swarm_registers_the_nvidia_runtime_where_it_is_missing_and_takes_it_awa
 def test_docker_that_does_not_take_our_settings_is_put_back_and_running(simulated, unlike, tmp_path):
     pair = [simulated[0], unlike(docker_flags=("--default-shm-size=1G",))]
     before = [left_behind(spark) for spark in pair]
-    sparks.on(pair[1], f"docker run --detach --name jupyter {SGLANG} sleep infinity")
+    sparks.on(pair[1], f"docker run --detach --name jupyter {SOME_IMAGE} sleep infinity")
     stack = Stack(tmp_path, "collision", pair, engine="trtllm")
     try:
         failed = stack.up(check=False)
@@ -79,8 +78,8 @@ def test_live_restore_is_refused_at_preview_for_swarm_alone(simulated, unlike, t
 
 def test_one_image_in_two_stores_is_copied_once_and_is_the_same_image(simulated, unlike, tmp_path):
     head, other = pair = [simulated[0], unlike(containerd_images=True)]
-    stack = Stack(tmp_path, "stores", pair, engine="sglang", image={"source": "copy"})
-    show = f"docker image inspect --format '{{{{.Id}}}}' {SGLANG}"
+    stack = Stack(tmp_path, "stores", pair, engine="sglang", image={"name": SOME_IMAGE, "source": "copy"})
+    show = f"docker image inspect --format '{{{{.Id}}}}' {SOME_IMAGE}"
     try:
         stack.up()
         assert stack.complete()["choices"]
@@ -89,14 +88,14 @@ def test_one_image_in_two_stores_is_copied_once_and_is_the_same_image(simulated,
         assert ids[0] != ids[1]
 
         # The name stands for it on both now: no Spark is told to remove an image that is right.
-        stack.configure(engine="sglang", image={"source": "pull"})
+        stack.configure(engine="sglang", image={"name": SOME_IMAGE, "source": "pull"})
         stack.up()
         assert stack.complete()["choices"]
         assert stack.is_clean()
         assert [sparks.on(spark, show) for spark in pair] == ids
     finally:
         stack.destroy()
-        sparks.on(other, f"docker rmi -f {SGLANG}", check=False)
+        sparks.on(other, f"docker rmi -f {SOME_IMAGE}", check=False)
         assert head
 
 
@@ -125,7 +124,7 @@ def owners_download(spark, *, shared):
     client = f'from huggingface_hub import snapshot_download as get; get("{QWEN}")'
     run = f"docker run --rm --network host --user $(id -u):$(id -g) --volume {CACHE}:/hf --entrypoint python3"
     environment = f"--env HF_HOME=/hf --env HOME=/tmp --env HF_ENDPOINT={simulation.HUB}"
-    sparks.on(spark, f"mkdir -p {CACHE} && {run} {environment} {SGLANG} -c '{client}'")
+    sparks.on(spark, f"mkdir -p {CACHE} && {run} {environment} {SOME_IMAGE} -c '{client}'")
     if shared:
         sparks.on(spark, SHARE.format(hub=f"{CACHE}/hub"))
 
