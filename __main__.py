@@ -6,6 +6,7 @@ from pulumi.runtime.config import CONFIG, get_config_env, is_config_secret
 from components.plan.values import Identity
 from components.planning import planned
 from components.problems import Refused, Severity
+from components.remote.reach import settled
 from components.resources.cluster import Cluster
 from components.resources.outputs import export
 from components.settings import load
@@ -13,7 +14,7 @@ from components.settings import load
 identity = Identity(pulumi.get_organization(), pulumi.get_project(), pulumi.get_stack())
 raw = {**get_config_env(), **CONFIG.get()}
 try:
-    settings = load(raw, identity.project, encrypted={key for key in raw if is_config_secret(key)})
+    settings = settled(load(raw, identity.project, encrypted={key for key in raw if is_config_secret(key)}))
     plan = planned(settings, identity)
     cluster = Cluster("cluster", settings, plan)
 except Refused as refused:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from pulumi_command import local
@@ -14,17 +15,22 @@ from components.facts.spark import NodeFacts, parse
 from components.plan import decide, models, orders, steps
 from components.plan.values import Identity, Plan
 from components.problems import Problem, Refused
+from components.remote import reach
 from components.settings import Settings
 
 OUR_DOCKERFILE = Path(__file__).parent / "images" / "vllm.Dockerfile"
 
 
 def planned(settings: Settings, identity: Identity) -> Plan:
-    """Ask the Sparks and decide. Raises Refused; touches nothing."""
+    """Ask the Sparks and decide. Raises Refused; touches nothing.
+
+    settings   with what ssh_config says (reach.settled)
+    """
+    keys = reach.keys(settings)
     found = facts(settings, identity)
     decide.before_model(settings, found, identity)
     head = found[settings.head.name]
-    return decide.decide(
+    plan = decide.decide(
         settings,
         found,
         model(settings, head),
@@ -33,6 +39,7 @@ def planned(settings: Settings, identity: Identity) -> Plan:
         dockerfile=dockerfile(settings),
         staged=staged(settings, head),
     )
+    return replace(plan, ways=reach.ways(settings, keys))
 
 
 def facts(settings: Settings, identity: Identity) -> dict[str, NodeFacts]:

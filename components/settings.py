@@ -9,9 +9,20 @@ import ipaddress
 import json
 import re
 from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
 from pydantic.alias_generators import to_camel
 
 from components import ports
@@ -42,6 +53,48 @@ def _ipv4(value: Any) -> str:
     return str(ipaddress.IPv4Interface(value) if "/" in str(value) else ipaddress.IPv4Address(value))
 
 
+KEY_TYPES = "ssh-ed25519|ecdsa-sha2-nistp256"
+"""Of host keys. With an RSA key the command provider takes SHA-1 signatures alone, which OpenSSH ≥ 8.8 refuses."""
+
+
+def _host_key(value: str) -> str:
+    """The key alone out of what people paste: a line of known_hosts, of ssh-keyscan or of a .pub file."""
+    found = re.search(rf"(?:^|\s)({KEY_TYPES})[ \t]+([A-Za-z0-9+/]{{20,}}={{0,2}})(?=\s|$)", value)
+    if not found:
+        raise ValueError("must be an ed25519 (or ecdsa) host key, ssh-ed25519 AAAA…")
+    return " ".join(found.groups())
+
+
+def _user(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_.-]*", value):
+        raise ValueError("must be an account's name: letters, digits, dots, hyphens and underscores")
+    return value
+
+
+def _cache(value: str) -> str:
+    # It stands in commands for shells, rsync and Docker. A relative one would mean another directory to each.
+    if not re.fullmatch(r"(~[\w.-]*)?(/[\w./+@%=,-]*)?", value) or not value:
+        raise ValueError("must be a path that begins with / or ~/, without blanks, quotes, colons and variables")
+    return value
+
+
+def _host(value: Any) -> Any:
+    """IPv6 also as it stands in URLs."""
+    return value[1:-1] if isinstance(value, str) and re.fullmatch(r"\[[0-9A-Fa-f:.]+\]", value) else value
+
+
+def _text(value: Any) -> Any:
+    """Variables are text, and YAML makes more of it: true."""
+    return str(value).lower() if isinstance(value, bool) else value
+
+
+HostKey = Annotated[str, AfterValidator(_host_key)]
+User = Annotated[str, AfterValidator(_user)]
+Cache = Annotated[str, AfterValidator(_cache)]
+Host = Annotated[str, BeforeValidator(_host), Field(pattern=r"^[A-Za-z0-9.:_-]+$")]
+Text = Annotated[str, BeforeValidator(_text)]
+
+
 class NodeFabric(Frozen):
     """Detected values of one Spark's RDMA link, overridden by hand. An absent key is detected."""
 
@@ -64,38 +117,71 @@ class Node(Frozen):
     name: Name
     """Lower-case letters, digits and hyphens; names resources, so changing it makes them anew."""
 
-    host: Annotated[str, Field(pattern=r"^[A-Za-z0-9.:_-]+$")]
-    """Address or name for SSH: the ordinary Ethernet, not the QSFP link."""
+    host: Host
+    """Address, name or alias of ssh_config: the ordinary Ethernet, not the QSFP link."""
+
+    address: Host | None = None
+    """Address or name in the URLs of what it serves. None: `host`, or the HostName that ssh_config gives it."""
+
+    user: User | None = None
+    """Account on this Spark. None: `ssh.user`."""
+
+    port: Port | None = None
+    """Of its sshd. None: `ssh.port`."""
+
+    private_key_file: str | None = None
+    """None: `ssh.privateKeyFile`."""
 
     gpu: Annotated[str, Field(pattern=r"^GPU-[0-9A-Za-z-]+$")] | None = None
     """UUID of the GPU to use where the Spark has several, as `nvidia-smi -L` prints it."""
 
     fabric: NodeFabric = NodeFabric()
-    cache: str | None = None
+    cache: Cache | None = None
     """Hugging Face cache directory on this Spark; None: `weights.cache`."""
+
+    @property
+    def url_host(self) -> str:
+        """Its place in a URL: IPv6 in brackets."""
+        where = self.address or self.host
+        return f"[{where}]" if ":" in where else where
+
+
+@dataclass(frozen=True)
+class Login:
+    """As whom, where and with what to log in to one Spark."""
+
+    user: str
+    port: int
+    key_file: str | None
+    """None: a running ssh-agent has the key."""
+
+
+USER = "nvidia"
+KEY_FILE = "~/.ssh/id_ed25519"
 
 
 class Ssh(Frozen):
-    """How to log in to the Sparks."""
+    """How to log in to the Sparks. What is not given here is taken from this machine's ssh_config."""
 
-    user: str = "nvidia"
-    """Account on every Spark, a member of the group `docker`."""
+    user: User | None = None
+    """Account on every Spark, a member of the group `docker`. None: ssh_config's, else nvidia."""
 
-    port: Port = ports.SSH
-    """Of sshd on every Spark."""
+    port: Port | None = None
+    """Of sshd on every Spark. None: ssh_config's, else 22."""
 
-    host_keys: dict[
-        str, Annotated[str, Field(pattern=r"^(ssh-ed25519|ecdsa-sha2-nistp256|ssh-rsa) [A-Za-z0-9+/=]+$")]
-    ] = {}
-    """Node name → its public host key, as in known_hosts without the name."""
+    host_keys: dict[str, HostKey] = {}
+    """Node name → its public host key, as ssh-keyscan, known_hosts or the Spark's own .pub file show it."""
 
-    private_key_file: str = "~/.ssh/id_ed25519"
-    """Key on this machine, without a passphrase; or `agent`: the keys of a running ssh-agent."""
+    private_key_file: str | None = None
+    """Key on this machine, without a passphrase; or `agent`: the keys of a running ssh-agent. None: ssh_config's
+    IdentityFile, else ~/.ssh/id_ed25519."""
 
-    @property
-    def key_file(self) -> str | None:
-        """None: a running ssh-agent has the key."""
-        return None if self.private_key_file == "agent" else self.private_key_file
+    def login(self, node: Node) -> Login:
+        """What the settings say of this node, filled up with the defaults (remote/reach.py asks ssh_config before)."""
+        key = node.private_key_file or self.private_key_file or KEY_FILE
+        return Login(
+            node.user or self.user or USER, node.port or self.port or ports.SSH, None if key == "agent" else key
+        )
 
 
 class Serving(Frozen):
@@ -107,8 +193,9 @@ class Serving(Frozen):
     port: Port | None = None
     """Of the API. None: the engine's usual one, 8000 for vLLM, 30000 for SGLang and 8355 for TensorRT-LLM."""
 
-    executor: Literal["ray", "mp"] = "ray"
-    """How vLLM reaches the other Sparks: by Ray, or by torch's own rendezvous without it."""
+    executor: Literal["ray", "mp"] = "mp"
+    """How vLLM reaches the other Sparks: by torch's own rendezvous (mp), or by Ray, which is added to images that have
+    none."""
 
     launcher: Literal["swarm", "mpi"] = "swarm"
     """How TensorRT-LLM's ranks are run on several Sparks: as Docker Swarm services, or as plain containers."""
@@ -148,7 +235,7 @@ class Serving(Frozen):
     extra_args: tuple[str, ...] = ()
     """Handed to the engine as they are, one word each."""
 
-    env: dict[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")], str] = {}
+    env: dict[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")], Text] = {}
     """Environment of every rank, over what is worked out."""
 
     restarts: Annotated[int, Field(ge=0)] = 3
@@ -156,6 +243,10 @@ class Serving(Frozen):
 
     check_fit: bool = True
     """Refuse a model that by estimate does not fit into the Sparks' memory; false turns that into a warning."""
+
+    check_answer: bool = True
+    """Before it counts as ready, the model must know the capital of France (a pooling model: tell which sentences
+    mean the same); false where yours can't."""
 
     startup_timeout: Annotated[int, Field(ge=10)] | None = None
     """Seconds from the server's start to its first answer. None: from the catalog, else half an hour, and more for
@@ -190,7 +281,7 @@ ENCODINGS = {
 class Weights(Frozen):
     """Where weights come from and live."""
 
-    cache: str = "~/.cache/huggingface"
+    cache: Cache = "~/.cache/huggingface"
     """Hugging Face cache directory (HF_HOME) on every Spark; ~ is the SSH user's home."""
 
     revision: str | None = None
@@ -230,7 +321,7 @@ class ImageSettings(Frozen):
     """With `build`: a file on this machine, which must need no files beside it. None: vLLM from source,
     components/images/vllm.Dockerfile."""
 
-    build_args: dict[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")], str] = {}
+    build_args: dict[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")], Text] = {}
     """With `build`: the Dockerfile's arguments, e.g. VLLM_REF. A new CACHEBUST_VLLM or CACHEBUST_DEPS fetches
     vLLM's source, or every dependency, again."""
 
@@ -326,6 +417,15 @@ class BesideSettings(Frozen):
     """Role → image in place of the pinned one (components/plan/beside.py)."""
 
 
+def _place(host: str, port: int) -> str:
+    """The same for one sshd, however its host is written."""
+    try:
+        name = str(ipaddress.ip_address(host))
+    except ValueError:
+        name = host.lower().rstrip(".")
+    return name if port == ports.SSH else f"{name} port {port}"
+
+
 class Settings(Frozen):
     """A stack's whole configuration."""
 
@@ -373,12 +473,14 @@ class Settings(Frozen):
     api_key: SecretStr = SecretStr("")
     """Clients must send it as bearer token. Empty: the API is open to whoever reaches its port."""
 
+    _encrypted: frozenset[str] = PrivateAttr(frozenset())
+
     @model_validator(mode="after")
     def _consistent(self) -> Settings:
         if not self.nodes:
             raise ValueError("nodes: holds no Spark")
-        for attribute in ("name", "host"):
-            values = [getattr(node, attribute) for node in self.nodes]
+        places = [_place(node.host, self.ssh.login(node).port) for node in self.nodes]
+        for attribute, values in {"name": [node.name for node in self.nodes], "host": places}.items():
             twice = sorted({value for value in values if values.count(value) > 1})
             if twice:
                 raise ValueError(f"nodes: {', '.join(twice)} is used as {attribute} of more than one node")
@@ -390,6 +492,15 @@ class Settings(Frozen):
     @property
     def head(self) -> Node:
         return self.nodes[0]
+
+    def is_encrypted(self, key: str) -> bool:
+        """Some part of this key is encrypted in the stack's file; Pulumi does not say which."""
+        return key in self._encrypted
+
+    def login(self, name: str) -> Login:
+        """How to log in to the node of this name."""
+        (node,) = (node for node in self.nodes if node.name == name)
+        return self.ssh.login(node)
 
 
 TOP_LEVEL = {to_camel(name): name for name in Settings.model_fields}
@@ -434,6 +545,7 @@ def load(raw: Mapping[str, str], project: str = PROJECT, encrypted: Collection[s
         found = [_explain(detail, project) for detail in error.errors()]
         raise Refused([*problems, *(problem for problem in found if problem.at not in broken)]) from None
     problems += _missing_host_keys(settings, project)
+    settings._encrypted = frozenset(key.removeprefix(f"{project}:") for key in encrypted or ())
     if encrypted is not None:
         problems += _plain_secrets(settings, project, encrypted)
     if problems:
@@ -444,10 +556,12 @@ def load(raw: Mapping[str, str], project: str = PROJECT, encrypted: Collection[s
 def _missing_host_keys(settings: Settings, project: str) -> Iterator[Problem]:
     for node in settings.nodes:
         if node.name not in settings.ssh.host_keys:
+            port = settings.ssh.login(node).port
+            scan = f"ssh-keyscan -t ed25519{'' if port == ports.SSH else f' -p {port}'} {node.host}"
             yield Problem(
                 f"{project}:ssh.hostKeys.{node.name}",
                 "is missing, so nothing would prove that this is the right machine",
-                f"run `ssh-keyscan -t ed25519 {node.host}`, compare with /etc/ssh/ssh_host_ed25519_key.pub on the "
+                f"run `{scan}`, compare with /etc/ssh/ssh_host_ed25519_key.pub on the "
                 f"Spark, then `pulumi config set --path 'ssh.hostKeys.{node.name}' 'ssh-ed25519 AAAA…'`",
             )
 

@@ -10,9 +10,12 @@ from pathlib import Path
 from typing import Annotated, Literal, cast
 
 import typer
+from pydantic import ValidationError
 
+from components.settings import Ssh
 from ops import bench, check, demo, doctor, gates, look, matrix, models, prune, pulumi, reference, setup, switch
 from ops.project import project
+from ops.pulumi import CommandError
 from ops.stack import selected
 
 app = typer.Typer(
@@ -25,12 +28,31 @@ app = typer.Typer(
 
 StackOption = Annotated[str | None, typer.Option(help="By default the selected one.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="For programs.")]
+UserOption = Annotated[
+    str | None, typer.Option(help="The account on every Spark; by default as in the stack, ssh_config, or nvidia.")
+]
+PortOption = Annotated[
+    int | None, typer.Option(min=1, max=65535, help="Of their sshd; by default as in the stack, ssh_config, or 22.")
+]
 YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")]
 
 
 def asker(yes: bool) -> Callable[[str], bool]:
     """Asks on the terminal, or takes everything for confirmed."""
     return lambda question: yes or typer.confirm(question)
+
+
+def words(text: str) -> list[str]:
+    """Between commas."""
+    return [word.strip() for word in text.split(",") if word.strip()]
+
+
+def given_login(user: str | None, port: int | None, key: str | None) -> Ssh:
+    """What the command line says of the login. Raises CommandError for an account that can't be."""
+    try:
+        return Ssh.model_validate({"user": user, "port": port, "privateKeyFile": key})
+    except ValidationError as error:
+        raise CommandError(f"--user: {error.errors()[0]['msg'].removeprefix('Value error, ')}") from None
 
 
 @app.command(name="demo")
@@ -50,7 +72,7 @@ def demo_command(
 
 @app.command(name="test", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def test_command(context: typer.Context) -> None:
-    """Every check and test; words after it go to pytest instead (./spark test tests/unit -k detection)."""
+    """Linters, types and tests; --all: the long ones too; else words go to pytest (./spark test tests/unit -k gid)."""
     raise typer.Exit(gates.run(context.args))
 
 
@@ -143,9 +165,9 @@ def check_command(stack: StackOption = None, as_json: JsonOption = False) -> Non
 def init_command(
     stack: Annotated[str, typer.Argument(help="Its name; the file is Pulumi.NAME.yaml.")] = "head-worker",
     hosts: Annotated[str, typer.Option(help="Names or addresses of the Sparks with commas, the head first.")] = "",
-    user: Annotated[str, typer.Option(help="The account on every Spark.")] = "",
-    port: Annotated[int, typer.Option(min=1, max=65535, help="Of sshd on every Spark.")] = 22,
-    key: Annotated[str, typer.Option(help="Your private key, or agent.")] = "~/.ssh/id_ed25519",
+    user: UserOption = None,
+    port: PortOption = None,
+    key: Annotated[str | None, typer.Option(help="Your private key, or agent.")] = None,
     engine: Annotated[str, typer.Option(help="vllm, sglang or trtllm.")] = "vllm",
     model: Annotated[
         str, typer.Option(help="A name of `./spark models`, or any Hugging Face repository.")
@@ -155,9 +177,12 @@ def init_command(
 ) -> None:
     """Look at your Sparks and write the stack's file for them."""
     chosen = hosts or typer.prompt("The Sparks' names or addresses (ordinary Ethernet), the head first, with commas")
-    login = (user or (typer.prompt("Account on the Sparks", "nvidia") if not yes else "nvidia"), port, key)
+    login = given_login(user, port, key)
+    every = words(chosen)
+    if not user and not yes:
+        user = typer.prompt("Account on the Sparks", setup.at(every[:1], login)[0].user)
     setup.init(
-        pulumi.ROOT, stack, [host.strip() for host in chosen.split(",") if host.strip()], login,
+        pulumi.ROOT, stack, every, given_login(user, port, key),
         asker(yes), chosen=(engine, model), force=force,
     )  # fmt: skip
 
@@ -166,18 +191,19 @@ def init_command(
 def setup_ssh_command(
     hosts: Annotated[str, typer.Option(help="Names or addresses with commas; by default the stack's.")] = "",
     stack: StackOption = None,
-    user: Annotated[str, typer.Option(help="The account on every Spark; by default the stack's.")] = "",
-    port: Annotated[int, typer.Option(min=1, max=65535, help="Of sshd on every Spark.")] = 22,
-    key: Annotated[str, typer.Option(help="Your private key; made where there is none.")] = "~/.ssh/id_ed25519",
+    user: UserOption = None,
+    port: PortOption = None,
+    key: Annotated[str | None, typer.Option(help="Your private key; made where there is none.")] = None,
     yes: YesOption = False,
 ) -> None:
     """Put your key onto the Sparks and their account into the group docker."""
+    login = given_login(user, port, key)
     if hosts:
-        setup.setup_ssh(hosts.split(","), (user or "nvidia", port, key), asker(yes))
-        return
-    settings = selected(stack).settings
-    every = [node.host for node in settings.nodes]
-    setup.setup_ssh(every, (user or settings.ssh.user, settings.ssh.port, setup.key_of(settings)), asker(yes))
+        nodes = setup.at(words(hosts), login)
+    else:
+        given = login.model_dump(exclude_none=True, exclude={"host_keys"})
+        nodes = tuple(node.model_copy(update=given) for node in selected(stack).settings.nodes)
+    setup.setup_ssh(nodes, login, asker(yes))
 
 
 @app.command(name="setup-network")

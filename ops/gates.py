@@ -19,11 +19,9 @@ BIN = Path(sys.executable).parent
 SHELL_SCRIPTS = (
     "spark",
     ".ci/run",
-    "simulator/in_root.sh",
     "simulator/spark_init.sh",
     "simulator/bin/ibdev2netdev",
     "simulator/bin/nvidia-smi",
-    "simulator/bin/start-dockerd",
     "simulator/bin/systemctl",
 )
 DOCKERFILES = ("components/images/vllm.Dockerfile", "tests/e2e/small.Dockerfile")
@@ -43,18 +41,23 @@ TOOLS = {"ssh-keygen": "openssh-client", "rrsync": "rsync", "shellcheck": "shell
 COVERAGE = ("--cov=components", "--cov=ops", "--cov=simulator", "--cov-report=")
 
 
+ALL = "--all"
+
+
 def run(words: Sequence[str]) -> int:
-    """All gates and tests; with words, pytest alone with them."""
+    """Linters, types and tests, the long ones with `--all` alone; with other words, pytest alone with them."""
     from simulator import preflight
-    from simulator import up as simulation
     from simulator.layout import CLAIM
     from simulator.shell import SimulatorError
 
+    # Some hundred short processes would compile the same modules again and again.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    everything = list(words) == [ALL]
     try:
         # Where one can't install, the tests say what they miss.
         if os.geteuid() == 0 and shutil.which("apt-get"):
             preflight.install([package for program, package in TOOLS.items() if not shutil.which(program)])
-        if words:
+        if words and not everything:
             return subprocess.run([sys.executable, "-m", "pytest", *words], cwd=ROOT).returncode
         preflight.ensure()
     except SimulatorError as error:
@@ -68,13 +71,21 @@ def run(words: Sequence[str]) -> int:
     if CLAIM.exists():
         print("spark: Sparks are simulated already: ./spark demo --down first", file=sys.stderr)
         return 1
+    return _tests(everything)
+
+
+def _tests(everything: bool) -> int:
+    """All of them on three simulated Sparks, which leave nothing behind."""
+    from simulator import up as simulation
+    from simulator.shell import SimulatorError
+
     print("== tests, on the hermetic engine", flush=True)
     try:
         simulation.up(3, print)
-        code = _side_by_side()
+        code = _side_by_side(parts(everything))
         if code == 0 and "pulumi" in available():
             print("== end-to-end tests and recorded steps, on the Pulumi CLI", flush=True)
-            code = _pytest(["tests/e2e", "tests/engine/test_recorded.py"], "pulumi").wait()
+            code = _pytest(["tests/e2e", "tests/engine/test_recorded.py", *_chosen("", everything)], "pulumi").wait()
     except SimulatorError as error:
         print(f"spark: {error}", file=sys.stderr)
         return 1
@@ -87,19 +98,27 @@ def run(words: Sequence[str]) -> int:
     return code or bool(left)
 
 
-PARTS = (["tests/e2e", "-m", "not alone"], ["tests/e2e", "-m", "alone"], ["--ignore=tests/e2e"])
-"""Tests that need several Sparks, which mostly wait; those of one Spark; those of none."""
+def parts(everything: bool) -> list[list[str]]:
+    """pytest's words for tests that can run at once: of several Sparks, which mostly wait; of one Spark; of none."""
+    chosen = (("tests/e2e", "not alone"), ("tests/e2e", "alone"), ("--ignore=tests/e2e", ""))
+    return [[where, *_chosen(marks, everything)] for where, marks in chosen]
 
 
-def _side_by_side() -> int:
+def _chosen(marks: str, everything: bool) -> list[str]:
+    if everything:
+        return [*(["-m", marks] if marks else []), "--durations=25"]
+    return ["-m", f"{marks} and not long" if marks else "not long"]
+
+
+def _side_by_side(parts: Sequence[Sequence[str]]) -> int:
     """All parts at once; the first shows its progress, the others when they are done."""
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as files:
-        data = [os.path.join(folder, f"coverage-{number}") for number, _ in enumerate(PARTS)]
-        shown = [files.enter_context(tempfile.TemporaryFile("w+")) for _ in PARTS[1:]]
+        data = [os.path.join(folder, f"coverage-{number}") for number, _ in enumerate(parts)]
+        shown = [files.enter_context(tempfile.TemporaryFile("w+")) for _ in parts[1:]]
         running = [
             # The first part takes longest: the others leave it the processors.
             _pytest([*part, *COVERAGE], "hermetic", coverage=file, out=out, nice=0 if out is None else 10)
-            for part, file, out in zip(PARTS, data, [None, *shown], strict=True)
+            for part, file, out in zip(parts, data, [None, *shown], strict=True)
         ]
         try:
             codes = [process.wait() for process in running]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 import subprocess
 import sys
 import threading
@@ -138,4 +137,4 @@ def shell(cluster: Stack, name: str | None, command: Sequence[str]) -> int:
     tty = sys.stdin.isatty()
     login = ssh.argv(node, cluster.settings.ssh)
     words = ["docker", "exec", "--interactive", *(["--tty"] if tty else []), chosen["name"]]
-    return terminal([*login[:1], *(["-t"] if tty else []), *login[1:], shlex.join([*words, *inside])])
+    return terminal([*login[:1], *(["-t"] if tty else []), *login[1:], ssh.quote([*words, *inside])])

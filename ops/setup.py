@@ -5,24 +5,27 @@ from __future__ import annotations
 import difflib
 import ipaddress
 import json
-import os
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
 from rich.console import Console
 
 from components.facts import rdma
 from components.facts.spark import NodeFacts
 from components.facts.usable import unusable
 from components.problems import Refused
-from components.settings import PROJECT, Settings, Ssh, load
+from components.remote import ask, parcel, reach
+from components.remote.ssh import Config
+from components.settings import PROJECT, Node, Settings, Ssh, load
 from ops.project import Confirm
 from ops.pulumi import CommandError
 from ops.stack import Stack, terminal
 from ops.stack import look as look_at
+from ops.sudo import Sudo
 
 console = Console(highlight=False, soft_wrap=True)
 
@@ -50,32 +53,61 @@ class Found:
     fingerprint: str
 
 
-def scan(name: str, host: str, port: int) -> Found:
+def at(hosts: Sequence[str], chosen: Ssh) -> tuple[Node, ...]:
+    """The Sparks at these hosts, each once, with what ssh_config says of them. Raises CommandError."""
+    try:
+        nodes = [Node(name=f"spark-{number}", host=host) for number, host in enumerate(dict.fromkeys(hosts), 1)]
+        return reach.settled_nodes(nodes, chosen)
+    except ValidationError as error:
+        raise CommandError(f"{error.errors()[0]['input']!r} is no address or name of a host") from None
+    except Refused as refused:
+        raise CommandError(str(refused)) from None
+
+
+def scan(node: Node, chosen: Ssh) -> Found:
     """Its host key, as it shows it now. Raises CommandError where nothing answers."""
-    argv = ["ssh-keyscan", "-T", "5", "-t", "ed25519", "-p", str(port), host]
+    place, port = node.address or node.host, chosen.login(node).port
+    config = reach.asked([node.host])
+    if config.jump or config.command:
+        return _known(node, config)
+    argv = ["ssh-keyscan", "-T", "5", "-t", "ed25519", "-p", str(port), place]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=SCAN_LIMIT)
     keys = [line.split(" ", 1)[1] for line in done.stdout.splitlines() if " ssh-ed25519 " in line]
     if not keys:
         said = (done.stderr.strip().splitlines() or ["no answer"])[-1]
-        raise CommandError(f"{host}: no SSH server answers on port {port} ({said}): is it on, and is that its address?")
-    shown = subprocess.run(["ssh-keygen", "-lf", "-"], input=keys[0], capture_output=True, text=True, check=True)
-    return Found(name, host, keys[0].strip(), shown.stdout.split()[1])
+        raise CommandError(
+            f"{node.host}: no SSH server answers on port {port} ({said}): is it on, and is that its address?"
+        )
+    return _found(node, keys[0].strip())
 
 
-def settings_of(found: Sequence[Found], user: str, port: int, key_file: str) -> Settings:
+def _known(node: Node, config: Config) -> Found:
+    """Behind another host, where ssh-keyscan can't look: as the user's known_hosts has it."""
+    try:
+        return _found(node, reach.known_key(config))
+    except ValueError as error:
+        raise CommandError(f"{node.host}: {error}") from None
+
+
+def _found(node: Node, key: str) -> Found:
+    shown = subprocess.run(["ssh-keygen", "-lf", "-"], input=key, capture_output=True, text=True, check=True)
+    return Found(node.name, node.host, key, shown.stdout.split()[1])
+
+
+def settings_of(found: Sequence[Found], chosen: Ssh) -> Settings:
     """Raises Refused for what can't be (two of one address, a name that is none)."""
     nodes = [{"name": one.name, "host": one.host} for one in found]
     keys = {one.name: one.key for one in found}
-    login = {"user": user, "port": port, "privateKeyFile": key_file, "hostKeys": keys}
+    login = {**chosen.model_dump(by_alias=True, exclude_none=True), "hostKeys": keys}
     raw = {"nodes": json.dumps(nodes), "ssh": json.dumps(login), "engine": "vllm", "model": "gpt-oss-120b"}
-    return load({f"{PROJECT}:{key}": value for key, value in raw.items()})
+    return reach.settled(load({f"{PROJECT}:{key}": value for key, value in raw.items()}))
 
 
 def init(
     folder: Path,
     stack: str,
     hosts: Sequence[str],
-    login: tuple[str, int, str],
+    login: Ssh,
     confirm: Confirm,
     *,
     chosen: tuple[str, str] = ("vllm", "gpt-oss-120b"),
@@ -83,22 +115,21 @@ def init(
 ) -> Path:
     """Write Pulumi.<stack>.yaml for the Sparks at `hosts`, the head first, after a look at each.
 
-    login    user, port, private key file
+    login    what of it is not as ssh_config says
     chosen   engine, model
     Raises CommandError where a Spark can't be reached, or is not confirmed, or the file is there already.
     """
     path = folder / f"Pulumi.{stack}.yaml"
     if path.exists() and not force:
         raise CommandError(f"{path.name} is there already: choose another name, or --force to write it anew")
-    user, port, key_file = login
-    found = [scan(f"spark-{number}", host, port) for number, host in enumerate(hosts, 1)]
+    found = [scan(node, login) for node in at(hosts, login)]
     for one in found:
         console.print(f"{one.name} at {one.host} shows the host key {one.fingerprint}")
     console.print("On each Spark itself: ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub")
     if not confirm("Are these their keys?"):
         raise CommandError("nothing was written")
     try:
-        settings = settings_of(found, user, port, key_file)
+        settings = settings_of(found, login)
     except Refused as refused:
         raise CommandError(str(refused)) from None
     known, problems = look(settings, stack)
@@ -108,7 +139,7 @@ def init(
         )
     for name, node in known.items():
         describe(name, node, settings)
-    path.write_text(text(found, settings, *chosen))
+    path.write_text(text(found, login, *chosen))
     console.print(f"[bold]·[/bold] {path.name} is written. Next: pulumi stack init {stack} && pulumi preview")
     return path
 
@@ -128,19 +159,19 @@ def describe(name: str, node: NodeFacts, settings: Settings) -> None:
         console.print(f"  {problem.wrong}\n  → {problem.fix}")
 
 
-def text(found: Sequence[Found], settings: Settings, engine: str, model: str) -> str:
+def text(found: Sequence[Found], login: Ssh, engine: str, model: str) -> str:
     """The stack's file, with what one may want to change beside it."""
     nodes = "".join(f"    - name: {one.name}\n      host: {one.host}\n" for one in found)
     keys = "".join(f"      {one.name}: {one.key}\n" for one in found)
-    port = f"    port: {settings.ssh.port}\n" if settings.ssh.port != Ssh().port else ""
+    given = login.model_dump(by_alias=True, exclude_none=True, exclude={"host_keys"})
+    own = "".join(f"    {key}: {value}\n" for key, value in given.items())
     return (
         "# Written by ./spark init. Every setting: docs/configuration.md\n"
         "config:\n"
         "  # The first Spark is the head: it downloads, and it serves the API.\n"
         f"  {PROJECT}:nodes:\n{nodes}"
         f"  {PROJECT}:ssh:\n"
-        f"    user: {settings.ssh.user}\n{port}"
-        f"    privateKeyFile: {settings.ssh.private_key_file}\n"
+        f"{own}"
         "    # Pinned: no other machine can answer in a Spark's place.\n"
         f"    hostKeys:\n{keys}"
         f"  {PROJECT}:engine: {engine} # vllm, sglang or trtllm\n"
@@ -150,39 +181,56 @@ def text(found: Sequence[Found], settings: Settings, engine: str, model: str) ->
     )
 
 
-def setup_ssh(
-    hosts: Sequence[str], login: tuple[str, int, str], confirm: Confirm, *, known_hosts: str = "~/.ssh/known_hosts"
-) -> None:
+def setup_ssh(nodes: Sequence[Node], chosen: Ssh, confirm: Confirm, *, known_hosts: str = "~/.ssh/known_hosts") -> None:
     """This machine's key on every Spark, and the account in the group `docker`. Asks for passwords on this terminal.
 
-    login   user, port, private key file
+    nodes   with what ssh_config says of them (`at`)
     """
-    user, port, key_file = login
-    private = Path(key_file).expanduser()
+    sudo = Sudo("./spark setup-ssh")
+    trust = ["-o", "StrictHostKeyChecking=accept-new", "-o", f"UserKnownHostsFile={known_hosts}"]
+    for node in nodes:
+        login = chosen.login(node)
+        if login.key_file is None:
+            raise CommandError("ssh.privateKeyFile is `agent`: add the agent's key to the Sparks with ssh-copy-id")
+        private = _key(Path(login.key_file).expanduser(), confirm)
+        words = ["-p", str(login.port), "-i", str(private), "-o", "IdentitiesOnly=yes", "-o", "ConnectTimeout=5"]
+        quiet = ["ssh", "-o", "BatchMode=yes", *words, *trust, f"{login.user}@{node.host}"]
+        if subprocess.run([*quiet, "true"], capture_output=True).returncode:
+            console.print(f"[bold]·[/bold] {node.host}: your password on it, once, for ssh-copy-id")
+            copy = ["-i", f"{private}.pub", "-p", str(login.port), *trust, f"{login.user}@{node.host}"]
+            if terminal(["ssh-copy-id", *copy]):
+                raise CommandError(f"{node.host}: the key could not be copied (see above)")
+        _docker_group(node.host, login.user, quiet, sudo, confirm)
+
+
+def _key(private: Path, confirm: Confirm) -> Path:
+    """The user's key, made where there is none."""
     if not private.exists():
         if not confirm(f"There is no key {private}. Make one?"):
             raise CommandError("nothing was changed")
-        make = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(private)]
         private.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        subprocess.run(make, check=True)
-    for host in hosts:
-        trust = ["-o", "StrictHostKeyChecking=accept-new", "-o", f"UserKnownHostsFile={known_hosts}"]
-        words = ["-p", str(port), "-i", str(private), "-o", "IdentitiesOnly=yes", "-o", "ConnectTimeout=5"]
-        spark = ["ssh", *words, *trust, f"{user}@{host}"]
-        quiet = ["ssh", "-o", "BatchMode=yes", *spark[1:]]
-        if subprocess.run([*quiet, "true"], capture_output=True).returncode:
-            console.print(f"[bold]·[/bold] {host}: your password on it, once, for ssh-copy-id")
-            if terminal(["ssh-copy-id", "-i", f"{private}.pub", "-p", str(port), *trust, f"{user}@{host}"]):
-                raise CommandError(f"{host}: the key could not be copied (see above)")
-        if subprocess.run([*quiet, "id -nG | tr ' ' '\\n' | grep -qx docker"], capture_output=True).returncode == 0:
-            console.print(f"[bold]·[/bold] {host}: {user} logs in, and may use Docker")
-            continue
-        if not confirm(f"{host}: put {user} into the group docker (which is as good as root)?"):
-            continue
-        tty = ["-t"] if os.isatty(0) else []
-        if terminal(["ssh", *tty, *spark[1:], f"sudo usermod -aG docker {user}"]):
-            raise CommandError(f"{host}: sudo failed (see above)")
-        console.print(f"[bold]·[/bold] {host}: {user} logs in, and may use Docker from the next login on")
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(private)], check=True)
+    return private
+
+
+def _docker_group(host: str, user: str, login: Sequence[str], sudo: Sudo, confirm: Confirm) -> None:
+    """`login`: the words of ssh that log in without a question."""
+    if subprocess.run([*login, "id -nG | tr ' ' '\\n' | grep -qx docker"], capture_output=True).returncode == 0:
+        console.print(f"[bold]·[/bold] {host}: {user} logs in, and may use Docker")
+        return
+    if not confirm(f"{host}: put {user} into the group docker (which is as good as root)?"):
+        return
+
+    def attempt(_host: str, password: str | None) -> subprocess.CompletedProcess[str]:
+        how = parcel.SUDO if password is None else parcel.SUDO_ASKS
+        typed = "" if password is None else f"{password}\n"
+        command = [*login, f"{how}usermod -aG docker {user}"]
+        return subprocess.run(command, input=typed, capture_output=True, text=True)
+
+    done = sudo.run({host: user}, attempt, lambda done: bool(done.returncode) and ask.is_sudo(done.stderr))[host]
+    if done.returncode:
+        raise CommandError(f"{host}: {ask.last(done.stderr) or 'sudo failed'}")
+    console.print(f"[bold]·[/bold] {host}: {user} logs in, and may use Docker from the next login on")
 
 
 def addresses(count: int, subnets: Sequence[str] = SUBNETS) -> list[tuple[str, ...]]:
@@ -220,8 +268,9 @@ def cabled(node: NodeFacts, name: str) -> list[str]:
 
 def setup_network(of: Stack, confirm: Confirm, *, subnets: Sequence[str] = SUBNETS, undo: bool = False) -> None:
     """Addresses and MTU 9000 on both twins of every Spark, after the differences were shown and confirmed."""
+    sudo = Sudo("./spark setup-network")
     given = undone(of) if undo else wanted_networks(of, subnets)
-    before = _netplan(of, given, write=False)
+    before = _netplan(of, given, sudo, write=False)
     changed = [
         name
         for name, found in before.items()
@@ -240,7 +289,7 @@ def setup_network(of: Stack, confirm: Confirm, *, subnets: Sequence[str] = SUBNE
         given[name]["aside"] = paths
     order = {name: one for name, one in given.items() if name in changed or one["aside"]}
     if order:
-        _netplan(of, order, write=True)
+        _netplan(of, order, sudo, write=True)
     console.print("[bold]·[/bold] done. Next: ./spark doctor")
 
 
@@ -288,8 +337,8 @@ def show_network(name: str, text: str, found: Mapping[str, Any]) -> None:
         console.print(f"{name}: {one['path']} names {', '.join(one['lists'])} too{added}{by_hand}", markup=False)
 
 
-def _netplan(of: Stack, given: Mapping[str, Mapping[str, Any]], *, write: bool) -> dict[str, Any]:
-    return of.ask("netplan.py", {name: {**one, "write": write} for name, one in given.items()}, root=True)
+def _netplan(of: Stack, given: Mapping[str, Mapping[str, Any]], sudo: Sudo, *, write: bool) -> dict[str, Any]:
+    return of.ask("netplan.py", {name: {**one, "write": write} for name, one in given.items()}, root=sudo)
 
 
 def show_difference(name: str, before: str, after: str) -> None:
@@ -297,10 +346,3 @@ def show_difference(name: str, before: str, after: str) -> None:
         before.splitlines(), after.splitlines(), f"{name}: now", f"{name}: then", lineterm="", n=1
     )
     console.print("\n".join(lines), markup=False)
-
-
-def key_of(settings: Settings) -> str:
-    """The key file that the stack names. Raises CommandError where an agent has the keys."""
-    if settings.ssh.key_file is None:
-        raise CommandError("ssh.privateKeyFile is `agent`: add the agent's key to the Sparks with ssh-copy-id")
-    return settings.ssh.key_file

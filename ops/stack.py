@@ -16,11 +16,12 @@ from components.facts import spark
 from components.facts.spark import NodeFacts
 from components.plan import orders
 from components.problems import Problem, Refused
-from components.remote import ask, parcel, ssh
+from components.remote import ask, parcel, reach, ssh
 from components.settings import PROJECT, Node, Settings, load
 from ops import pulumi
 from ops.project import Project, project
 from ops.pulumi import CommandError
+from ops.sudo import Sudo
 
 
 @dataclass(frozen=True)
@@ -60,33 +61,40 @@ class Stack:
         return look(self.settings, self.identity)
 
     def ask(
-        self, script: str, given: Mapping[str, Mapping[str, Any]], *, limit: int = 60, root: bool = False
+        self, script: str, given: Mapping[str, Mapping[str, Any]], *, limit: int = 60, root: Sudo | None = None
     ) -> dict[str, Any]:
         """Node → what a script prints there as JSON, all at once. Raises CommandError naming those that fail.
 
         given   node → input
         limit   seconds
+        root    runs it as root
         """
 
-        def one(name: str) -> Any:
+        def one(name: str, password: str | None = None) -> dict[str, Any]:
             (node,) = self.nodes([name])
-            command = parcel.command(script, "apply", limit=limit, root=root)
-            argv = [*ssh.argv(node, self.settings.ssh), command]
-            target = {"argv": argv, "stdin": parcel.text(script, given[name])}
+            command = parcel.command(script, "apply", limit=limit, root=root is not None, asks=password is not None)
+            first = "" if password is None else f"{password}\n"
+            target = {
+                "argv": [*ssh.argv(node, self.settings.ssh), command],
+                "stdin": first + parcel.asking(script, given[name]),
+            }
             return ask.ask(target, limit=limit + 10)
 
-        with ThreadPoolExecutor(max(1, len(given))) as pool:
-            answers = dict(zip(given, pool.map(one, given), strict=True))
+        if root:
+            users = {name: self.settings.login(name).user for name in given}
+            answers = root.run(users, one, lambda answer: answer.get("error", {}).get("kind") == "sudo")
+        else:
+            with ThreadPoolExecutor(max(1, len(given))) as pool:
+                answers = dict(zip(given, pool.map(one, given), strict=True))
         failed = {name: answer["error"] for name, answer in answers.items() if "error" in answer}
         if failed:
             raise CommandError("\n".join(self._why(name, **error) for name, error in failed.items()))
         return {name: answer["facts"] for name, answer in answers.items()}
 
     def _why(self, name: str, kind: str, detail: str) -> str:
-        if kind == "other":
+        if kind in ("other", "sudo"):
             return f"{name}: {detail}"
-        problem = spark.explain(self.nodes([name])[0], self.settings, kind, detail)
-        return str(problem)
+        return str(spark.explain(self.nodes([name])[0], self.settings, kind, detail))
 
     def caches(self) -> dict[str, str]:
         """Node → its cache directory, as configured."""
@@ -101,7 +109,7 @@ def selected(stack: str | None) -> Stack:
 
 def of(where: Project, stack: str) -> Stack:
     try:
-        return Stack(where, stack, load(raw(where, stack)))
+        return Stack(where, stack, reach.settled(load(raw(where, stack))))
     except Refused as refused:
         raise CommandError(str(refused)) from None
 

@@ -54,6 +54,12 @@ class Traits:
     nvidia_runtime: bool = True
     """dockerd knows a runtime `nvidia`. Without it containers get the GPU by `--gpus` alone."""
 
+    containerd_images: bool = False
+    """dockerd keeps images in containerd's store, as new installations of Docker 29 do; it begins empty."""
+
+    live_restore: bool = False
+    """Containers outlive dockerd."""
+
     nvidia_hook: bool = True
     """NVIDIA's hook is on dockerd's PATH, by which it knows `--gpus`."""
 

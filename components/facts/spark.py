@@ -225,6 +225,9 @@ class NodeFacts(Fact):
     host_key: str
     """The Spark's public ed25519 host key; '' where it has none."""
 
+    ssh_port: int = 22
+    """Of its sshd, where it was reached; another one than here where its port is forwarded."""
+
     sudo: bool = False
     """Without a password. Looked for only where it is needed (checks.on_swarm)."""
 
@@ -258,7 +261,18 @@ def parse(answers: Mapping[str, Any], settings: Settings) -> tuple[dict[str, Nod
             values["model_config_"] = values.pop("model_config", None)
             values |= _chosen_gpu(node, values)
             facts[node.name] = NodeFacts.model_validate(values)
+            if answer.get("noise"):
+                problems.append(_noisy(node, answer["noise"]))
     return facts, problems
+
+
+def _noisy(node: Node, noise: str) -> Problem:
+    return Problem(
+        node.name,
+        f"its login shell prints {noise!r} where programs listen, and Docker over SSH and rsync take it for theirs",
+        "on it: print only in shells of people, in ~/.bashrc after a line `[[ $- == *i* ]] || return` "
+        "(fish: inside `if status is-interactive`)",
+    )
 
 
 def _chosen_gpu(node: Node, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -273,8 +287,9 @@ def _chosen_gpu(node: Node, values: Mapping[str, Any]) -> dict[str, Any]:
 
 def explain(node: Node, settings: Settings, kind: str, detail: str) -> Problem:
     """Why a Spark could not be asked, and what the user can do."""
-    user, key = settings.ssh.user, settings.ssh.key_file or "the ssh-agent's keys"
-    at = f"{node.name} ({user}@{node.host}:{settings.ssh.port})"
+    login = settings.ssh.login(node)
+    user, key = login.user, login.key_file or "the ssh-agent's keys"
+    at, by_hand = f"{node.name} ({user}@{node.host}:{login.port})", f"ssh -p {login.port} {user}@{node.host}"
     causes = {
         "host key": (
             "its host key is not the one in ssh.hostKeys",
@@ -283,13 +298,18 @@ def explain(node: Node, settings: Settings, kind: str, detail: str) -> Problem:
         ),
         "login": (
             f"it does not let {user} in with {key}",
-            f"check ssh.user and ssh.privateKeyFile, or run `ssh-copy-id {user}@{node.host}`",
+            f"check ssh.user and ssh.privateKeyFile, or run `ssh-copy-id -p {login.port} {user}@{node.host}`",
         ),
         "name": ("its name can't be resolved", "write the address in nodes[].host"),
         "unreachable": (f"it can't be reached: {detail}", "is it switched on, and is nodes[].host right?"),
         "python": ("it has no python3", "sudo apt install python3 (DGX OS has it)"),
+        "slow": ("it takes too long to answer", "what keeps it busy? On it: top, docker ps, nvidia-smi"),
+        "answer": (
+            f"it answers with {detail!r} in place of what was asked for"
+            if detail
+            else "it answers with nothing at all",
+            f"what says that there? `{by_hand} true` must print nothing",
+        ),
     }
-    wrong, fix = causes.get(
-        kind, (detail, f"try the same login by hand: ssh -p {settings.ssh.port} {user}@{node.host}")
-    )
+    wrong, fix = causes.get(kind, (detail, f"try the same login by hand: {by_hand}"))
     return Problem(at, wrong, fix)

@@ -18,10 +18,9 @@ TOOLKIT = "on it: sudo apt install nvidia-container-toolkit && sudo systemctl re
 
 def unusable(node: Node, facts: NodeFacts, settings: Settings) -> Iterator[Problem]:
     """What every engine needs of a Spark and this one lacks."""
-    docker = facts.docker
+    docker, user = facts.docker, settings.ssh.login(node).user
     if docker.problem == "permission":
-        yield Problem(node.name, f"{settings.ssh.user} may not use Docker", f"on it: sudo usermod -aG docker "
-                      f"{settings.ssh.user}")  # fmt: skip
+        yield Problem(node.name, f"{user} may not use Docker", f"on it: sudo usermod -aG docker {user}")
     elif docker.problem == "absent":
         yield Problem(node.name, "Docker does not run", "on it: sudo systemctl enable --now docker")
     elif docker.problem:
@@ -33,7 +32,7 @@ def unusable(node: Node, facts: NodeFacts, settings: Settings) -> Iterator[Probl
         yield Problem(node.name, f"nvidia-smi shows no GPU, but: {said}", "reboot it after an update of the driver")
     if len(facts.gpus) > 1:
         yield _several(settings.nodes.index(node), node, facts)
-    yield from _cache(node, facts, settings.ssh.user)
+    yield from _cache(node, facts, user)
 
 
 def version(docker: Docker) -> tuple[int, int]:

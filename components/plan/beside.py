@@ -258,7 +258,7 @@ def secrets(settings: Settings) -> dict[str, str]:
 
 def links(settings: Settings) -> dict[str, str]:
     """What a person opens, for the stack's outputs."""
-    host = settings.head.host if settings.beside.host == "0.0.0.0" else settings.beside.host
+    host = settings.head.url_host if settings.beside.host == "0.0.0.0" else settings.beside.host
     chosen = {
         "grafana": (settings.monitoring, f"http://{host}:{settings.beside.grafana_port}"),
         "gateway": (settings.gateway, f"http://{host}:{settings.beside.gateway_port}/v1"),

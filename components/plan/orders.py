@@ -21,7 +21,7 @@ def probe(settings: Settings, stack: str) -> list[dict[str, Any]]:
         {
             "name": node.name,
             "argv": [*ssh.argv(node, settings.ssh), parcel.command("probe.py", "apply", limit=PROBE_LIMIT)],
-            "stdin": parcel.text(
+            "stdin": parcel.asking(
                 "probe.py",
                 {
                     "stack": stack,
@@ -73,9 +73,13 @@ def readiness(settings: Settings, wanted: Readiness, stack: str, generation: str
         "model": wanted.model,
         "key": key,
         "record": record,
+        "task": wanted.task,
+        "template": wanted.template,
+        "check": settings.serving.check_answer,
     }
     return {
         "stack": stack.rsplit("/", 1)[-1],
+        "engine": settings.engine,
         "timeout": wanted.timeout,
         "rdma": settings.fabric.rdma,
         # TensorRT-LLM's ranks all speak through the head's.

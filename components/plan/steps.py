@@ -50,7 +50,7 @@ class Steps:
     """Makes steps with their records: the recorded generation where all is intact, else a fresh one."""
 
     def __init__(self, identity: Identity, facts: Mapping[str, NodeFacts], fresh: str) -> None:
-        self._identity, self._facts, self._fresh = identity, facts, fresh
+        self._identity, self.facts, self._fresh = identity, facts, fresh
 
     def make(
         self,
@@ -62,9 +62,10 @@ class Steps:
         means: Mapping[str, Any] | None = None,
         limit: int = 120,
         root: bool = False,
+        secret: bool = False,
     ) -> Step:
         """`given` is what the thing is; `means` is how it gets there, and alone never makes it anew."""
-        facts = self._facts[node]
+        facts = self.facts[node]
         spec = digest(given)
         record = facts.intact(kind, spec)
         generation = record.generation if record else self._fresh
@@ -77,6 +78,7 @@ class Steps:
             (facts.machine_id, spec, generation),
             limit,
             root,
+            secret,
         )
 
 
@@ -166,7 +168,7 @@ def place_weights(
         "cache": facts[head.name].cache.path,
         "client": inside("download.py"),
     }
-    copy = {"source": {**_head_source(settings, links), **_readable(model)}} if others else {}
+    copy = {"source": {**_head_source(steps, settings, links), **_readable(model)}} if others else {}
     # A directory is the user's own on the head; on the others it is our copy.
     at_head = {"keep": chosen.keep or bool(model.path), **({} if model.path or chosen.offline else fetch)}
     at_others = {"keep": chosen.keep or chosen.shared, **({} if chosen.shared else copy)}
@@ -226,7 +228,7 @@ def images(steps: Steps, settings: Settings, links: Mapping[str, NodeLink], imag
                 "image-copy",
                 "image_copy.py",
                 {"name": name},
-                means={"source": _head_source(settings, links)},
+                means={"source": _head_source(steps, settings, links)},
                 limit=6 * HOUR,
             )
             for node in others
@@ -245,7 +247,13 @@ def _build(steps: Steps, settings: Settings, dockerfile: str) -> Step:
     given = {"dockerfile": dockerfile, "args": arguments, "tag": built_tag(settings, dockerfile)}
     limit = 12 * HOUR
     return steps.make(
-        settings.head.name, "image-build", "image_build.py", given, means={"limit": limit - 60}, limit=limit
+        settings.head.name,
+        "image-build",
+        "image_build.py",
+        given,
+        means={"limit": limit - 60},
+        limit=limit,
+        secret=settings.is_encrypted("image"),
     )
 
 
@@ -257,12 +265,12 @@ def _access(key: str, others: Sequence[Node], links: Mapping[str, NodeLink]) -> 
     return {"key": key, "sources": sorted(links[node.name].address for node in others)}
 
 
-def _head_source(settings: Settings, links: Mapping[str, NodeLink]) -> dict[str, Any]:
+def _head_source(steps: Steps, settings: Settings, links: Mapping[str, NodeLink]) -> dict[str, Any]:
     """Where the other Sparks copy from (common.from_head)."""
     return {
         "address": links[settings.head.name].address,
-        "user": settings.ssh.user,
-        "port": settings.ssh.port,
+        "user": settings.login(settings.head.name).user,
+        "port": steps.facts[settings.head.name].ssh_port,
         "host_key": settings.ssh.host_keys[settings.head.name],
     }
 

@@ -14,6 +14,7 @@ from typing import Any
 from components.facts.fabric import NodeLink
 from components.facts.hub import Model
 from components.problems import Problem
+from components.remote.ssh import Way
 from components.settings import Settings
 
 GPU_KIND = "GPU"
@@ -58,6 +59,8 @@ class Step:
     """Seconds after which the script is ended."""
 
     root: bool = False
+    secret: bool = False
+    """What it is given is a secret."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +112,9 @@ class Container:
     privileged: bool
     shm_size: int
     """MiB."""
+
+    secrets: tuple[str, ...] = field(default=(), repr=False)
+    """Words of the command and values of the environment that nobody may read in Pulumi's state or on the screen."""
 
 
 @dataclass(frozen=True)
@@ -197,6 +203,12 @@ class Readiness:
 
     containers: Mapping[str, tuple[str, ...]]
     """Node → components (labels of containers) whose end is the end of the endpoint."""
+
+    task: str = "generate"
+    """`generate`, `embed` or `score`: what the model is for, and so which of the API's endpoints must answer."""
+
+    template: bool = False
+    """The model has a chat template for sure, so a chat must work."""
 
 
 @dataclass(frozen=True)
@@ -289,6 +301,9 @@ class Plan:
     warnings: tuple[Problem, ...] = ()
     """What does not refuse."""
 
+    ways: Mapping[str, Way] = field(default_factory=dict, repr=False)
+    """Node → how the command provider gets to it."""
+
 
 def digest(value: Any) -> str:
     """Short hash of plain data, the same for the same content."""
@@ -298,4 +313,4 @@ def digest(value: Any) -> str:
 def api_base(settings: Settings, port: int) -> str:
     """OpenAI base URL as seen from the machine that runs Pulumi."""
     bound = settings.serving.host
-    return f"http://{settings.head.host if bound == '0.0.0.0' else bound}:{port}/v1"
+    return f"http://{settings.head.url_host if bound == '0.0.0.0' else bound}:{port}/v1"

@@ -4,7 +4,7 @@ Run as a program, `python -m components.remote.ask`, because Pulumi's synchronou
 other: one of them probes all Sparks in parallel. Standard library only.
 
 stdin   JSON: [{"name": node, "argv": [ssh …, command], "stdin": text}]
-stdout  JSON: {node: {"facts": …} or {"error": {"kind", "detail"}}}
+stdout  JSON: {node: {"facts": …, "noise": what the login shell printed around them} or {"error": {"kind", "detail"}}}
 """
 
 from __future__ import annotations
@@ -15,10 +15,18 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from components.remote.parcel import BEGIN, END
+
 LIMIT = 60
 """Seconds for one Spark. A probe takes well under one."""
 
-KINDS = (
+SSH_FAILED = 255
+"""ssh's own exit code; every other one is the command's. Source: ssh(1)."""
+
+TIMED_OUT, NOT_FOUND = 124, 127
+"""Of the command `timeout` on the Spark (timeout(1)); the latter also of shells. Their words depend on the language."""
+
+SSH_SAYS = (
     ("Host key verification failed", "host key"),
     ("REMOTE HOST IDENTIFICATION HAS CHANGED", "host key"),
     ("Permission denied", "login"),
@@ -28,29 +36,57 @@ KINDS = (
     ("No route to host", "unreachable"),
     ("Network is unreachable", "unreachable"),
     ("no such identity", "login"),
-    ("python3: command not found", "python"),
-    ("python3: No such file", "python"),
 )
-"""Words of OpenSSH's or the remote shell's stderr → what kind of failure it is; the first hit counts."""
+"""Words of OpenSSH's stderr → what kind of failure it is; the first hit counts."""
+
+WORDS = 120
+"""Characters of something unexpected that are shown."""
 
 
-def classify(stderr: str) -> str:
-    return next((kind for words, kind in KINDS if words in stderr), "other")
+def classify(code: int, stderr: str) -> str:
+    if code == SSH_FAILED:
+        return next((kind for words, kind in SSH_SAYS if words in stderr), "other")
+    if code in (TIMED_OUT, NOT_FOUND):
+        return {TIMED_OUT: "slow", NOT_FOUND: "python"}[code]
+    return "sudo" if is_sudo(stderr) else "other"
+
+
+def is_sudo(stderr: str) -> bool:
+    """The last word is sudo's own: what it was to run was not even begun."""
+    return last(stderr).startswith("sudo: ")
+
+
+def last(stderr: str) -> str:
+    return stderr.strip().rpartition("\n")[2]
 
 
 def ask(target: dict[str, Any], limit: int = LIMIT) -> dict[str, Any]:
     try:
         done = subprocess.run(
-            target["argv"], input=target["stdin"], capture_output=True, text=True, timeout=limit, check=False
+            target["argv"], input=target["stdin"], capture_output=True, text=True, errors="replace", timeout=limit
         )
     except subprocess.TimeoutExpired:
         return {"error": {"kind": "unreachable", "detail": f"no answer within {limit} s"}}
     except FileNotFoundError:
         return {"error": {"kind": "no ssh", "detail": "no program `ssh` on this machine"}}
     if done.returncode:
-        detail = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-        return {"error": {"kind": classify(done.stderr), "detail": detail[-1]}}
-    return {"facts": json.loads(done.stdout)}
+        # Where the account may not log in, the shell says so on stdout.
+        said = last(done.stderr) or last(done.stdout) or f"exit code {done.returncode}"
+        return {"error": {"kind": classify(done.returncode, done.stderr), "detail": said}}
+    return read(done.stdout)
+
+
+def read(stdout: str) -> dict[str, Any]:
+    """The answer out of what came back."""
+    before, begin, rest = stdout.partition(BEGIN)
+    answer, end, after = rest.rpartition(END)
+    noise = f"{before} {after}".split()
+    try:
+        if not (begin and end):
+            raise ValueError
+        return {"facts": json.loads(answer), "noise": " ".join(noise)[:WORDS]}
+    except ValueError:
+        return {"error": {"kind": "answer", "detail": " ".join(stdout.split())[:WORDS]}}
 
 
 def main() -> None:

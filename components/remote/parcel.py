@@ -27,9 +27,32 @@ exec(compile(job["script"], sys.argv[2], "exec"))
 """Runs `script` with the module `common` importable and `input` on its standard input."""
 
 
-def command(name: str, verb: str, *, limit: int, root: bool = False) -> str:
-    """Shell command for the Spark. `limit`: seconds after which it is ended, whatever it does."""
-    return f'{"sudo -n " if root else ""}timeout {limit} python3 -c "{FIRST}" {verb} {name}'
+SUDO = "sudo -n "
+SUDO_ASKS = "sudo -k -S -p '' "
+"""Takes the password from the first line of stdin, -k so that it always does. Source: sudo(8)."""
+
+
+def command(name: str, verb: str, *, limit: int, root: bool = False, asks: bool = False) -> str:
+    """Shell command for the Spark, which sh, bash, zsh and fish read alike.
+
+    limit   seconds after which it is ended, whatever it does
+    root    by sudo without a password; with `asks`, the password is the first line of stdin, before the parcel
+    """
+    sudo = (SUDO_ASKS if asks else SUDO) if root else ""
+    return f'{sudo}timeout {limit} python3 -c "{FIRST}" {verb} {name}'
+
+
+BEGIN, END = "<dgx-spark:answer>", "</dgx-spark:answer>"
+"""Around an answer on stdout, so that what a login shell prints is told from it."""
+
+MARKED = f"""
+sys.stdout.write("{BEGIN}")
+sys.stdout.flush()
+{LOADER}
+sys.stdout.write("{END}")
+sys.stdout.flush()
+"""
+"""The same, with what it prints between marks."""
 
 
 def pack(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -49,3 +72,8 @@ def common_text() -> str:
 def text(name: str, given: Mapping[str, Any]) -> str:
     """`pack` as text, for plain values."""
     return json.dumps(pack(name, given))
+
+
+def asking(name: str, given: Mapping[str, Any]) -> str:
+    """`text` for a script whose answer is read by remote/ask.py."""
+    return json.dumps({**pack(name, given), "loader": MARKED})

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pulumi
@@ -12,8 +11,8 @@ import pulumi_docker as docker
 from pulumi_command import remote
 
 from components.plan.values import Step
-from components.problems import Problem, Refused
 from components.remote import parcel, ssh
+from components.remote.ssh import Way
 from components.settings import Node, Settings
 
 DIAL_ERRORS = 3
@@ -47,12 +46,13 @@ class SparkAccess:
         secret  what it prints is a secret
         """
         given = {**step.given, **(more or {})}
+        stdin: pulumi.Input[str] = pulumi.Output.json_dumps(parcel.pack(step.script, given))
         return remote.Command(
             name,
             connection=self.connection,
             create=parcel.command(step.script, "apply", limit=step.limit, root=step.root),
             delete=parcel.command(step.script, "remove", limit=300, root=step.root) if remove else None,
-            stdin=pulumi.Output.json_dumps(parcel.pack(step.script, given)),
+            stdin=pulumi.Output.secret(stdin) if step.secret else stdin,
             triggers=[*step.triggers, *triggers],
             logging=remote.Logging.STDERR,
             # Otherwise the provider sends variables that sshd's AcceptEnv turns away, with a warning each time.
@@ -67,31 +67,35 @@ class SparkAccess:
         )
 
 
-def private_key(settings: Settings) -> pulumi.Output[str] | None:
-    """The user's key for the command provider, as a secret; None: a running ssh-agent has it."""
-    if settings.ssh.key_file is None:
-        return None
-    path = Path(settings.ssh.key_file).expanduser()
-    fix = "name your key with `pulumi config set --path ssh.privateKeyFile FILE`, or `agent` for a running ssh-agent"
-    try:
-        key = path.read_text()
-    except OSError as error:
-        raise Refused([Problem("ssh.privateKeyFile", f"{path}: {error.strerror}", fix)]) from None
-    if "PRIVATE KEY" not in key:
-        raise Refused([Problem("ssh.privateKeyFile", f"{path} holds no private key", fix)])
-    return pulumi.Output.secret(key)
-
-
-def connection(node: Node, settings: Settings, key: pulumi.Output[str] | None) -> remote.ConnectionArgs:
+def connection(way: Way) -> remote.ConnectionArgs:
+    through = way.through
     return remote.ConnectionArgs(
-        host=node.host,
-        port=settings.ssh.port,
-        user=settings.ssh.user,
-        private_key=key,
-        host_key=settings.ssh.host_keys[node.name],
+        host=way.host,
+        port=way.port,
+        user=way.user,
+        private_key=_secret(way),
+        agent_socket_path=way.agent,
+        host_key=way.host_key,
         dial_error_limit=DIAL_ERRORS,
         per_dial_timeout=DIAL_TIMEOUT,
+        proxy=remote.ProxyConnectionArgs(
+            host=through.host,
+            port=through.port,
+            user=through.user,
+            private_key=_secret(through),
+            agent_socket_path=through.agent,
+            host_key=through.host_key,
+            dial_error_limit=DIAL_ERRORS,
+            per_dial_timeout=DIAL_TIMEOUT,
+        )
+        if through
+        else None,
     )
+
+
+def _secret(way: Way) -> pulumi.Output[str] | None:
+    """The key; None: a running ssh-agent has it."""
+    return pulumi.Output.secret(way.private_key) if way.private_key else None
 
 
 def provider(name: str, node: Node, settings: Settings, opts: pulumi.ResourceOptions) -> docker.Provider:

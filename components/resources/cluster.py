@@ -10,7 +10,6 @@ from pulumi import ComponentResource, Resource, ResourceOptions
 
 from components.plan import beside, models
 from components.plan.values import Plan
-from components.resources import access
 from components.resources.access import SparkAccess
 from components.resources.endpoint import Endpoint, EndpointArgs
 from components.resources.engine_image import EngineImage, EngineImageArgs
@@ -60,9 +59,10 @@ class Cluster(ComponentResource):
 
     def _nodes(self) -> tuple[dict[str, SparkAccess], list[Resource]]:
         """Each Spark's access, and the leases: what takes the Sparks for this stack."""
-        key = access.private_key(self._settings)
         made = {
-            node.name: SparkNode(node.name, SparkNodeArgs(node, self._settings, step, key), self._child)
+            node.name: SparkNode(
+                node.name, SparkNodeArgs(node, self._settings, step, self.plan.ways[node.name]), self._child
+            )
             for node, step in zip(self._settings.nodes, self.plan.preparation, strict=True)
         }
         return {name: node.access for name, node in made.items()}, [node.lease for node in made.values()]

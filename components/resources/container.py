@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import pulumi_docker as docker
-from pulumi import Input, ResourceOptions
+from pulumi import Input, Output, ResourceOptions
 
 from components.plan.values import STACK_LIMIT, Container
 from components.resources.access import SparkAccess
@@ -29,9 +29,9 @@ def run(
         name,
         name=plan.name,
         image=image,
-        command=[*plan.runner, *plan.command],
+        command=[*plan.runner, *(hidden(plan, word) for word in plan.command)],
         entrypoints=list(plan.entrypoint) if plan.entrypoint is not None else None,
-        envs=[f"{key}={value}" for key, value in sorted(plan.environment.items())],
+        envs=[hidden(plan, f"{key}={value}") for key, value in sorted(plan.environment.items())],
         network_mode="host",
         ipc_mode="host",
         pid_mode=pid_mode,
@@ -73,3 +73,8 @@ def run(
             opts,
         ),
     )
+
+
+def hidden(plan: Container, text: str) -> Input[str]:
+    """`text`, as a secret where one is in it."""
+    return Output.secret(text) if any(secret in text for secret in plan.secrets) else text

@@ -48,7 +48,12 @@ class InferenceServer(ComponentResource):
 
     def __init__(self, name: str, args: InferenceServerArgs, opts: ResourceOptions | None = None) -> None:
         first, *_ = args.ranks
-        super().__init__("dgx-spark:server:InferenceServer", name, {"command": list(first.command)}, opts)
+        super().__init__(
+            "dgx-spark:server:InferenceServer",
+            name,
+            {"command": [container.hidden(first, word) for word in first.command]},
+            opts,
+        )
         self._name, self._args = name, args
         self._ready = ResourceOptions(parent=self, depends_on=list(args.needs))
         secrets = self._secrets()

@@ -15,6 +15,7 @@ import pulumi
 
 from components.plan import beside
 from components.plan.values import Plan, digest
+from components.remote import ssh
 from components.resources.cluster import Cluster
 from components.settings import Settings
 
@@ -60,7 +61,7 @@ def dashboard(plan: Plan, settings: Settings) -> str | None:
     if settings.ray.dashboard_host != "127.0.0.1":
         return plan.ray.dashboard
     port = settings.ray.dashboard_port
-    login = f"-p {settings.ssh.port} {settings.ssh.user}@{settings.head.host}"
+    login = ssh.by_hand(settings.head, settings.ssh).removeprefix("ssh ")
     return f"{plan.ray.dashboard} after: ssh -N -L {port}:127.0.0.1:{port} {login}"
 
 
@@ -72,7 +73,7 @@ def example(plan: Plan, settings: Settings) -> str:
 
 def logs(plan: Plan, settings: Settings) -> dict[str, str]:
     """Container → the command that follows its log."""
-    where = {node.name: f"ssh -p {settings.ssh.port} {settings.ssh.user}@{node.host}" for node in settings.nodes}
+    where = {node.name: ssh.by_hand(node, settings.ssh) for node in settings.nodes}
     if plan.swarm:
         manager = where[settings.head.name]
         return {f"{c.node}/{c.name}": f"{manager} docker service logs --raw -f {c.name}-{c.node}" for c in plan.ranks}

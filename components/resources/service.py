@@ -15,6 +15,7 @@ from pulumi import Input, Output, ResourceOptions
 
 from components.plan.values import GPU_KIND, Container, Identity, digest
 from components.resources.access import SparkAccess
+from components.resources.container import hidden
 
 CONVERGE_LIMIT = "180s"
 """For the old task to end and the new one to run; loading the model is the endpoint's matter."""
@@ -110,8 +111,8 @@ def _container(plan: Container, image: Input[str], with_files: Files) -> docker.
     return docker.ServiceTaskSpecContainerSpecArgs(
         image=image,
         commands=list(plan.entrypoint) if plan.entrypoint is not None else None,
-        args=[*plan.runner, *plan.command],
-        env=dict(plan.environment),
+        args=[*plan.runner, *(hidden(plan, word) for word in plan.command)],
+        env={key: hidden(plan, value) for key, value in plan.environment.items()},
         labels=[
             docker.ServiceTaskSpecContainerSpecLabelArgs(label=key, value=value)
             for key, value in sorted(plan.labels.items())

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import pulumi
 from pulumi import ComponentResource, ResourceOptions
 
 from components.plan.values import Step
 from components.remote import parcel
+from components.remote.ssh import Way
 from components.resources import access
 from components.settings import Node, Settings
 
@@ -18,7 +18,7 @@ class SparkNodeArgs:
     node: Node
     settings: Settings
     preparation: Step
-    private_key: pulumi.Output[str] | None
+    way: Way
 
 
 class SparkNode(ComponentResource):
@@ -32,7 +32,7 @@ class SparkNode(ComponentResource):
         child = ResourceOptions(parent=self)
         self.access = access.SparkAccess(
             node=args.node.name,
-            connection=access.connection(args.node, args.settings, args.private_key),
+            connection=access.connection(args.way),
             provider=access.provider(f"{name}-docker", args.node, args.settings, child),
         )
         stack = args.preparation.given["stack"]

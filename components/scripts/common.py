@@ -205,13 +205,56 @@ def record_path(stack: str, kind: str) -> str:
     return os.path.join(stack_directory(stack), f"{kind}.json")
 
 
-TRANSPORT = re.compile(r"NCCL INFO (?:NET/(\w+) : Using|Using network (\w+))")
-"""How NCCL says what it uses; plugins call themselves IBext_v10 and the like."""
+NCCL = re.compile(r"([\w.-]+):(\d+):\d+ \[-?\d+\] (?:\S+ )?NCCL (?:INFO|WARN) (.*)")
+"""host, pid and text of a line of NCCL's log, whatever Ray or MPI have put before it."""
+
+CHANNEL, CHOSEN = re.compile(r"via NET/([^/]+)"), re.compile(r"Using network (.+)")
+"""A connection to another Spark that was really set up; and what the communicator uses between Sparks. Not
+`NET/IB : Using`, which is the list of devices, printed with an empty one too. Source: NCCL 2.27 to 2.30,
+src/transport/net.cc and src/init.cc."""
+
+NO_DEVICE = "NCCL finds no RDMA device in the container"
+NO_PLUGIN = "NCCL_NET names a network that has no device there"
 
 
-def transports(lines: list) -> set:
-    """What NCCL says in these lines that it uses; empty: nothing."""
-    return {next(filter(None, match.groups())) for line in lines if (match := TRANSPORT.search(line))}
+def networks(lines: list) -> list:
+    """What each rank's NCCL says of its network: {host, network, proven, finding}, one for each Spark that speaks.
+
+    network   `IB`, `Socket` or a plugin's name, of the last communicator; '' while NCCL has not said it
+    proven    a channel runs over it, so it is more than a choice
+    finding   what is wrong by NCCL's own words, or ''
+    """
+    found: dict = {}
+    for line in lines:
+        match = NCCL.search(line) if "NCCL" in line else None
+        if match:
+            host, pid, text = match.groups()
+            about = found.pop((host, pid), {"chosen": "", "channels": set(), "off": False, "finding": ""})
+            _read_nccl(about, text)
+            found[host, pid] = about
+    # A rank that was started again speaks for itself: the process that spoke last counts.
+    last = {host: about for (host, _), about in found.items()}
+    return [_network(host, about) for host, about in sorted(last.items())]
+
+
+def _read_nccl(about: dict, text: str) -> None:
+    if match := CHANNEL.search(text):
+        about["channels"].add(match[1])
+    elif match := CHOSEN.match(text):
+        about["chosen"] = match[1].strip()
+    elif text.startswith("NCCL_IB_DISABLE set by environment to 1"):
+        about["off"] = True
+    elif text.startswith(("NET/IB : No device found", "Failed to initialize NET plugin IB")):
+        about["finding"] = NO_DEVICE
+    elif text.startswith("Failed to initialize any NET plugin"):
+        about["finding"] = NO_PLUGIN
+
+
+def _network(host: str, about: dict) -> dict:
+    # One channel over sockets slows all down.
+    used = "Socket" if "Socket" in about["channels"] else next(iter(sorted(about["channels"])), "")
+    finding = "" if about["off"] and about["finding"] == NO_DEVICE else about["finding"]
+    return {"host": host, "network": used or about["chosen"], "proven": bool(used), "finding": finding}
 
 
 def models() -> dict:
@@ -239,9 +282,9 @@ def write_record(wanted: dict, checks: dict, **more: object) -> None:
 
 
 def write_file(path: str, text: str, mode: int = 0o600) -> None:
-    """Whole or not at all; of a link, the file that it leads to."""
+    """Whole or not at all, also beside another one that writes it; of a link, the file that it leads to."""
     path = os.path.realpath(path)
-    partial = f"{path}.partial"
+    partial = f"{path}.{os.getpid()}.partial"
     descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
     with open(descriptor, "w", encoding="utf-8", errors="surrogateescape", newline="") as stream:
         stream.write(text)
@@ -289,8 +332,17 @@ def docker(*argv: str) -> str:
     return done.stdout.strip()
 
 
+def image_parts(about: dict) -> dict:
+    """What an image is made of, from what `docker image inspect` says, in words that all of Docker's stores share:
+    layers [digest of what is in one], config (digest of what a container gets beside them)."""
+    config = about.get("Config") or {}
+    parts = [config.get(key) or None for key in ("Env", "Entrypoint", "Cmd", "WorkingDir", "User")]
+    digest = hashlib.sha256(json.dumps([*parts, about.get("Architecture")]).encode()).hexdigest()
+    return {"layers": (about.get("RootFS") or {}).get("Layers") or [], "config": digest}
+
+
 def content_of(image: str) -> str:
-    """What an image holds and how it starts, as a digest; '' where it is not here.
+    """Digest of an image's parts; '' where it is not here.
 
     Equal images have equal contents whatever keeps them, and not always equal ids: an id is the config's digest with
     Docker's storage drivers, the manifest's in containerd's image store, which new installations of Docker 29 have.
@@ -299,9 +351,8 @@ def content_of(image: str) -> str:
     if done.returncode:
         return ""
     (about,) = json.loads(done.stdout)
-    start = [about["Config"].get(key) or None for key in ("Env", "Cmd", "Entrypoint", "WorkingDir", "User")]
-    parts = [about["RootFS"].get("Layers"), about["Architecture"], start]
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+    parts = image_parts(about)
+    return hashlib.sha256("\n".join([*parts["layers"], parts["config"]]).encode()).hexdigest()
 
 
 def build(dockerfile: str, tag: str, *words: str, limit: int, buildkit: bool = False) -> str:
@@ -309,13 +360,14 @@ def build(dockerfile: str, tag: str, *words: str, limit: int, buildkit: bool = F
 
     buildkit  it needs BuildKit; otherwise whatever builder this Docker has will do
     """
-    # No builder of the user's, which may not see the images here; and nothing of a build's stays in ~/.docker. Without
-    # an attestation, whose time would make each build another image. Source: docs.docker.com, build variables.
+    # No builder of the user's, which may not see the images here. Nothing of a build's stays in ~/.docker, or in /tmp,
+    # where buildx leaves the Dockerfile. No attestation, whose time would make each build another image.
+    # Source: docs.docker.com, build variables.
     more = {"BUILDX_BUILDER": "default", "BUILDX_NO_DEFAULT_ATTESTATIONS": "1"}
     more |= {"DOCKER_BUILDKIT": "1"} if buildkit else {}
     argv = ["docker", "build", "--network=host", "--tag", tag, *words, "-"]
     with tempfile.TemporaryDirectory() as folder:
-        environment = {**os.environ, **more, "BUILDX_CONFIG": folder}
+        environment = {**os.environ, **more, "BUILDX_CONFIG": folder, "TMPDIR": folder}
         try:
             done = subprocess.run(
                 argv, input=dockerfile, capture_output=True, text=True, timeout=limit, env=environment
@@ -325,6 +377,15 @@ def build(dockerfile: str, tag: str, *words: str, limit: int, buildkit: bool = F
     if done.returncode:
         sys.exit(f"the build of {tag} failed:\n{(done.stdout + done.stderr)[-3000:]}")
     return docker("image", "inspect", "--format={{.Id}}", tag)
+
+
+def is_named(image: dict, name: str) -> bool:
+    """Of an image as Docker lists it. `name`: REPOSITORY:TAG, or with @DIGEST behind it, which alone counts then:
+    Docker keeps no tag for it."""
+    tagged, _, digest = name.partition("@")
+    if not digest:
+        return name in (image.get("RepoTags") or [])
+    return f"{tagged.rpartition(':')[0]}@{digest}" in (image.get("RepoDigests") or [])
 
 
 def has_record(wanted: dict) -> bool:

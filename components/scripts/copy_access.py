@@ -3,12 +3,16 @@
 stdin   JSON: keys [public key], key (the kind of their record), sources [address], record, and either
         directory (the only one they may read) and server (text of copy_server.py, which sees to that), or
         image (id of the only one they may save)
-apply   one line per key in ~/.ssh/authorized_keys; all else in that file stays as it is
+apply   one line per key in ~/.ssh/authorized_keys, or in what that links to; all else in that file stays as it is
 remove  takes exactly those lines away
 """
 
+import contextlib
+import fcntl
 import os
 import shlex
+import sys
+from collections.abc import Iterator
 
 from common import digest_of, read_record, remove_record, run, stack_directory, write_file, write_record
 
@@ -36,12 +40,25 @@ def server(given: dict) -> str:
     return os.path.join(stack_directory(given["record"]["stack"]), "copy_server.py")
 
 
-def current() -> str:
+@contextlib.contextmanager
+def editing() -> Iterator:
+    """(text, write): the file as it is, and how to replace it; other steps wait meanwhile, and a link stays one."""
+    folder = os.path.dirname(FILE)
+    os.makedirs(folder, mode=0o700, exist_ok=True)
+    lock = os.open(folder, os.O_RDONLY)
     try:
-        with open(FILE) as stream:
-            return stream.read()
-    except FileNotFoundError:
-        return ""
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        target = os.path.realpath(FILE)
+        try:
+            with open(target, encoding="utf-8", errors="surrogateescape", newline="") as stream:
+                text, mode = stream.read(), os.fstat(stream.fileno()).st_mode & 0o777
+        except FileNotFoundError:
+            text, mode = "", 0o600
+        yield text, lambda wanted: write_file(target, wanted, mode)
+    except PermissionError as error:
+        sys.exit(f"{error.filename or FILE}: {error.strerror}; sshd of this Spark reads the keys there")
+    finally:
+        os.close(lock)
 
 
 def without_ours(text: str, given: dict) -> str:
@@ -55,20 +72,21 @@ def apply(given: dict) -> None:
         os.makedirs(os.path.dirname(server(given)), mode=0o700, exist_ok=True)
         write_file(server(given), given["server"])
         digests = {server(given): digest_of(server(given))}
-    os.makedirs(os.path.dirname(FILE), mode=0o700, exist_ok=True)
-    rest = without_ours(current(), given)
-    unended = bool(rest) and not rest.endswith("\n")
     wanted = lines(given)
-    write_file(FILE, rest + ("\n" if unended else "") + "".join(f"{line}\n" for line in wanted))
+    with editing() as (text, write):
+        rest = without_ours(text, given)
+        unended = bool(rest) and not rest.endswith("\n")
+        write(rest + ("\n" if unended else "") + "".join(f"{line}\n" for line in wanted))
     write_record(given["record"], {"lines": {FILE: wanted}, "digests": digests}, unended=unended)
 
 
 def remove(given: dict) -> None:
-    rest = without_ours(current(), given)
-    if read_record(given["record"]).get("unended"):
-        rest = rest.removesuffix("\n")
-    if rest != current():
-        write_file(FILE, rest)
+    with editing() as (text, write):
+        rest = without_ours(text, given)
+        if read_record(given["record"]).get("unended"):
+            rest = rest.removesuffix("\n")
+        if rest != text:
+            write(rest)
     if "directory" in given and os.path.exists(server(given)):
         os.unlink(server(given))
     remove_record(given["record"])

@@ -19,8 +19,8 @@ import subprocess
 import urllib.parse
 
 from common import (
-    LEASE, PERFTEST, Docker, existing, held, holds, job, labels_of, model_folder, name_of, read, record_path,
-    stack_directory,
+    LEASE, PERFTEST, Docker, existing, held, holds, image_parts, is_named, job, labels_of, model_folder, name_of, read,
+    record_path, stack_directory,
 )  # fmt: skip
 
 HOOKS = ("nvidia-container-runtime-hook", "nvidia-cdi-hook")
@@ -136,7 +136,7 @@ def docker(stack: str, names: list) -> dict:
         "swarm": info.get("Swarm", {}).get("NodeID", ""),
         "root": info.get("DockerRootDir", ""),
         "image_ids": [image["Id"] for image in images],
-        "images": {name: image["Id"] for image in images for name in image.get("RepoTags") or [] if name in names},
+        "images": {name: image["Id"] for image in images for name in names if is_named(image, name)},
         "contents": {name: about for name in names if (about := content(daemon, name))},
         "gpu_devices": sorted(
             device["ID"] for device in info.get("DiscoveredDevices") or [] if device["ID"].startswith("nvidia.com/gpu=")
@@ -155,19 +155,12 @@ def docker(stack: str, names: list) -> dict:
 
 
 def content(daemon: Docker, name: str) -> dict | None:
-    """What an image is made of, in words that all of Docker's stores share; None where it is not here."""
+    """An image's ids, and what it is made of (common.image_parts); None where it is not here."""
     path = urllib.parse.quote(name, safe="/:@")
     about = daemon.get(f"/images/{path}/json")
     if about is None:
         return None
-    config = about.get("Config") or {}
-    parts = [config.get(key) or None for key in ("Env", "Entrypoint", "Cmd", "WorkingDir", "User")]
-    return {
-        "id": about["Id"],
-        "digests": sorted(about.get("RepoDigests") or []),
-        "layers": (about.get("RootFS") or {}).get("Layers") or [],
-        "config": hashlib.sha256(json.dumps([*parts, about.get("Architecture")]).encode()).hexdigest(),
-    }
+    return {"id": about["Id"], "digests": sorted(about.get("RepoDigests") or []), **image_parts(about)}
 
 
 def listening() -> list:
@@ -310,6 +303,7 @@ def main() -> None:
         "infiniband_device": os.path.isdir("/dev/infiniband"),
         "listening": listening(),
         "host_key": read("/etc/ssh/ssh_host_ed25519_key.pub"),
+        "ssh_port": int(os.environ["SSH_CONNECTION"].split()[3]),
         "sudo": wanted["sudo"] and succeeds("sudo", "-n", "true"),
         "lease": json.loads(read(LEASE) or "null"),
         "records": records(stack, set(engine.get("image_ids", [])), engine.get("swarm", "")),

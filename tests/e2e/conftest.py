@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -15,11 +16,14 @@ import pytest
 import requests
 import yaml
 
+from components.plan.engines import sglang
 from ops import pulumi
 from ops.demo import stack_config
 from simulator import network, preflight, sparks
 from simulator import up as simulation
 from simulator.layout import CLAIM, Spark, Traits
+from tests.e2e.steps import pytest_runtest_makereport as pytest_runtest_makereport
+from tests.e2e.steps import step as step
 from tests.engine.lab import SALT
 
 ROOT = Path(__file__).parent.parent.parent
@@ -70,7 +74,8 @@ class Stack:
         """Write the stack file: simulated nodes, and `config` on top (merged one level deep)."""
         path = self.folder / f"Pulumi.{self.name}.yaml"
         document = yaml.safe_load(path.read_text()) if path.exists() else {"encryptionsalt": SALT}
-        base = stack_config(self.nodes)
+        # Ray has more parts to go wrong; test_engines.py has vLLM without it.
+        base = {**stack_config(self.nodes), "dgx-spark:serving": {"executor": "ray"}}
         for key, value in config.items():
             full = f"dgx-spark:{key}"
             merge = isinstance(value, dict) and isinstance(base.get(full), dict)
@@ -152,6 +157,15 @@ class Stack:
         return f"dgx-spark-{self.name}-{role}"
 
 
+SOME_IMAGE = sglang.IMAGE.partition("@")[0]
+"""Is on every simulated Spark."""
+
+
+def on_rdma(log: str) -> set[str]:
+    """Sparks whose rank's NCCL has set up a channel over RDMA, by a log that may hold several ranks'."""
+    return set(re.findall(r"([\w.-]+):\d+:\d+ \[0\] NCCL INFO Channel \S+ : .* via NET/IB/", log))
+
+
 def container_id(spark: Spark, name: str) -> str:
     return sparks.on(spark, f"docker inspect --format '{{{{.Id}}}}' {name}").strip()
 
@@ -186,6 +200,12 @@ def left_behind(spark: Spark) -> dict[str, str]:
     }
 
 
+def restart_docker(*chosen: Spark) -> None:
+    """What each of them ran ends at once, and comes back by itself if it is to."""
+    for spark in chosen:
+        sparks.on(spark, "sudo systemctl restart docker")
+
+
 def reboot(*cut: Spark) -> None:
     """All of these at once, as after a power cut."""
     for spark in cut:
@@ -217,6 +237,18 @@ def unlike(third: Spark) -> Iterator[Callable[..., Spark]]:
 
     yield become
     sparks.reinstall(third)
+
+
+@pytest.fixture(scope="session")
+def _idle(simulated: list[Spark], tmp_path_factory: pytest.TempPathFactory) -> Stack:
+    return Stack(tmp_path_factory.mktemp("idle"), "idle", [simulated[2]])
+
+
+@pytest.fixture
+def idle(_idle: Stack, third: Spark) -> Stack:
+    """The third Spark's stack for tests that only preview: one for all of them, with the plain settings."""
+    _idle.configure()
+    return _idle
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+import requests
 
 from ops import bench, check, doctor, look, prune
 from ops.project import Project
@@ -63,6 +64,17 @@ def test_a_shell_has_the_ranks_own_environment(where, capfd):
     assert look.shell(where, "spark-2", ["sh", "-c", "echo $NCCL_IB_HCA"]) == 0
     assert capfd.readouterr().out.strip() == "=rocep1s0f1,roceP2p1s0f1"
     assert look.shell(where, None, ["sh", "-c", "exit 3"]) == 3
+
+
+def test_the_key_is_asked_for_and_shows_nowhere(stack, simulated):
+    base = stack.outputs()["api_base"]
+    assert base.endswith(":30000/v1")
+    assert requests.get(f"{base}/models", timeout=5).status_code == 401
+    headers = {"Authorization": "Bearer let-me-in"}
+    assert requests.get(f"{base}/models", headers=headers, timeout=5).status_code == 200
+    for spark in simulated[:2]:
+        assert "let-me-in" not in sparks.on(spark, f"docker inspect {stack.container('server')}; ps axww")
+    assert "let-me-in" not in stack("stack", "export", "--stack", stack.name).text
 
 
 def test_an_endpoint_that_does_all_it_should_passes_every_check(where, capsys):
@@ -140,6 +152,7 @@ def test_what_no_stack_uses_is_pruned_and_what_one_uses_stays(where, simulated):
     assert "openai--gpt-oss-120b" in sparks.on(simulated[1], "ls ~/.cache/huggingface/hub")
 
 
+@pytest.mark.long  # installs AIPerf, a gigabyte
 def test_a_measurement_is_kept_and_compared_with_the_last_one_of_the_same_configuration(
     where, tmp_path, monkeypatch, capsys
 ):

@@ -2,92 +2,97 @@
 
 from __future__ import annotations
 
-import shlex
 import signal
 import subprocess
 import time
 
 import pytest
 
+from components.plan.engines import vllm
 from ops import pulumi
-from simulator import hub, layout, network, sparks
-from tests.e2e.conftest import Stack, reboot
+from simulator import layout, network, sparks
+from tests.e2e.conftest import Stack, restart_docker
 
 pytestmark = pytest.mark.e2e
 
 
-def test_mistakes_in_config_are_reported_together(alone):
-    alone.configure(serving={"port": "many"}, colour="red", fabric={"hcas": "three"})
-    text = alone.refusal()
+def test_mistakes_in_config_are_reported_together(idle):
+    idle.configure(serving={"port": "many"}, colour="red", fabric={"hcas": "three"})
+    text = idle.refusal()
     for key in ("dgx-spark:colour: is not a setting", "dgx-spark:serving.port", "dgx-spark:fabric.hcas"):
         assert key in text
 
 
-def test_a_missing_key_is_named(alone):
-    alone.configure()
-    alone("config", "rm", "nodes", "--stack", alone.name)
-    assert "missing configuration value 'nodes'" in alone.refusal()
+def test_a_missing_key_is_named(idle):
+    idle("config", "rm", "nodes", "--stack", idle.name)
+    assert "missing configuration value 'nodes'" in idle.refusal()
 
 
-def test_an_unreachable_host(alone, third):
-    alone.configure(nodes=[{"name": third.name, "host": "10.77.0.99"}])
-    assert "spark-3 (nvidia@10.77.0.99:22): it can't be reached" in alone.refusal()
+def test_an_unreachable_host(idle, third):
+    idle.configure(nodes=[{"name": third.name, "host": "10.77.0.99"}])
+    assert "spark-3 (nvidia@10.77.0.99:22): it can't be reached" in idle.refusal()
 
 
-def test_a_wrong_user(alone):
-    alone.configure(ssh={"user": "nobody-here"})
-    assert "it does not let nobody-here in with" in alone.refusal()
+def test_a_wrong_user(idle):
+    idle.configure(ssh={"user": "nobody-here"})
+    assert "it does not let nobody-here in with" in idle.refusal()
 
 
-def test_a_wrong_key(alone, tmp_path):
+def test_a_wrong_key(idle, tmp_path):
     other = tmp_path / "other"
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(other)], check=True)
-    alone.configure(ssh={"privateKeyFile": str(other)})
-    assert f"it does not let nvidia in with {other}" in alone.refusal()
+    idle.configure(ssh={"privateKeyFile": str(other)})
+    assert f"it does not let nvidia in with {other}" in idle.refusal()
 
 
-def test_a_key_file_that_is_not_there(alone):
-    alone.configure(ssh={"privateKeyFile": "/nowhere/id"})
-    assert "/nowhere/id" in alone.refusal()
+def test_a_key_file_that_is_not_there(idle):
+    idle.configure(ssh={"privateKeyFile": "/nowhere/id"})
+    assert "/nowhere/id" in idle.refusal()
 
 
-def test_another_machines_host_key(alone, third, simulated):
-    alone.configure(ssh={"hostKeys": {third.name: sparks.host_key(simulated[0])}})
-    assert "its host key is not the one in ssh.hostKeys" in alone.refusal()
+def test_another_machines_host_key(idle, third, simulated):
+    idle.configure(ssh={"hostKeys": {third.name: sparks.host_key(simulated[0])}})
+    assert "its host key is not the one in ssh.hostKeys" in idle.refusal()
 
 
-def test_no_docker(alone, third):
+def test_no_docker(idle, third):
     sparks.inside(
         third, "sh", "-c", "kill $(cat /var/run/docker.pid); while [ -e /var/run/docker.pid ]; do sleep 0.1; done"
     )
     try:
-        assert "spark-3: Docker does not run" in alone.refusal()
+        assert "spark-3: Docker does not run" in idle.refusal()
     finally:
-        reboot(third)
+        restart_docker(third)
 
 
-def test_docker_without_the_nvidia_runtime(alone, third):
+def test_docker_without_the_nvidia_runtime(idle, third):
     sparks.inside(third, "sed", "-i", 's/"nvidia"/"other"/', "/etc/docker/daemon.json")
-    reboot(third)
+    restart_docker(third)
     try:
-        assert "spark-3: Docker has no NVIDIA runtime" in alone.refusal()
+        assert "spark-3: Docker has no NVIDIA runtime" in idle.refusal()
     finally:
         sparks.inside(third, "sed", "-i", 's/"other"/"nvidia"/', "/etc/docker/daemon.json")
-        reboot(third)
+        restart_docker(third)
 
 
-def test_a_driver_that_does_not_answer(alone, third):
+def test_a_driver_that_does_not_answer(idle, third):
     sparks.inside(third, "touch", "/etc/spark-gpu-broken")
     try:
-        assert "spark-3: nvidia-smi shows no GPU" in alone.refusal()
+        assert "spark-3: nvidia-smi shows no GPU" in idle.refusal()
     finally:
         sparks.inside(third, "rm", "/etc/spark-gpu-broken")
 
 
+@pytest.fixture(scope="module")
+def shared(simulated, tmp_path_factory):
+    return Stack(tmp_path_factory.mktemp("two"), "two", simulated[1:])
+
+
 @pytest.fixture
-def two(simulated, third, tmp_path):
-    """A stack of the second and third Spark that is never brought up."""
-    return Stack(tmp_path, "two", simulated[1:])
+def two(shared, third):
+    """A stack of the second and third Spark that is never brought up, with the plain settings."""
+    shared.configure()
+    return shared
 
 
 def test_no_port_up_on_one_spark(two, third):
@@ -128,32 +133,14 @@ def test_parallelism_that_does_not_match_the_gpus(two):
     assert "needs 4 GPUs, and 2 Sparks have 2" in two.refusal()
 
 
-def test_a_repository_that_does_not_exist(alone):
-    alone.configure(model="nobody/nothing")
-    assert "model: nobody/nothing does not exist on the hub" in alone.refusal()
+def test_a_repository_that_does_not_exist(idle):
+    idle.configure(model="nobody/nothing")
+    assert "model: nobody/nothing does not exist on the hub" in idle.refusal()
 
 
-def test_a_hub_that_does_not_answer(alone):
-    alone.configure(weights={"endpoint": "http://10.77.0.1:9"})
-    assert "the model hub does not answer" in alone.refusal()
-
-
-def test_a_gated_model_needs_a_token_that_has_access(alone, third):
-    alone.configure(model="meta-llama/Llama-3.3-70B-Instruct")
-    assert "is gated and no token is set" in alone.refusal()
-    alone("config", "set", "--secret", "hfToken", "hf_wrong", "--stack", alone.name)
-    assert "this token has no access" in alone.refusal()
-    alone("config", "set", "--secret", "hfToken", hub.TOKEN, "--stack", alone.name)
-    shown = alone.up().text
-    assert alone.complete()["choices"]
-    state = alone("stack", "export", "--stack", alone.name).text
-    inspected = sparks.on(third, "docker inspect $(docker ps -aq); docker logs dgx-spark-alone-server 2>&1")
-    files = sparks.on(third, f"grep -rIl {shlex.quote(hub.TOKEN)} ~ || true")
-    processes = sparks.inside(
-        third, "sh", "-c", "cat /proc/[0-9]*/cmdline /proc/[0-9]*/environ | tr '\\0' '\\n'", check=False
-    )
-    for place in (shown, state, inspected, files, processes):
-        assert hub.TOKEN not in place
+def test_a_hub_that_does_not_answer(idle):
+    idle.configure(weights={"endpoint": "http://10.77.0.1:9"})
+    assert "the model hub does not answer" in idle.refusal()
 
 
 def test_a_key_for_the_api_is_asked_for_and_shows_nowhere(alone, third):
@@ -170,19 +157,19 @@ def test_a_key_for_the_api_is_asked_for_and_shows_nowhere(alone, third):
     assert alone.is_clean()
 
 
-def test_a_disk_too_small_for_the_weights(alone):
-    alone.configure(model="simulated/enormous")
-    assert "spark-3: disk too small for the weights" in alone.refusal()
+def test_a_disk_too_small_for_the_weights(idle):
+    idle.configure(model="simulated/enormous")
+    assert "spark-3: disk too small for the weights" in idle.refusal()
 
 
-def test_a_port_in_use(alone, third):
+def test_a_port_in_use(idle, third):
     listener = subprocess.Popen(
         [*sparks.ssh_argv(third), "python3 -m http.server 8000 --bind 127.0.0.1 >/dev/null 2>&1"],
         stdin=subprocess.DEVNULL,
     )
     try:
         sparks.wait_for(lambda: "8000" in sparks.on(third, "ss -ltn"), "the listener")
-        assert "spark-3: port 8000 is in use by another program" in alone.refusal()
+        assert "spark-3: port 8000 is in use by another program" in idle.refusal()
     finally:
         sparks.on(third, "kill $(ss -ltnp | sed -n 's/.*:8000 .*pid=\\([0-9]*\\).*/\\1/p')", check=False)
         listener.wait(timeout=10)
@@ -216,7 +203,7 @@ def test_a_server_that_never_gets_ready(alone, third):
 
 
 def test_one_tag_with_two_images_is_refused_before_anything_starts(two, third):
-    name = "nvcr.io/nvidia/vllm:26.04-py3"
+    name = vllm.IMAGE
     sparks.on(
         third, f"docker tag {name} kept && printf 'FROM {name}\\nLABEL changed=1\\n' | docker build -q -t {name} -"
     )
@@ -229,12 +216,6 @@ def test_one_tag_with_two_images_is_refused_before_anything_starts(two, third):
     finally:
         sparks.on(third, f"docker tag kept {name} && docker image rm kept")
         two.destroy()
-
-
-def test_a_second_stack_is_told_who_holds_the_spark(alone, third, tmp_path_factory):
-    alone.up()
-    other = Stack(tmp_path_factory.mktemp("other"), "other", [third])
-    assert "spark-3: is held by the stack organization/dgx-spark/alone" in other.refusal()
 
 
 def test_ctrl_c_during_up_and_the_next_up_carries_on(alone, third):
@@ -266,6 +247,7 @@ def test_the_simulator_is_one_per_machine(simulated, monkeypatch):
         sparks.claim()
 
 
+@pytest.mark.long
 def test_a_spark_that_is_switched_off_is_named(alone, third):
     alone.up()
     sparks.power_off(third)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from simulator import sparks
-from tests.e2e.conftest import Stack, left_behind
+from tests.e2e.conftest import SOME_IMAGE, Stack, left_behind
 
 pytestmark = pytest.mark.e2e
 
@@ -23,6 +23,7 @@ def bytes_sent(spark, interface):
     return int(sparks.on(spark, f"cat /sys/class/net/{interface}/statistics/tx_bytes"))
 
 
+@pytest.mark.long
 def test_an_image_is_streamed_from_the_head_over_the_fabric(simulated, tmp_path):
     pair = simulated[:2]
     before = [left_behind(spark) for spark in pair]
@@ -74,9 +75,10 @@ def test_an_image_is_built_on_the_head_and_streamed(simulated, tmp_path):
     assert [left_behind(spark) for spark in pair] == before
 
 
+@pytest.mark.long
 def test_a_build_that_fails_says_why(alone, tmp_path):
     broken = tmp_path / "broken.Dockerfile"
-    broken.write_text("FROM lmsysorg/sglang:spark\nRUN echo no such compiler >&2; exit 7\n")
+    broken.write_text(f"FROM {SOME_IMAGE}\nRUN echo no such compiler >&2; exit 7\n")
     alone.configure(engine="sglang", image={"source": "build", "dockerfile": str(broken)})
     failed = alone.up(check=False)
     assert failed.code != 0
@@ -84,6 +86,7 @@ def test_a_build_that_fails_says_why(alone, tmp_path):
     assert "Traceback" not in failed.text
 
 
+@pytest.mark.long
 def test_sshd_is_added_to_an_image_without_it(simulated, tmp_path):
     config = {"engine": "trtllm", "serving": {"launcher": "mpi"}, "image": {"name": "simulated/trtllm:without-sshd"}}
     stack = Stack(tmp_path, "completed", simulated[:2], **config)

@@ -12,7 +12,7 @@ from ops.project import Project
 from ops.stack import of
 from simulator import sparks
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.long]
 
 
 def test_models_are_measured_in_turn_failures_stop_nothing_and_the_former_one_is_back(

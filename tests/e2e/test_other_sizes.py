@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from simulator import sparks
-from tests.e2e.conftest import Stack, left_behind
+from tests.e2e.conftest import Stack, left_behind, on_rdma
 
 pytestmark = pytest.mark.e2e
 
@@ -20,18 +20,20 @@ def test_one_spark(alone, third):
     assert left_behind(third) == before
 
 
+@pytest.mark.long
 def test_three_sparks(simulated, third, tmp_path):
     stack = Stack(tmp_path, "three", simulated)
     try:
         stack.up()
         assert stack.complete()["choices"]
         log = sparks.on(simulated[0], f"docker logs {stack.container('server')} 2>&1")
-        assert all(f"rank {rank} NCCL INFO NET/IB" in log for rank in range(3))
+        assert on_rdma(log) == {"spark-1", "spark-2", "spark-3"}
         assert stack.is_clean()
     finally:
         stack.destroy()
 
 
+@pytest.mark.long
 def test_an_image_without_ray_gets_it_on_every_spark(simulated, tmp_path):
     stack = Stack(tmp_path, "derived", simulated[:2], image={"name": "simulated/vllm:without-ray"})
     stack.serves_and_goes()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from components.settings import Ssh
 from ops import setup
 from ops.project import Project
 from ops.pulumi import CommandError
@@ -13,7 +14,7 @@ from simulator.layout import KEY, USER
 
 pytestmark = pytest.mark.e2e
 
-LOGIN = (USER, 22, str(KEY))
+LOGIN = Ssh(user=USER, privateKeyFile=str(KEY))
 
 
 def yes(_question):
@@ -42,7 +43,7 @@ def test_init_writes_a_stack_file_that_previews(alone, third, capsys):
 )
 def test_init_that_can_not_look_at_a_spark_writes_nothing(alone, third, host, user, words):
     with pytest.raises(CommandError, match=f"(?s){words}"):
-        setup.init(alone.folder, "fresh", [host or third.address], (user, 22, str(KEY)), yes)
+        setup.init(alone.folder, "fresh", [host or third.address], Ssh(user=user, privateKeyFile=str(KEY)), yes)
     assert not (alone.folder / "Pulumi.fresh.yaml").exists()
 
 
@@ -54,10 +55,10 @@ def test_host_keys_that_are_not_confirmed_are_not_pinned(alone, third):
 def test_an_account_without_docker_is_put_into_the_group(alone, third, tmp_path, capfd):
     sparks.inside(third, "gpasswd", "-d", USER, "docker")
     assert "may not use Docker" in alone.refusal()
-    setup.setup_ssh([third.address], LOGIN, yes, known_hosts=str(tmp_path / "known_hosts"))
+    setup.setup_ssh(setup.at([third.address], LOGIN), LOGIN, yes, known_hosts=str(tmp_path / "known_hosts"))
     assert "may use Docker from the next login on" in capfd.readouterr().out
     assert alone.preview()
-    setup.setup_ssh([third.address], LOGIN, yes, known_hosts=str(tmp_path / "known_hosts"))
+    setup.setup_ssh(setup.at([third.address], LOGIN), LOGIN, yes, known_hosts=str(tmp_path / "known_hosts"))
     assert "logs in, and may use Docker\n" in capfd.readouterr().out
 
 

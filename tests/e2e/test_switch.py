@@ -8,7 +8,7 @@ from ops.project import Project
 from ops.pulumi import CommandError
 from ops.switch import rollback, switch
 from simulator import sparks
-from tests.e2e.conftest import Stack
+from tests.e2e.conftest import Stack, step
 
 pytestmark = pytest.mark.e2e
 
@@ -23,14 +23,22 @@ def where(stack):
 
 def test_another_model_serves_and_a_broken_one_does_not_stay(alone, third):
     alone.up()
+    step("not confirmed: nothing changes")
+    before = (alone.folder / f"Pulumi.{alone.name}.yaml").read_text()
+    switch(where(alone), "gpt-oss-20b", None, lambda _question: False)
+    assert (alone.folder / f"Pulumi.{alone.name}.yaml").read_text() == before
+    assert alone.outputs()["model"] == "openai/gpt-oss-120b"
+
+    step("confirmed: the other model serves")
     switch(where(alone), "gpt-oss-20b", None, yes)
     assert alone.outputs()["model"] == "openai/gpt-oss-20b"
     assert alone.complete()["choices"]
 
+    step("a model that is not there")
     with pytest.raises(CommandError, match=r"nobody/nothing can't be served .* nothing was changed"):
         switch(where(alone), "nobody/nothing", None, yes)
-    assert alone.is_clean()
 
+    step("a model that breaks")
     # What the stand-ins do is read when a container starts: the next server breaks, the one after it does not.
     sparks.set_knobs(third, crash="CUDA error: out of memory", crash_model="gpt-oss-120b")
     with pytest.raises(CommandError, match=r"gpt-oss-120b did not get ready .* gpt-oss-20b serves again"):
@@ -40,19 +48,12 @@ def test_another_model_serves_and_a_broken_one_does_not_stay(alone, third):
     assert alone.complete()["choices"]
     assert alone.is_clean()
 
+    step("back, and back again")
     rollback(where(alone), None, yes)
     assert alone.outputs()["model"] == "openai/gpt-oss-120b"
     rollback(where(alone), None, yes)
     assert alone.outputs()["model"] == "openai/gpt-oss-20b"
     assert alone.complete()["choices"]
-
-
-def test_a_switch_that_is_not_confirmed_changes_nothing(alone):
-    alone.up()
-    before = (alone.folder / f"Pulumi.{alone.name}.yaml").read_text()
-    switch(where(alone), "gpt-oss-20b", None, lambda _question: False)
-    assert (alone.folder / f"Pulumi.{alone.name}.yaml").read_text() == before
-    assert alone.is_clean()
 
 
 def test_another_stack_takes_its_turn_and_a_broken_one_gives_it_back(alone, third):

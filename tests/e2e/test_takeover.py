@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from simulator import sparks
-from tests.e2e.conftest import Stack, left_behind
+from tests.e2e.conftest import SOME_IMAGE, Stack, left_behind, step
 
 pytestmark = pytest.mark.e2e
 
@@ -17,12 +17,13 @@ def running(spark):
 def test_a_spark_is_taken_over_both_ways(alone, third, tmp_path_factory):
     before = left_behind(third)
     other = Stack(tmp_path_factory.mktemp("other"), "other", [third], engine="sglang", model="gpt-oss-20b")
-    sparks.on(third, "docker run -d --name stranger lmsysorg/sglang:spark sleep 100000")
+    sparks.on(third, f"docker run -d --name stranger {SOME_IMAGE} sleep 100000")
     try:
         alone.up()
         assert "spark-3: is held by the stack organization/dgx-spark/alone" in other.refusal()
         assert "pulumi config set takeover true" in other.refusal()
 
+        step("the other stack takes over")
         other("config", "set", "takeover", "true", "--stack", other.name)
         shown = other("preview", "--stack", other.name).text
         assert "spark-3: will be taken over from the stack organization/dgx-spark/alone" in shown
@@ -32,8 +33,8 @@ def test_a_spark_is_taken_over_both_ways(alone, third, tmp_path_factory):
         assert text.index("removing dgx-spark-alone-server") < text.index("cluster-server-spark-3 created")
         assert other.complete()["choices"]
         assert sorted(running(third)) == ["dgx-spark-other-server", "stranger"]
-        assert other.is_clean()
 
+        step("and the first one takes it back")
         assert "spark-3: is held by the stack organization/dgx-spark/other" in alone.refusal()
         alone("config", "set", "takeover", "true", "--stack", alone.name)
         changed = alone.preview()
@@ -48,4 +49,5 @@ def test_a_spark_is_taken_over_both_ways(alone, third, tmp_path_factory):
         other.destroy()
         alone.destroy()
         sparks.on(third, "docker rm -f stranger")
+    step("nothing is left behind")
     assert left_behind(third) == before

@@ -49,13 +49,13 @@ def has(pattern, size):
     return f"test $(stat -c %b {pattern} 2>/dev/null | sort -n | tail -1) -gt {size // 512}"
 
 
+@pytest.mark.long
 def test_a_download_that_a_power_cut_interrupted_goes_on_where_it_was(alone, third):
     alone.configure(model=LARGE)
     rate = RUN / "hub" / RATE
     before = sent_by_the_hub(LARGE)
     rate.write_text(str(6 * MEBIBYTE))
     try:
-        #
         up_until(alone, third, has(f"{FOLDER}/blobs/*.incomplete", SIZE // 3), lambda: sparks.power_off(third))
     finally:
         rate.unlink()
@@ -67,6 +67,7 @@ def test_a_download_that_a_power_cut_interrupted_goes_on_where_it_was(alone, thi
     assert alone.is_clean()
 
 
+@pytest.mark.long
 def test_three_copy_at_once_an_interrupted_copy_goes_on_and_a_damaged_file_is_mended(simulated, tmp_path):
     stack = Stack(tmp_path, "copies", simulated, engine="sglang", model=LARGE, serving={"pipelineParallel": 3})
     head, second, third = simulated
@@ -102,7 +103,7 @@ def everything_written(stack, spark):
         "docker ps -aq | xargs -r -n 1 docker logs 2>&1",
         "docker images -q | sort -u | xargs -r docker history --no-trunc",
         "ps -eww -o args",
-        "cat /proc/[0-9]*/environ 2>/dev/null | tr '\\0' '\\n'",
+        "sudo sh -c 'cat /proc/[0-9]*/environ' 2>/dev/null | tr '\\0' '\\n'",
         "sudo grep -rIl . /home /root /etc /var/log /run /tmp --include='*' 2>/dev/null | sudo xargs -r grep -h . ",
     )
     on_spark = [sparks.on(spark, look, check=False) for look in looks]

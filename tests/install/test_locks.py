@@ -94,7 +94,7 @@ def empty(folder: Path) -> Path:
     return folder / "bin" / "python"
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("pip", PIPS)
 def test_pip_old_and_new_installs_both_locks(pip, tmp_path):
     python = empty(tmp_path / "venv")
@@ -103,7 +103,6 @@ def test_pip_old_and_new_installs_both_locks(pip, tmp_path):
         succeed(python, "-m", "pip", "install", "--quiet", "--dry-run", "--require-hashes", "-r", name)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("version", PYTHONS)
 def test_uv_installs_both_locks_from_wheels_for_every_python(version, tmp_path):
     python = empty(tmp_path / "venv")

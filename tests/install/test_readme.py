@@ -11,7 +11,7 @@ from ops import __main__ as spark
 from ops import pulumi
 from ops.project import Project
 from ops.stack import raw
-from simulator.engine import __main__ as engine
+from simulator.engine import cli as engine
 from simulator.engine.project import Project as Declared
 from simulator.engine.project import StackFile
 from tests.install.command_lines import parse, told

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import runpy
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -32,14 +33,16 @@ class Answers(Mocks):
         if args.typ == "docker:index/remoteImage:RemoteImage":
             outputs["imageId"] = IMAGE_ID
         if args.typ == "command:remote:Command":
-            outputs["stdout"] = self._said(args.name)
+            outputs["stdout"] = self._said(args.name, args.inputs)
         return f"{args.name}-id", outputs
 
     @staticmethod
-    def _said(name: str) -> str:
+    def _said(name: str, inputs: Mapping[str, Any]) -> str:
         if "image-with" in name:
+            added = json.loads(inputs["stdin"])["input"]["add"]
+            image = "sha256:with-ray" if added else IMAGE_ID
             return json.dumps(
-                {"image": "sha256:with-ray", "base": IMAGE_ID, "content": "c", "base_content": "b", "ray": "2.55.1"}
+                {"image": image, "base": IMAGE_ID, "content": "c", "base_content": "b", "ray": added.get("ray")}
             )
         if name.endswith("swarm-manager"):
             return json.dumps({"node": "id-of-the-head", "address": "10.0.0.1", "token": "SWMTKN-1"})
@@ -107,9 +110,15 @@ class Registered:
 
 
 def run(
-    tmp_path: Path, monkeypatch: Any, count: int = 2, *, of_last: dict[str, Any] | None = None, **config: Any
+    tmp_path: Path,
+    monkeypatch: Any,
+    count: int = 2,
+    *,
+    of_last: dict[str, Any] | None = None,
+    encrypted: tuple[str, ...] = (),
+    **config: Any,
 ) -> Registered:
-    """One `pulumi up` of `count` Sparks on mocks."""
+    """One `pulumi up` of `count` Sparks on mocks. `encrypted`: keys of which some part is."""
     key = tmp_path / "id_ed25519"
     key.write_text("-----BEGIN OPENSSH PRIVATE KEY-----\nsecret\n-----END OPENSSH PRIVATE KEY-----\n")
     raw: dict[str, Any] = {
@@ -123,7 +132,9 @@ def run(
     mocks = Answers(count, **(of_last or {}))
     recorder = Recorder(mocks)
     pulumi.runtime.set_mocks(mocks, project="dgx-spark", stack="test", preview=False, monitor=recorder)
-    pulumi.runtime.set_all_config(texts, ["dgx-spark:hfToken", "dgx-spark:apiKey", "dgx-spark:gatewayKeys"])
+    pulumi.runtime.set_all_config(
+        texts, [f"dgx-spark:{key}" for key in ("hfToken", "apiKey", "gatewayKeys", *encrypted)]
+    )
     monkeypatch.setattr(planning, "model", lambda settings, head: MODEL)
     monkeypatch.setattr(planning, "_look_up", lambda settings, repo, revision: replace(MODEL, repo=repo))
 

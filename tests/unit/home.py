@@ -31,7 +31,7 @@ class Home:
         )
 
     def environment(self) -> dict[str, str]:
-        return {**os.environ, "HOME": str(self.path)}
+        return {**os.environ, "HOME": str(self.path), "SSH_CONNECTION": "10.0.0.9 50000 10.0.0.1 22"}
 
     def text(self, script: str, given: Mapping[str, Any]) -> str:
         return parcel.text(script, given)

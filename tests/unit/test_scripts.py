@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from components.plan.steps import copy_server
+from components.scripts.common import is_named
 from tests.unit.home import STACK, Home, record
 
 
@@ -112,6 +114,36 @@ def test_authorized_keys_are_handed_back_byte_for_byte(home, mine):
     assert file.read_text() == mine
 
 
+def test_a_link_to_the_authorized_keys_stays_one(home):
+    real = home.path / "dotfiles/keys"
+    real.parent.mkdir()
+    real.write_text("ssh-ed25519 AAAA me\n")
+    real.chmod(0o640)
+    file = home.path / ".ssh/authorized_keys"
+    file.parent.mkdir()
+    file.symlink_to("../dotfiles/keys")
+    assert access(home, "apply", [f"ssh-ed25519 KEY dgx-spark:{STACK}:copy-key"]).returncode == 0
+    assert file.is_symlink()
+    assert "ssh-ed25519 KEY" in real.read_text()
+    assert real.stat().st_mode & 0o777 == 0o640
+    access(home, "remove", [])
+    assert real.read_text() == "ssh-ed25519 AAAA me\n"
+
+
+def test_steps_that_write_authorized_keys_at_once_lose_no_line(home):
+    def one(number: int) -> int:
+        kind = f"image-{number}"
+        given = {"keys": [f"ssh-ed25519 KEY{number} dgx-spark:{STACK}:{kind}"], "key": kind, "image": "sha256:1"}
+        done = home.run("copy_access.py", "apply", sources=["192.168.177.2"], record=record(kind), **given)
+        return done.returncode
+
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(one, range(16))) == [0] * 16
+    text = (home.path / ".ssh/authorized_keys").read_text()
+    assert [text.count(f"KEY{number} ") for number in range(16)] == [1] * 16
+    assert not [name for name in home.files() if "partial" in name]
+
+
 def test_a_copy_key_is_made_once_and_never_leaves(home):
     first = home.run("copy_key.py", "apply", record=record("copy-key"))
     again = home.run("copy_key.py", "apply", record=record("copy-key"))
@@ -120,3 +152,27 @@ def test_a_copy_key_is_made_once_and_never_leaves(home):
     assert first.stdout.strip().endswith(f"dgx-spark:{STACK}:copy-key")
     home.run("copy_key.py", "remove", record=record("copy-key"))
     assert not [name for name in home.files() if "copy_key" in name]
+
+
+PULLED = {"RepoTags": ["a/b:1"], "RepoDigests": [f"a/b@sha256:{'1' * 64}"]}
+BY_DIGEST = {**PULLED, "RepoTags": None}
+
+
+@pytest.mark.parametrize(
+    ("image", "name", "named"),
+    [
+        (PULLED, "a/b:1", True),
+        (PULLED, "a/b:2", False),
+        (BY_DIGEST, "a/b:1", False),
+        (BY_DIGEST, f"a/b:1@sha256:{'1' * 64}", True),
+        (PULLED, f"a/b:1@sha256:{'2' * 64}", False),
+        (
+            {"RepoTags": ["r:5000/a:1"], "RepoDigests": [f"r:5000/a@sha256:{'1' * 64}"]},
+            f"r:5000/a:1@sha256:{'1' * 64}",
+            True,
+        ),
+        ({}, "a/b:1", False),
+    ],
+)
+def test_a_pinned_image_is_known_by_its_digest_alone(image, name, named):
+    assert is_named(image, name) == named

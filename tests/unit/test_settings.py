@@ -117,6 +117,83 @@ def test_numbers_set_by_path_are_good_as_text():
     }
 
 
+def ssh(**more):
+    return {"hostKeys": {"spark-1": KEY, "spark-2": KEY}, **more}
+
+
 def test_the_key_is_a_file_or_the_agents():
-    assert settings().ssh.key_file == "~/.ssh/id_ed25519"
-    assert settings(ssh={"hostKeys": {"spark-1": KEY, "spark-2": KEY}, "privateKeyFile": "agent"}).ssh.key_file is None
+    assert settings().login("spark-1").key_file == "~/.ssh/id_ed25519"
+    assert settings(ssh=ssh(privateKeyFile="agent")).login("spark-1").key_file is None
+
+
+@pytest.mark.parametrize("user", ["", " ", "CORP\\nvidia", "two words", "-o", "a@b", "$USER"])
+def test_an_account_that_can_not_be_is_refused_where_it_stands(user):
+    text = refusal(ssh=ssh(user=user))
+    assert "dgx-spark:ssh.user: must be an account's name: letters, digits, dots, hyphens and under" in text
+    assert f"(it is {user!r})" in text
+
+
+@pytest.mark.parametrize(
+    "path", ["", " ", "hf-cache", "./hf", "${HOME}/hf", "/my models", "'/hf'", "/a:b", "/a;b", "~/a\nb"]
+)
+def test_a_cache_that_is_no_whole_path_is_refused(path):
+    assert "dgx-spark:weights.cache: must be a path that begins with / or ~/" in refusal(weights={"cache": path})
+    nodes = [{"name": "spark-1", "host": "a", "cache": path}]
+    key = {"hostKeys": {"spark-1": KEY}}
+    assert "dgx-spark:nodes[0].cache: must be a path" in refusal(nodes=nodes, ssh=key)
+
+
+@pytest.mark.parametrize("path", ["~", "~/hf", "~nvidia/hf", "/data/hf.cache-2", "/", "/größe"])
+def test_a_whole_path_is_taken(path):
+    assert settings(weights={"cache": path}).weights.cache == path
+
+
+LONG = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGx1Zm9vYmFyYmF6cXV4cXV1eGNvcmdlZ3JhdWx0Z2"
+
+
+@pytest.mark.parametrize(
+    "pasted",
+    [
+        LONG,
+        f"192.168.1.11 {LONG}",
+        f"[192.168.1.11]:2222 {LONG}\n",
+        f"{LONG} root@spark-1",
+        f"# 192.168.1.11:22 SSH-2.0-OpenSSH_9.6\n192.168.1.11 {LONG}\n",
+        f"@cert-authority *.lan {LONG} comment",
+        LONG.replace(" ", "   "),
+    ],
+)
+def test_a_host_key_is_taken_as_it_was_pasted(pasted):
+    assert settings(ssh={"hostKeys": {"spark-1": pasted, "spark-2": KEY}}).ssh.host_keys["spark-1"] == LONG
+
+
+@pytest.mark.parametrize("pasted", ["", "SHA256:abc", "ssh-ed25519", "ssh-rsa AAAAB3NzaC1yc2EAAAADAQABAAABAQ", 7])
+def test_what_is_no_host_key_is_refused(pasted):
+    text = refusal(ssh={"hostKeys": {"spark-1": pasted, "spark-2": KEY}})
+    assert "ssh.hostKeys.spark-1: must be an ed25519 (or ecdsa) host key" in text
+
+
+def test_switches_in_the_environment_are_text():
+    env = settings(serving={"env": {"A": True, "B": False, "C": 1, "D": "x"}}).serving.env
+    assert env == {"A": "true", "B": "false", "C": "1", "D": "x"}
+    assert settings(image={"buildArgs": {"A": True}}).image.build_args == {"A": "true"}
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [("Spark.local", "spark.local."), ("fd77::1", "fd77:0::1"), ("[fd77::1]", "fd77::1")],
+)
+def test_one_host_written_in_two_ways_is_refused(first, second):
+    nodes = [{"name": "a", "host": first}, {"name": "b", "host": second}]
+    assert "is used as host of more than one node" in refusal(nodes=nodes, ssh={"hostKeys": {"a": KEY, "b": KEY}})
+
+
+def test_two_ports_of_one_host_are_two_sparks():
+    nodes = [{"name": "a", "host": "gate", "port": 2201}, {"name": "b", "host": "gate", "port": 2202}]
+    made = settings(nodes=nodes, ssh={"hostKeys": {"a": KEY, "b": KEY}})
+    assert [made.login(name).port for name in ("a", "b")] == [2201, 2202]
+
+
+def test_the_command_for_a_missing_key_knows_the_port():
+    text = refusal(ssh={"hostKeys": {"spark-1": KEY}, "port": 2222})
+    assert "ssh-keyscan -t ed25519 -p 2222 10.0.0.2" in text

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import signal
 import subprocess
 import tempfile
@@ -142,11 +143,14 @@ class LocalCommand(Command):
         return execute([*interpreter, text], text, inputs, log, inputs.get("environment"))
 
 
+_DEFAULTS = {"user": "root", "port": 22, "dialErrorLimit": 10, "perDialTimeout": 15}
+"""Of a connection, and of its proxy."""
+
+
 class RemoteCommand(Command):
     def check(self, inputs: Properties) -> Properties:
-        defaults = {"user": "root", "port": 22, "dialErrorLimit": 10, "perDialTimeout": 15}
         connection = inputs["connection"]
-        filled = {**defaults, **connection} if isinstance(connection, dict) else connection
+        filled = {**_DEFAULTS, **connection} if isinstance(connection, dict) else connection
         return {**super().check(inputs), "connection": filled}
 
     def run(self, text: str, inputs: Properties, log: Log) -> dict[str, str]:
@@ -158,7 +162,36 @@ class RemoteCommand(Command):
 
 @contextlib.contextmanager
 def ssh(connection: dict[str, Any]) -> Iterator[list[str]]:
-    """OpenSSH's words for a `connection`, with its private key in a file for as long as it is needed."""
+    """OpenSSH's words for a `connection`, with its private keys in files for as long as they are needed.
+
+    As strict as the real provider, which has Go's SSH and resolver: no ssh_config, names from /etc/hosts and DNS
+    alone, no passphrases. Source: pulumi-command, provider/pkg/provider/remote/connection.go.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        proxy = connection.get("proxy")
+        if not proxy:
+            _look_up(connection)
+            yield ["ssh", *_words(connection, f"{folder}/key")]
+            return
+        _look_up(proxy)
+        # The proxy resolves the host.
+        jump = shlex.join(["ssh", *_words({**_DEFAULTS, **proxy}, f"{folder}/proxy-key", "-W", "[%h]:%p")])
+        yield ["ssh", *_words(connection, f"{folder}/key", "-o", f"ProxyCommand={jump}")]
+
+
+def _look_up(connection: dict[str, Any]) -> None:
+    host = connection["host"]
+    if (
+        ":" not in host
+        and subprocess.run(["getent", "-s", "files dns", "ahosts", host], capture_output=True).returncode
+    ):
+        raise ProviderError(
+            f"after {connection['dialErrorLimit']} failed attempts: dial tcp: lookup {host}: no such host"
+        )
+
+
+def _words(connection: dict[str, Any], key: str, *more: str) -> list[str]:
+    """`key`: a path that is free."""
     host = connection["host"]
     options = {
         "BatchMode": "yes",
@@ -170,16 +203,20 @@ def ssh(connection: dict[str, Any]) -> Iterator[list[str]]:
         "StrictHostKeyChecking": "no",
     }
     if connection.get("hostKey"):
+        if not connection["hostKey"].startswith(("ssh-", "ecdsa-")):
+            raise ProviderError("failed to parse host key: ssh: no key found")
         known = f"/bin/echo {host} {connection['hostKey']}"
         options |= {"StrictHostKeyChecking": "yes", "HostKeyAlias": host, "KnownHostsCommand": known}
-    with tempfile.TemporaryDirectory() as folder:
-        if connection.get("privateKey"):
-            key = os.path.join(folder, "key")
-            with open(os.open(key, os.O_WRONLY | os.O_CREAT, 0o600), "w") as stream:
-                stream.write(connection["privateKey"])
-            options |= {"IdentityFile": key, "IdentitiesOnly": "yes", "IdentityAgent": "none"}
-        words = [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
-        yield ["ssh", "-F", "none", *words, "-p", str(connection["port"]), f"{connection['user']}@{host}"]
+    if connection.get("privateKey"):
+        with open(os.open(key, os.O_WRONLY | os.O_CREAT, 0o600), "w") as stream:
+            stream.write(connection["privateKey"])
+        if subprocess.run(["ssh-keygen", "-y", "-P", "", "-f", key], capture_output=True).returncode:
+            raise ProviderError("ssh: this private key is passphrase protected")
+        options |= {"IdentityFile": key, "IdentitiesOnly": "yes", "IdentityAgent": "none"}
+    elif connection.get("agentSocketPath"):
+        options["IdentityAgent"] = connection["agentSocketPath"]
+    words = [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
+    return ["-F", "none", *words, *more, "-p", str(int(connection["port"])), f"{connection['user']}@{host}"]
 
 
 def local_run(arguments: Properties, log: Log) -> Properties:
