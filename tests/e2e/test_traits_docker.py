@@ -15,6 +15,7 @@ from tests.e2e.conftest import SOME_IMAGE, Stack, left_behind
 pytestmark = pytest.mark.e2e
 
 CACHE = "~/.cache/huggingface"
+RENAMED = "registry.example/engine:1"
 QWEN = "Qwen/Qwen2.5-7B-Instruct"
 
 
@@ -91,27 +92,39 @@ def test_live_restore_is_refused_at_preview_for_swarm_alone(simulated, unlike, t
     assert stack.preview()
 
 
-def test_one_image_in_two_stores_is_copied_once_and_is_the_same_image(simulated, unlike, tmp_path):
-    head, other = pair = [simulated[0], unlike(containerd_images=True)]
-    stack = Stack(tmp_path, "stores", pair, engine="sglang", image={"name": SOME_IMAGE, "source": "copy"})
-    show = f"docker image inspect --format '{{{{.Id}}}}' {SOME_IMAGE}"
-    try:
-        stack.up()
-        assert stack.complete()["choices"]
-        assert stack.is_clean()
-        ids = [sparks.on(spark, show) for spark in pair]
-        assert ids[0] != ids[1]
+def image_id(spark, name):
+    return sparks.on(spark, f"docker image inspect --format '{{{{.Id}}}}' {name}").strip()
 
+
+def serves_one_image(stack, name):
+    """Up, an answer and a clean preview; the ids that the Sparks have for it."""
+    stack.up()
+    assert stack.complete()["choices"]
+    assert stack.is_clean()
+    return [image_id(spark, name) for spark in stack.nodes]
+
+
+def test_one_image_in_two_stores_is_copied_both_ways_and_is_the_same_image(simulated, unlike, tmp_path):
+    pair = [simulated[0], unlike(containerd_images=True)]
+    copied = {"name": SOME_IMAGE, "source": "copy"}
+    stack = Stack(tmp_path, "stores", pair, engine="sglang", image=copied)
+    try:
+        ids = serves_one_image(stack, SOME_IMAGE)
+        assert ids[0] != ids[1]
         # The name stands for it on both now: no Spark is told to remove an image that is right.
-        stack.configure(engine="sglang", image={"name": SOME_IMAGE, "source": "pull"})
-        stack.up()
-        assert stack.complete()["choices"]
-        assert stack.is_clean()
-        assert [sparks.on(spark, show) for spark in pair] == ids
+        stack.configure(engine="sglang", image={**copied, "source": "pull"})
+        assert serves_one_image(stack, SOME_IMAGE) == ids
     finally:
         stack.destroy()
-        sparks.on(other, f"docker rmi -f {SOME_IMAGE}", check=False)
-        assert head
+    sparks.on(pair[1], f"docker tag {SOME_IMAGE} {RENAMED}")
+    folder = tmp_path / "back"
+    folder.mkdir()
+    back = Stack(folder, "back", pair[::-1], engine="sglang", image={**copied, "name": RENAMED})
+    try:
+        assert serves_one_image(back, RENAMED) == ids[::-1]
+    finally:
+        back.destroy()
+        sparks.on(pair[0], f"docker rmi {RENAMED}")
 
 
 SHARE = """
