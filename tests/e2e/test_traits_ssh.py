@@ -140,10 +140,13 @@ def ipv6(spark: Spark) -> Iterator[str]:
 def test_ipv6_is_in_brackets_wherever_it_is_part_of_a_url(elsewhere, third):
     with ipv6(third) as address:
         reach(elsewhere, third, address, **GIVEN)
-        elsewhere.up()
-        assert elsewhere.outputs()["api_base"] == f"http://[{address}]:8000/v1"
-        assert elsewhere.is_clean()
-        elsewhere.destroy()
+        try:
+            elsewhere.up()
+            assert elsewhere.outputs()["api_base"] == f"http://[{address}]:8000/v1"
+            assert elsewhere.is_clean()
+        finally:
+            # The address it is reached at goes with this test.
+            elsewhere.destroy()
 
 
 @contextlib.contextmanager
