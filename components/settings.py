@@ -193,8 +193,9 @@ class Serving(Frozen):
     port: Port | None = None
     """Of the API. None: the engine's usual one, 8000 for vLLM, 30000 for SGLang and 8355 for TensorRT-LLM."""
 
-    executor: Literal["ray", "mp"] = "ray"
-    """How vLLM reaches the other Sparks: by Ray, or by torch's own rendezvous without it."""
+    executor: Literal["ray", "mp"] = "mp"
+    """How vLLM reaches the other Sparks: by torch's own rendezvous (mp), or by Ray, which is added to images that have
+    none."""
 
     launcher: Literal["swarm", "mpi"] = "swarm"
     """How TensorRT-LLM's ranks are run on several Sparks: as Docker Swarm services, or as plain containers."""
@@ -242,6 +243,10 @@ class Serving(Frozen):
 
     check_fit: bool = True
     """Refuse a model that by estimate does not fit into the Sparks' memory; false turns that into a warning."""
+
+    check_answer: bool = True
+    """Before it counts as ready, the model must know the capital of France (a pooling model: tell which sentences
+    mean the same); false where yours can't."""
 
     startup_timeout: Annotated[int, Field(ge=10)] | None = None
     """Seconds from the server's start to its first answer. None: from the catalog, else half an hour, and more for

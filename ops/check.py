@@ -169,7 +169,7 @@ def calls_tools(cluster: Stack) -> bool:
     settings = cluster.settings
     entry = catalog.find(settings.model, settings.catalog)
     known = entry.served(settings.engine) if entry else catalog.Served()
-    return wanted(settings.serving, known).tool_call_parser is not None
+    return wanted(settings, known).tool_call_parser is not None
 
 
 def under_load(cluster: Stack, api: Api) -> dict[str, list[dict[str, float | None]]]:
@@ -195,12 +195,15 @@ def busy(cluster: Stack, api: Api) -> str:
 def transport(cluster: Stack) -> str:
     """From the ranks' own logs."""
     given = {node.name: {"stack": cluster.identity} for node in cluster.settings.nodes}
-    used = sorted({name for found in cluster.ask("nccl.py", given).values() for name in found})
+    said = [rank for found in cluster.ask("nccl.py", given).values() for rank in found]
+    used = {rank["host"]: rank["network"] for rank in said if rank["network"]}
     if not used:
         raise Wrong("the logs say nothing of it (NCCL_DEBUG=INFO is needed)")
-    if "Socket" in used:
-        raise Wrong("NET/Socket: ten to twenty times slower than RDMA; `./spark doctor` may say why")
-    return ", ".join(used)
+    slow = sorted(host for host, network in used.items() if network == "Socket")
+    if slow:
+        why = "; ".join(sorted({rank["finding"] for rank in said if rank["finding"]})) or "`./spark doctor` may say why"
+        raise Wrong(f"sockets ({', '.join(slow)}): ten to twenty times slower than RDMA; {why}")
+    return ", ".join(f"{host} {network}" for host, network in sorted(used.items()))
 
 
 def show(found: list[Result], *, as_json: bool) -> bool:

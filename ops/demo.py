@@ -50,7 +50,9 @@ def up(count: int) -> None:
     env = pulumi.environment()
     console.print(f"[bold]·[/bold] pulumi up, by {pulumi.chosen().name}")
     kept = yaml.safe_load(STACK_FILE.read_text()) if STACK_FILE.exists() else {}
-    config = {**(kept.get("config") or {}), **stack_config(nodes)}
+    # As in Pulumi.head-worker.yaml: the parts that can be looked at are more.
+    on_ray = {"dgx-spark:serving": {"executor": "ray"}}
+    config = {**on_ray, **(kept.get("config") or {}), **stack_config(nodes)}
     STACK_FILE.write_text(yaml.safe_dump({**kept, "config": config}, sort_keys=False, width=1000))
     if STACK not in pulumi.output(["stack", "ls"], env):
         pulumi.output(["stack", "init", STACK], env)

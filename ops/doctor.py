@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from datetime import date
 from pathlib import Path
 from statistics import median
 from typing import Any, Literal
@@ -19,6 +20,7 @@ from components.facts import fabric
 from components.facts.spark import NodeFacts
 from components.facts.usable import unusable
 from components.plan import checks, host, models, orders, steps
+from components.plan.engines import flags
 from components.plan.engines.registry import image_name
 from components.plan.values import Identity
 from components.problems import Problem, Severity
@@ -281,7 +283,9 @@ def together(cluster: Stack, facts: Mapping[str, NodeFacts], answers: Answers) -
         "driver", {name: node.gpus[0].driver for name, node in facts.items() if node.gpus}, "update the others"
     )
     yield _alike("kernel", {name: answer["kernel"] for name, answer in answers.items()}, "update the others")
-    yield same_image(image_name(settings), facts)
+    image = image_name(settings)
+    yield _age(image, date.today())
+    yield same_image(image, facts)
 
 
 def same_image(image: str, facts: Mapping[str, NodeFacts]) -> Finding:
@@ -293,6 +297,21 @@ def same_image(image: str, facts: Mapping[str, NodeFacts]) -> Finding:
         return Finding(ALL, "image", "ok", image)
     shown = (f"{name} {one.id.removeprefix('sha256:')[:12] if one else 'missing'}" for name, one in found.items())
     return Finding(ALL, "image", "warning", ", ".join(shown), "pulumi up, or image.source copy")
+
+
+OLD_IMAGE = 6
+"""Months after which an engine's image is worth a look; models and kernels for GB10 come monthly. Arbitrary."""
+
+
+def _age(image: str, today: date) -> Finding:
+    months = flags.age(image, today)
+    if months is None:
+        return Finding(ALL, "image age", "note", f"the name of {image} does not tell when it came out")
+    words = f"{image.partition('@')[0]} came out {months} months ago"
+    fix = "pulumi config rm --path image.name takes today's, or name a newer one"
+    return Finding(
+        ALL, "image age", "ok" if months < OLD_IMAGE else "warning", words, fix if months >= OLD_IMAGE else ""
+    )
 
 
 def _alike(check: str, values: Mapping[str, str], fix: str) -> Finding:

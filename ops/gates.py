@@ -19,11 +19,9 @@ BIN = Path(sys.executable).parent
 SHELL_SCRIPTS = (
     "spark",
     ".ci/run",
-    "simulator/in_root.sh",
     "simulator/spark_init.sh",
     "simulator/bin/ibdev2netdev",
     "simulator/bin/nvidia-smi",
-    "simulator/bin/start-dockerd",
     "simulator/bin/systemctl",
 )
 DOCKERFILES = ("components/images/vllm.Dockerfile", "tests/e2e/small.Dockerfile")

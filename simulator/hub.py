@@ -52,6 +52,9 @@ class Repository:
     """File → size in bytes that is announced in place of the real one."""
 
 
+CHAT_TEMPLATE = "{% for message in messages %}{{ message.role }}: {{ message.content }}\n{% endfor %}"
+
+
 @dataclass(frozen=True)
 class Recipe:
     """A model to put on the hub: its config.json, and how much there is to download."""
@@ -64,6 +67,8 @@ class Recipe:
 
     gated: bool = False
     announced: dict[str, int] = field(default_factory=dict)
+    more: tuple[tuple[str, str], ...] = (("chat_template.jinja", CHAT_TEMPLATE),)
+    """(file, text) beside those that every model has."""
 
 
 def _llama(layers: int, hidden: int, heads: int, kv_heads: int, positions: int = 131072) -> dict[str, object]:
@@ -98,6 +103,13 @@ RECIPES = (
     Recipe("openai/gpt-oss-20b", {**GPT_OSS, "num_hidden_layers": 24, "num_local_experts": 32}),
     Recipe("Qwen/Qwen2.5-7B-Instruct", _llama(28, 3584, 28, 4, 32768)),
     Recipe("meta-llama/Llama-3.3-70B-Instruct", _llama(80, 8192, 64, 8), gated=True),
+    Recipe("simulated/base", _llama(28, 3584, 28, 4, 32768), more=()),
+    Recipe("simulated/embedding", _llama(28, 3584, 28, 4, 32768), more=(("modules.json", "[]"),)),
+    Recipe(
+        "simulated/reranker",
+        {**_llama(28, 3584, 28, 4, 32768), "architectures": ["LlamaForSequenceClassification"]},
+        more=(),
+    ),
     Recipe("simulated/large", _llama(28, 3584, 28, 4, 32768), shards=1, mebibytes=32),
     Recipe("simulated/enormous", _llama(80, 8192, 64, 8), announced={"model-00001-of-00002.safetensors": 1 << 52}),
 )
@@ -118,6 +130,8 @@ def publish(directory: Path) -> None:
         (folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=2))
         (folder / "config.json").write_text(json.dumps(recipe.config, indent=2))
         (folder / "tokenizer.json").write_text(json.dumps({"version": "1.0", "model": {"type": "BPE"}}))
+        for name, text in recipe.more:
+            (folder / name).write_text(text)
         second_copy = folder / "original" / "model.safetensors"
         second_copy.parent.mkdir(exist_ok=True)
         second_copy.write_bytes(random.Random("second copy").randbytes(MEBIBYTE))

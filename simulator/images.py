@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import IO
 
 from components.plan.beside import IMAGES as BESIDE
+from components.plan.engines import sglang, trtllm, vllm
 from simulator import cache, rootfs, sparks
 from simulator.layout import CACHE, GATEWAY, HUB_PORT, Spark
 from simulator.shell import SimulatorError, run
@@ -58,10 +59,17 @@ PROGRAMS = (
 @dataclass(frozen=True)
 class Image:
     name: str
+    """As the program has it: REPOSITORY:TAG, pinned images with @DIGEST behind it."""
+
     layers: tuple[str, ...]
     environment: Mapping[str, str] = field(default_factory=dict)
     entrypoint: tuple[str, ...] = ()
     command: tuple[str, ...] = ("/bin/bash",)
+
+    @property
+    def tag(self) -> str:
+        """What `docker load` can name it."""
+        return self.name.partition("@")[0]
 
 
 MPI = "/usr/local/mpi"
@@ -71,10 +79,10 @@ PATHS = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 WITH_MPI = {"PATH": f"{MPI}/bin:{PATHS}", "LD_LIBRARY_PATH": f"{MPI}/lib"}
 
 IMAGES = (
-    Image("nvcr.io/nvidia/vllm:26.04-py3", ("base", "hub", "ray", "vllm")),
+    Image(vllm.IMAGE, ("base", "hub", "ray", "vllm")),
     Image("simulated/vllm:without-ray", ("base", "hub", "vllm")),
-    Image("lmsysorg/sglang:spark", ("base", "hub", "sglang")),
-    Image("nvcr.io/nvidia/tensorrt-llm/release:1.2.1", ("base", "hub", "mpi", "sshd", "trtllm"), WITH_MPI),
+    Image(sglang.IMAGE, ("base", "hub", "sglang")),
+    Image(trtllm.IMAGE, ("base", "hub", "mpi", "sshd", "trtllm"), WITH_MPI),
     Image("simulated/trtllm:without-sshd", ("base", "hub", "mpi", "apt", "trtllm"), WITH_MPI),
     Image(BESIDE["prometheus"], ("base", "prometheus"), entrypoint=("/bin/prometheus",)),
     Image(BESIDE["node-exporter"], ("base", "prometheus"), entrypoint=("/bin/node_exporter",)),
@@ -134,6 +142,18 @@ def store(spark: Spark, folder: Path) -> None:
     run(["cp", "-a", str(spark.home / "docker"), str(folder)])
     # Every Spark's Docker makes its own.
     (folder / "engine-id").unlink()
+    _pin(folder / "image" / "overlay2" / "repositories.json")
+
+
+def _pin(names: Path) -> None:
+    """Give pinned images the digest of the real ones: as if they had been pulled, which no simulated Spark can.
+    Docker looks for what is named REPOSITORY:TAG@DIGEST by the digest alone. Source: moby, reference/store.go."""
+    known = json.loads(names.read_text())
+    for image in IMAGES:
+        repository, digest = image.tag.rpartition(":")[0], image.name.partition("@")[2]
+        if digest:
+            known["Repositories"][repository][f"{repository}@{digest}"] = known["Repositories"][repository][image.tag]
+    names.write_text(json.dumps(known))
 
 
 def give(folder: Path, spark: Spark) -> None:
@@ -356,7 +376,7 @@ def _write_archive(stream: IO[bytes], built: Built) -> None:
             config = _config(image, [digests[name] for name in image.layers])
             name = f"{hashlib.sha256(config).hexdigest()}.json"
             layers = [f"{digests[layer]}/layer.tar" for layer in image.layers]
-            manifest.append({"Config": name, "RepoTags": [image.name], "Layers": layers})
+            manifest.append({"Config": name, "RepoTags": [image.tag], "Layers": layers})
             _add(tar, name, config)
         _add(tar, "manifest.json", json.dumps(manifest).encode())
 

@@ -48,6 +48,23 @@ def _plug(spark: Spark) -> None:
     cable(spark, port=1)
 
 
+WIFI = "wlP9s9"
+
+
+def join_wifi(spark: Spark) -> None:
+    """The default route of a running Spark leaves by Wi-Fi, as in most homes; there the Sparks do not reach each
+    other."""
+    ip("link", "add", WIFI, "type", "veth", "peer", "name", f"{WIFI}-air", namespace=spark.name)
+    ip("addr", "add", f"10.88.{spark.index}.2/24", "dev", WIFI, namespace=spark.name)
+    for end in (WIFI, f"{WIFI}-air"):
+        ip("link", "set", end, "up", namespace=spark.name)
+    ip("route", "add", "default", "via", f"10.88.{spark.index}.1", namespace=spark.name)
+
+
+def leave_wifi(spark: Spark) -> None:
+    ip("link", "del", WIFI, namespace=spark.name)
+
+
 def cable(spark: Spark, port: int | None, *, gid_index: int = 3, mtu: int = MTU, rate: int = RATE_GBPS) -> None:
     """Plug the cable into one QSFP port of a running Spark, or pull it (`port=None`).
 

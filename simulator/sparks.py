@@ -25,9 +25,9 @@ START_LIMIT = 60
 """Seconds within which sshd and dockerd of one Spark answer; about 2 are usual."""
 
 
-MEMORY = {"MemTotal": 127601213, "MemFree": 119000000, "MemAvailable": 121000000, "Buffers": 0, "Cached": 3000000,
+MEMORY = {"MemTotal": 125514547, "MemFree": 119000000, "MemAvailable": 121000000, "Buffers": 0, "Cached": 3000000,
           "Shmem": 0, "SwapTotal": 0, "SwapFree": 0, "Active": 0, "Inactive": 0, "SReclaimable": 0}  # fmt: skip
-"""KiB in /proc/meminfo. Source of the total: engine logs on GB10, 121.69 GiB."""
+"""KiB in /proc/meminfo. Source of the total: /proc/meminfo on GB10, 119.70 GiB."""
 
 
 @contextlib.contextmanager

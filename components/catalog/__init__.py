@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -13,6 +13,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from components.problems import Problem, Refused
 
 FILE = Path(__file__).parent / "models.yaml"
+
+Task = Literal["generate", "embed", "score"]
+"""What a model is for. All but the first are pooling models: they have no text to give."""
 
 
 class Known(BaseModel):
@@ -33,6 +36,13 @@ class Served(Known):
     load_format: str | None = None
     image: str | None = None
     """Where the engine's default image can't load the model."""
+
+    hf_overrides: dict[str, Any] | None = None
+    """vLLM: what its config.json should say."""
+
+    chat_template: str | None = None
+    """vLLM: file beside models.yaml with the prompt that the model was trained on, where its repository has none that
+    fits."""
 
     max_num_tokens: int | None = None
     max_batch_size: int | None = None
@@ -94,6 +104,9 @@ class Entry(Known):
     name: str
     """Short name for `pulumi config set model`."""
 
+    task: Task | None = None
+    """None: as its files say (plan/models.py)."""
+
     former: tuple[str, ...] = ()
     """Ids and names that it had before, or has elsewhere."""
 
@@ -141,6 +154,11 @@ def entries(own: str = "") -> tuple[Entry, ...]:
     theirs = _checked(path, raw)
     taken = {word for entry in theirs for word in (entry.id, entry.name)}
     return (*theirs, *(entry for entry in ours if not {entry.id, entry.name} & taken))
+
+
+def prompt(name: str) -> str:
+    """Text of a prompt template beside models.yaml."""
+    return (FILE.parent / name).read_text()
 
 
 def _read(path: Path) -> list[Any]:

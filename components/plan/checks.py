@@ -10,9 +10,9 @@ from components.catalog import Entry
 from components.facts.hub import Model
 from components.facts.spark import NodeFacts
 from components.plan.engines import Context, flags
-from components.plan.engines.common import attention_heads, split, wanted
+from components.plan.engines.common import attention_heads, on_ray, split, wanted
 from components.plan.engines.registry import api_port, image_name
-from components.plan.fit import RUNTIME, Cache, Load, cache_of, estimate, gib, longest_of
+from components.plan.fit import RAY, RUNTIME, Cache, Load, as_engines_see, cache_of, estimate, gib, longest_of
 from components.plan.models import is_directory, repository
 from components.plan.values import Identity
 from components.problems import Problem, Severity
@@ -141,13 +141,14 @@ def fit(context: Context) -> Iterator[Problem]:
     settings = context.settings
     load = load_of(context)
     found = estimate(load)
-    least = min((node.available for node in context.facts.values() if _idle(node)), default=0)
+    # 0: nobody has looked.
+    seen = [node.available for node in context.facts.values() if node.available and _idle(node)]
+    free = min(found.free, *(available - load.beside for available in seen)) if seen else found.free
     parts = (
         f"weights {gib(found.weights)}, cache {gib(found.cache)} for {found.context:,} tokens and about "
         f"{gib(RUNTIME)} beside them on each Spark"
     )
-    if not found.starts or (least and found.claimed > least):
-        free = min(found.free, least or found.free)
+    if found.claimed > free:
         share = f"{int(100 * free / load.memory) / 100:.2f}"
         yield _misfit(
             settings,
@@ -186,7 +187,7 @@ def _idle(node: NodeFacts) -> bool:
 def load_of(context: Context) -> Load:
     """What the estimate needs to know."""
     settings, config = context.settings, context.model.config
-    want = wanted(settings.serving, context.known)
+    want = wanted(settings, context.known)
     tensor, pipeline = split(settings, config)
     weights = sum(file.size for file in context.model.files if file.path.endswith(WEIGHTS))
     words = " ".join(settings.serving.extra_args)
@@ -200,7 +201,8 @@ def load_of(context: Context) -> Load:
         longest=longest_of(config),
         share=want.memory_share,
         element=0.5 if re.search(r"--kv[-_]cache[-_]dtype[= ]fp8", words) else 1.0,
-        memory=min(node.memory for node in context.facts.values()),
+        memory=as_engines_see(min(node.memory for node in context.facts.values())),
+        beside=RAY if on_ray(settings) else 0,
     )
 
 
@@ -235,7 +237,7 @@ def used_ports(settings: Settings) -> Iterator[tuple[str, int]]:
         yield "beside.gatewayPort", settings.beside.gateway_port
     if settings.chat:
         yield "beside.chatPort", settings.beside.chat_port
-    if several and settings.engine == "vllm" and settings.serving.executor == "ray":
+    if on_ray(settings):
         yield "ray.port", settings.ray.port
         yield "ray.dashboardPort", settings.ray.dashboard_port
     elif several:
@@ -281,6 +283,23 @@ def engine(settings: Settings, facts: Mapping[str, NodeFacts]) -> Iterator[Probl
                 f"on it: echo '{user} ALL=(ALL) NOPASSWD:ALL' | sudo tee /etc/sudoers.d/dgx-spark, or do without "
                 "Swarm: pulumi config set --path serving.launcher mpi",
             )
+
+
+def pooling(context: Context) -> Iterator[Problem]:
+    """Models that give no text, on engines that serve no such ones."""
+    chosen = context.settings.engine
+    if context.task not in SERVED.get(chosen, ("generate",)):
+        yield Problem(
+            "engine",
+            f"{context.model.repo} is for {NOUNS[context.task]}, which {chosen} does not serve",
+            "pulumi config set engine vllm, or another model",
+        )
+
+
+SERVED = {"vllm": ("generate", "embed", "score"), "sglang": ("generate", "embed"), "trtllm": ("generate",)}
+"""What this program has an engine serve. trtllm-serve 1.2 has no endpoint for pooling models."""
+
+NOUNS = {"generate": "text", "embed": "embeddings", "score": "ranking documents"}
 
 
 def _trtllm(settings: Settings) -> Iterator[Problem]:

@@ -84,6 +84,7 @@ def decide(
     problems += checks.addresses(settings)
     port = api_port(settings)
     context = Context(settings, facts, links, model, catalog.find(settings.model, settings.catalog), identity, port)
+    problems += checks.pooling(context)
     made = engine(settings).plan(context)
     containers = watched(made)
     maker = Steps(identity, facts, fresh)
@@ -131,7 +132,14 @@ def decide(
         room=steps.make_room(maker, settings, identity, containers, made.swarm, extras),
         ranks=made.ranks,
         extras=extras,
-        readiness=Readiness(port, context.served_name, startup_limit(context), containers),
+        readiness=Readiness(
+            port,
+            context.served_name,
+            startup_limit(context),
+            containers,
+            context.task,
+            models.has_chat_template(model),
+        ),
         model=model,
         served_name=context.served_name,
         api_base=api_base(settings, port),

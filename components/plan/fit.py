@@ -14,11 +14,23 @@ from typing import Any
 GIB = 1 << 30
 
 SPARK_MEMORY = int(121.69 * GIB)
-"""Bytes that CPU and GPU of one Spark share, as engines see them. Source: engine logs on GB10."""
+"""Bytes that CPU and GPU of one Spark share, as CUDA and so the engines see them. Source: engine logs on GB10."""
+
+MEM_TOTAL = int(119.70 * GIB)
+"""The same as /proc/meminfo and so Ray see it: without what the kernel keeps. Source: MiaAI-Lab, GLM-5.3 on two Sparks,
+issue 47."""
 
 OTHERS = 11 * GIB
 """Bytes that are not free on a running Spark, where nobody has looked: a fraction of 0.90 starts, 0.92 does not.
 Source: vllm-project/recipes pull 632."""
+
+RAY = 3 * GIB
+"""Bytes of Ray's own processes on a Spark: dashboard and agents 1.2 GiB, two idle workers of 0.4 GiB (--num-cpus=2),
+the object store of 1 GiB. Source: eugr/spark-vllm-docker, pull 90."""
+
+RAY_SHARE = 0.85
+"""The most that vLLM may claim beside Ray: leaves 16 GiB of MemTotal for Ray, the system and its page cache, where 0.90
+leaves 10. Source: the same measurements; conselara.dev calls 0.85 to 0.87 the safe range."""
 
 RUNTIME = 6 * GIB
 """Bytes of one rank beside weights and cache: activations, CUDA graphs, NCCL, the host's side. 5 to 12 GiB have been
@@ -28,7 +40,8 @@ TIGHT = 0.05
 """Share of the budget below which what is left over is worth a warning."""
 
 DEFAULT_SHARE = {"vllm": 0.9, "sglang": 0.88, "trtllm": 0.9}
-"""The engines' own fractions. Sources: vLLM and TensorRT-LLM, --help; SGLang picks about this for one GPU."""
+"""Fractions where nobody says one. vLLM's is given to it (engines/common.py); TensorRT-LLM's is its own, by its --help,
+and SGLang picks about this for one GPU."""
 
 
 @dataclass(frozen=True)
@@ -81,8 +94,13 @@ class Load:
     """0.5 with an 8-bit cache."""
 
     memory: int = SPARK_MEMORY
+    """Bytes, as the engine sees them."""
+
     free: int | None = None
     """Bytes free when the engine starts; None: not known."""
+
+    beside: int = 0
+    """Bytes of what is started with the engine: Ray."""
 
 
 @dataclass(frozen=True)
@@ -119,10 +137,15 @@ class Fit:
         return self.fits and self.budget - self.needed < TIGHT * self.budget
 
 
+def as_engines_see(mem_total: int) -> int:
+    """Bytes of a Spark whose /proc/meminfo says MemTotal."""
+    return mem_total + SPARK_MEMORY - MEM_TOTAL
+
+
 def estimate(load: Load) -> Fit:
     """How one rank of `load` fits; all ranks are alike."""
     share = load.share if load.share is not None else DEFAULT_SHARE[load.engine]
-    free = load.free if load.free is not None else load.memory - OTHERS
+    free = (load.free if load.free is not None else load.memory - OTHERS) - load.beside
     weights = load.weights / (load.tensor * load.pipeline)
     if load.engine == "vllm":
         budget = claimed = share * load.memory

@@ -102,3 +102,25 @@ ENCODINGS = "hub/tiktoken-encodings"
 def needs_encodings(model: Model) -> bool:
     """gpt-oss's response format is read with OpenAI's vocabularies, which an offline container can't fetch."""
     return "gpt-oss" in model.repo.lower()
+
+
+TEMPLATES = ("chat_template.jinja", "chat_template.json")
+"""Files that hold a chat template; tokenizer_config.json may hold one too. Source: transformers 5.17, utils/hub.py."""
+
+SENTENCE_TRANSFORMERS = "modules.json"
+"""What sentence-transformers models have, and others not. Source: sbert.net, "Creating Custom Models"."""
+
+
+def has_chat_template(model: Model) -> bool:
+    """For sure; False: it may still have one."""
+    return any(file.path in TEMPLATES or file.path.startswith("additional_chat_templates/") for file in model.files)
+
+
+def task(entry: catalog.Entry | None, model: Model) -> catalog.Task:
+    """What the model is for: as the catalog says, else as its files do."""
+    if entry and entry.task:
+        return entry.task
+    architectures = model.config.get("architectures") or []
+    if any(str(name).endswith("ForSequenceClassification") for name in architectures):
+        return "score"
+    return "embed" if any(file.path == SENTENCE_TRANSFORMERS for file in model.files) else "generate"

@@ -73,9 +73,13 @@ def readiness(settings: Settings, wanted: Readiness, stack: str, generation: str
         "model": wanted.model,
         "key": key,
         "record": record,
+        "task": wanted.task,
+        "template": wanted.template,
+        "check": settings.serving.check_answer,
     }
     return {
         "stack": stack.rsplit("/", 1)[-1],
+        "engine": settings.engine,
         "timeout": wanted.timeout,
         "rdma": settings.fabric.rdma,
         # TensorRT-LLM's ranks all speak through the head's.

@@ -204,6 +204,12 @@ class Readiness:
     containers: Mapping[str, tuple[str, ...]]
     """Node → components (labels of containers) whose end is the end of the endpoint."""
 
+    task: str = "generate"
+    """`generate`, `embed` or `score`: what the model is for, and so which of the API's endpoints must answer."""
+
+    template: bool = False
+    """The model has a chat template for sure, so a chat must work."""
+
 
 @dataclass(frozen=True)
 class Extra:

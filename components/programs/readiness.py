@@ -3,8 +3,8 @@
 Run as a program on the machine that runs Pulumi: `python3 -m components.programs.readiness`. It keeps one SSH
 connection per Spark, over which scripts/watch.py reports. Standard library only.
 
-stdin   JSON: stack (its short name), timeout (seconds), rdma (`require` or `warn`), ranks [nodes whose containers tell
-        which network NCCL uses], watches [{node, argv, parcel}]
+stdin   JSON: stack (its short name), engine, timeout (seconds), rdma (`require` or `warn`), ranks [nodes whose
+        containers tell which network NCCL uses], watches [{node, argv, parcel}]
 stdout  progress lines.  stderr: on failure the reason and the last log lines of every rank
 exit    0 the model has answered | 1 it never will | 2 not within `timeout`
 """
@@ -17,9 +17,11 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from components.programs.hints import hints
 
 EVERY = 10
 """Seconds between two progress lines while the logs say the same."""
@@ -28,37 +30,18 @@ LAST_WORDS = 2
 """Seconds left to the other Sparks to show their logs when one reports an end."""
 
 WIDTH = 200
-"""Characters of a log line that are shown."""
+"""Characters of a log line that are shown as progress. A failure's lines are shown whole."""
 
 SERVED, FORMER = ".spark/served", ".spark/served-before"
 """Folders in the project: the last configuration of each stack that served, and the one before it, for
 `./spark rollback`. Stack files as they are: their secrets are encrypted."""
 
-HINTS = (
-    (
-        "invalid device context",
-        "FlashInfer's fused all-reduce does not work between Sparks: serving.extraArgs ['--enable-dp-attention']",
-    ),
-    (
-        "Free memory on device",
-        "something else holds the Spark's memory (./spark status), or serving.gpuMemoryUtilization is too high",
-    ),
-    ("out of memory", "lower serving.gpuMemoryUtilization or serving.maxModelLen, or use more Sparks"),
-    ("No space left on device", "free space on that Spark: ./spark prune, docker system df"),
-    (
-        "ibv_modify_qp failed",
-        "the GID index is not what it was (a reboot?): pulumi up detects it again; ./spark doctor",
-    ),
-    ("unrecognized arguments", "this version of the engine has no such option: correct serving.extraArgs"),
-    ("trust_remote_code", "the model brings code of its own: pulumi config set --path serving.trustRemoteCode true"),
-    ("no kernel image is available", "the image was not built for GB10 (sm_121): choose another image.name"),
-    ("Address already in use", "another program has that port: ./spark doctor names it"),
-)
-"""Words of an engine's log → what to do. Sources: the troubleshooting tables of the projects for Spark clusters, and
-the engines' own messages."""
-
 Inbox = queue.Queue[tuple[str, dict[str, Any]]]
 """(node, one message of watch.py)"""
+
+Networks = dict[tuple[str, str], dict[str, Any]]
+"""(node, host name of the rank's Spark) → what its NCCL says of its network (scripts/common.py, `networks`). The head's
+log may carry the ranks of all."""
 
 Tails = dict[tuple[str, str], list[str]]
 """(node, container) → the last lines of its log."""
@@ -102,7 +85,7 @@ def wait(order: dict[str, Any]) -> int:
     inbox: Inbox = queue.Queue()
     watches = [Watch(watch, inbox) for watch in order["watches"]]
     try:
-        code = follow(inbox, order["timeout"], order["rdma"], set(order["ranks"]))
+        code = follow(inbox, order["engine"], order["timeout"], order["rdma"], set(order["ranks"]))
         if code == 0:
             keep(order["stack"])
         return code
@@ -123,14 +106,14 @@ def keep(stack: str) -> None:
     served.write_bytes(present.read_bytes())
 
 
-def follow(inbox: Inbox, timeout: int, rdma: str, ranks: set[str]) -> int:
+def follow(inbox: Inbox, engine: str, timeout: int, rdma: str, ranks: set[str]) -> int:
     began = spoke = time.monotonic()
     tails: Tails = {}
-    networks: dict[str, str] = {}
+    networks: Networks = {}
     while True:
         left = timeout - (time.monotonic() - began)
         if left <= 0:
-            return fail(f"not ready within {timeout} s (serving.startupTimeout)", tails, code=2)
+            return fail(engine, f"not ready within {timeout} s (serving.startupTimeout)", tails, code=2)
         try:
             node, message = inbox.get(timeout=min(left, EVERY))
         except queue.Empty:
@@ -138,41 +121,62 @@ def follow(inbox: Inbox, timeout: int, rdma: str, ranks: set[str]) -> int:
         if "log" in message:
             container, lines = message["log"]
             tails[node, container] = lines
-        elif "transport" in message:
-            networks[node] = message["transport"][1]
+        elif "nccl" in message:
+            note(networks, node, message)
         elif "health" in message:
-            say(began, timeout, "/health answers; asking for a completion")
+            say(began, timeout, "/health answers; asking for an answer")
         elif "ready" in message:
             say(began, timeout, f"the model answers: {message['ready']['text'].strip()!r}")
             listen(inbox, networks, ranks)
-            for spark, network in sorted(networks.items()):
-                say(began, timeout, f"{spark}: NCCL is on {network}")
-            return verdict([spark for spark, network in networks.items() if network == "Socket"], rdma)
+            for line in spoken(networks, ranks):
+                say(began, timeout, line)
+            return verdict(networks, rdma)
         elif message:
             collect(inbox, tails)
-            return fail(reason(node, message), tails)
+            return fail(engine, reason(node, message), tails)
         if time.monotonic() - spoke >= EVERY:
             say(began, timeout, newest(tails))
             spoke = time.monotonic()
 
 
-def listen(inbox: Inbox, networks: dict[str, str], ranks: set[str]) -> None:
+def note(networks: Networks, node: str, message: dict[str, Any]) -> None:
+    for rank in message["nccl"]:
+        networks[node, rank["host"]] = rank
+
+
+def unheard(networks: Networks, ranks: set[str]) -> set[str]:
+    """Nodes whose containers have not said yet which network NCCL uses."""
+    return ranks - {node for (node, _), rank in networks.items() if rank["network"]}
+
+
+def listen(inbox: Inbox, networks: Networks, ranks: set[str]) -> None:
     """What the other Sparks' ranks say of NCCL's network, where their watch has not come by since."""
     deadline = time.monotonic() + LAST_WORDS
-    while ranks - set(networks) and (left := deadline - time.monotonic()) > 0:
+    while unheard(networks, ranks) and (left := deadline - time.monotonic()) > 0:
         try:
             node, message = inbox.get(timeout=left)
         except queue.Empty:
             return
-        if "transport" in message:
-            networks[node] = message["transport"][1]
+        if "nccl" in message:
+            note(networks, node, message)
 
 
-def verdict(slow: Sequence[str], rdma: str) -> int:
-    """The model answers; `slow`: nodes whose NCCL is on sockets in spite of all checks."""
+def spoken(networks: Networks, ranks: set[str]) -> Iterator[str]:
+    """A line for each rank that has said something of its network, or should have."""
+    for (_, host), rank in sorted(networks.items()):
+        state = f" ({rank['finding']})" if rank["finding"] else "" if rank["proven"] else " (chosen)"
+        if rank["network"] or rank["finding"]:
+            yield f"{host}: NCCL is on {rank['network'] or 'nothing'}{state}"
+    for node in sorted(unheard(networks, ranks)):
+        yield f"{node}: NCCL has not said which network it uses (NCCL_DEBUG=INFO is needed)"
+
+
+def verdict(networks: Networks, rdma: str) -> int:
+    """The model answers; are all ranks' NCCL on RDMA, after all checks?"""
+    slow = sorted({host for (_, host), rank in networks.items() if rank["network"] == "Socket"})
     if not slow:
         return 0
-    text = f"NCCL is on sockets and not on RDMA ({', '.join(sorted(slow))}): 10-20 times slower; ./spark doctor"
+    text = f"NCCL is on sockets and not on RDMA ({', '.join(slow)}): 10-20 times slower; ./spark doctor"
     if rdma == "require":
         print(f"{text} (fabric.rdma require)", file=sys.stderr, flush=True)
         return 1
@@ -206,17 +210,12 @@ def newest(tails: Tails) -> str:
     return lines[-1][:WIDTH] if lines else "waiting for the first log line"
 
 
-def fail(reason: str, tails: Tails, code: int = 1) -> int:
+def fail(engine: str, reason: str, tails: Tails, code: int = 1) -> int:
     for (node, container), lines in sorted(tails.items()):
-        print(f"  {node} {container}:", *(f"    {line[:WIDTH]}" for line in lines), sep="\n", file=sys.stderr)
-    print(reason, *hints(reason, tails), sep="\n", file=sys.stderr, flush=True)
+        print(f"  {node} {container}:", *(f"    {line}" for line in lines), sep="\n", file=sys.stderr)
+    logs = [reason, *("\n".join(lines) for lines in tails.values())]
+    print(reason, *(f"  → {remedy}" for remedy in hints(engine, logs)), sep="\n", file=sys.stderr, flush=True)
     return code
-
-
-def hints(reason: str, tails: Tails) -> list[str]:
-    """What is known to help against what the logs say."""
-    said = "\n".join([reason, *(line for lines in tails.values() for line in lines)]).lower()
-    return [f"  → {remedy}" for words, remedy in HINTS if words.lower() in said]
 
 
 if __name__ == "__main__":

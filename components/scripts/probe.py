@@ -19,7 +19,7 @@ import subprocess
 import urllib.parse
 
 from common import (
-    LEASE, PERFTEST, Docker, existing, held, holds, image_parts, job, labels_of, model_folder, name_of, read,
+    LEASE, PERFTEST, Docker, existing, held, holds, image_parts, is_named, job, labels_of, model_folder, name_of, read,
     record_path, stack_directory,
 )  # fmt: skip
 
@@ -136,7 +136,7 @@ def docker(stack: str, names: list) -> dict:
         "swarm": info.get("Swarm", {}).get("NodeID", ""),
         "root": info.get("DockerRootDir", ""),
         "image_ids": [image["Id"] for image in images],
-        "images": {name: image["Id"] for image in images for name in image.get("RepoTags") or [] if name in names},
+        "images": {name: image["Id"] for image in images for name in names if is_named(image, name)},
         "contents": {name: about for name in names if (about := content(daemon, name))},
         "gpu_devices": sorted(
             device["ID"] for device in info.get("DiscoveredDevices") or [] if device["ID"].startswith("nvidia.com/gpu=")

@@ -1,23 +1,26 @@
 """Watch this Spark's containers until told to stop; runs on the Spark while an endpoint comes up.
 
-stdin   JSON: stack, components [label of a container], lines (how many of a log to report), and on the head
-        also api (base URL on this Spark), model, key (bearer token or ''), record (written when ready)
+stdin   JSON: stack, components [label of a container], lines (how many of a log to report), several (Sparks), and on
+        the head also api (base URL on this Spark), model, key (bearer token or ''), record (written when ready),
+        task (`generate`, `embed`, `score`), template (the model has a chat template for sure), check (the answer must
+        be the right one)
 stdout  one JSON object per line:
         {"log": [container, last lines]}  {"ended": [container, how]}
         {"health": true}  {"ready": {"text", "models"}}  {"wrong": text}
-        {"transport": [container, how NCCL calls its network]}
+        {"nccl": [what each rank's NCCL says of its network, common.networks]}
 exit    0 when ready or ended; the caller closes the connection of the others
 """
 
 import calendar
 import json
+import math
 import re
 import sys
 import time
 import urllib.error
 import urllib.request
 
-from common import Docker, containers, job, transports, write_record
+from common import Docker, containers, job, networks, write_record
 
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -30,8 +33,18 @@ FAILED = "dgx-spark: FAILED: "
 YOUNG = 15
 """Seconds since its start within which a container counts as made in this run."""
 
-FIRST_ANSWER = 120
-"""Seconds for the first completion; 3 to 23 were measured with vLLM 0.32 on a toy model."""
+FIRST_ANSWER = 300
+"""Seconds for one answer: 3 to 23 were measured for the first one (vLLM 0.32, toy model), and the largest models make 3
+tokens per second on two Sparks."""
+
+LONG = 256
+"""Tokens of the chat's answer: models that reason do so before they answer."""
+
+BEGUN, QUESTION, RIGHT = "The capital of France is", "What is the capital of France? Answer with one word.", "paris"
+"""What every model knows. Kernels that are wrong for GB10 serve healthily, and garbage."""
+
+CAPITAL, SAME, OTHER = "Paris is the capital of France.", "France's capital city is Paris.", "Bananas are yellow."
+"""Two sentences that mean the same, and one that does not."""
 
 
 def emit(**message: object) -> None:
@@ -50,6 +63,18 @@ def log(name: str, lines: int | str) -> list:
     return [line for line in lines if line]
 
 
+class Unfit(Exception):
+    """The endpoint is up and of no use; what the user reads."""
+
+
+class Refused(Unfit):
+    """The server answers with an error; `words`: its body."""
+
+    def __init__(self, path: str, status: int, words: str) -> None:
+        super().__init__(f"/health answers but /v1{path} fails with {status}: {words}")
+        self.words = words
+
+
 def get(url: str, key: str, body: dict | None = None, timeout: float = 5) -> object:
     headers = {"Content-Type": "application/json", **({"Authorization": f"Bearer {key}"} if key else {})}
     data = None if body is None else json.dumps(body).encode()
@@ -65,24 +90,87 @@ def healthy(given: dict) -> bool:
     return True
 
 
+def ask(given: dict, path: str, **body: object) -> dict:
+    """The answer of one of the API's endpoints."""
+    try:
+        return get(given["api"] + path, given["key"], {"model": given["model"], **body}, FIRST_ANSWER)
+    except urllib.error.HTTPError as error:
+        raise Refused(path, error.code, error.read().decode(errors="replace")) from None
+    except (OSError, ValueError) as error:
+        raise Unfit(f"/health answers but /v1{path} fails: {error}") from None
+
+
+def chat(given: dict) -> str | None:
+    """What it says in a chat; None where the model has no chat template. Content may be null where it reasons, which
+    engines call by two names."""
+    messages = [{"role": "user", "content": QUESTION}]
+    try:
+        answer = ask(given, "/chat/completions", messages=messages, max_tokens=LONG, temperature=0)
+    except Refused as refused:
+        if re.search("chat.template", refused.words, re.IGNORECASE) and not given["template"]:
+            return None
+        raise
+    message = answer["choices"][0]["message"]
+    said = " ".join(message.get(part) or "" for part in ("reasoning", "reasoning_content", "content")).strip()
+    if not said:
+        raise Unfit("the chat came back with neither content nor reasoning")
+    return said
+
+
+def generates(given: dict) -> str:
+    text = ask(given, "/completions", prompt=BEGUN, max_tokens=16, temperature=0)["choices"][0]["text"]
+    if not text.strip():
+        raise Unfit("the completion came back empty")
+    said = chat(given)
+    asked, answer = (BEGUN, text) if said is None else (QUESTION, said)
+    if given["check"] and RIGHT not in answer.lower():
+        raise Unfit(f"the answer makes no sense: {asked!r} brought {answer!r}")
+    return answer
+
+
+def embeds(given: dict) -> str:
+    data = ask(given, "/embeddings", input=[CAPITAL, SAME, OTHER])["data"]
+    first, same, other = ([float(number) for number in one["embedding"]] for one in data)
+    if not all(map(math.isfinite, (*first, *same, *other))) or not any(first):
+        raise Unfit("the embedding is no vector of numbers")
+    if given["check"] and likeness(first, same) <= likeness(first, other):
+        raise Unfit(f"the embeddings make no sense: {CAPITAL!r} is nearer to {OTHER!r} than to {SAME!r}")
+    return f"vectors of {len(first)} numbers"
+
+
+def likeness(one: list, other: list) -> float:
+    """Cosine of the angle between two vectors."""
+    return sum(a * b for a, b in zip(one, other, strict=True)) / (math.hypot(*one) * math.hypot(*other) or 1)
+
+
+def scores(given: dict) -> str:
+    results = ask(given, "/rerank", query=QUESTION, documents=[OTHER, CAPITAL])["results"]
+    found = {result["index"]: float(result["relevance_score"]) for result in results}
+    if set(found) != {0, 1} or not all(map(math.isfinite, found.values())):
+        raise Unfit(f"the scores are not those of two documents: {results}")
+    if given["check"] and found[1] <= found[0]:
+        raise Unfit(f"the scores make no sense: {QUESTION!r} finds {OTHER!r} more fitting than {CAPITAL!r}")
+    return f"{CAPITAL!r} scores {found[1]:.2f}, {OTHER!r} {found[0]:.2f}"
+
+
+TASKS = {"generate": generates, "embed": embeds, "score": scores}
+
+
 def try_it(given: dict) -> None:
-    """The model must be listed and answer."""
+    """The model must be listed and do what people want of it."""
     models = [model["id"] for model in get(f"{given['api']}/models", given["key"])["data"]]
     if given["model"] not in models:
         emit(wrong=f"the server on this port serves {', '.join(models)}, not {given['model']}")
         return
-    order = {"model": given["model"], "prompt": "The capital of France is", "max_tokens": 8, "temperature": 0}
     try:
-        answer = get(f"{given['api']}/completions", given["key"], order, FIRST_ANSWER)
-        text = answer["choices"][0]["text"]
-    except (OSError, LookupError, ValueError) as error:
-        emit(wrong=f"/health answers but a completion fails: {error}")
-        return
-    if not text.strip():
-        emit(wrong="the completion came back empty")
-        return
-    write_record(given["record"], {})
-    emit(ready={"text": text, "models": models})
+        text = TASKS[given["task"]](given)
+    except Unfit as unfit:
+        emit(wrong=str(unfit))
+    except (LookupError, TypeError, ValueError) as error:
+        emit(wrong=f"/health answers but an answer has another form: {error!r}")
+    else:
+        write_record(given["record"], {})
+        emit(ready={"text": text, "models": models})
 
 
 def find(stack: str, component: str) -> str:
@@ -121,19 +209,19 @@ def ended(name: str, lines: list, known: dict) -> str:
     return ""
 
 
-def tell_transport(name: str, given: dict, told: set) -> None:
-    """Once per container, as soon as NCCL has said it; with one Spark it never does."""
-    found = transports(log(name, "all")) if given["several"] and name not in told else set()
-    for transport in sorted(found):
-        told.add(name)
-        emit(transport=[name, transport])
+def tell_network(name: str, given: dict, told: dict) -> None:
+    """What NCCL has said since; with one Spark there is no network to speak of."""
+    found = networks(log(name, "all")) if given["several"] else []
+    if found != told.get(name, []):
+        told[name] = found
+        emit(nccl=found)
 
 
 def main() -> None:
     _, given = job()
     said: dict = {}
     known: dict = {}
-    told: set = set()
+    told: dict = {}
     asked = False
     while True:
         for component in given["components"]:
@@ -145,7 +233,7 @@ def main() -> None:
             if lines != said.get(name):
                 said[name] = lines
                 emit(log=[name, lines])
-                tell_transport(name, given, told)
+                tell_network(name, given, told)
             how = ended(name, lines, known)
             if how:
                 emit(ended=[name, how])
@@ -153,13 +241,14 @@ def main() -> None:
         if "api" in given and not asked and healthy(given):
             emit(health=True)
             for name in said:
-                tell_transport(name, given, told)
+                tell_network(name, given, told)
             try_it(given)
             asked = True
         time.sleep(POLL)
 
 
-try:
-    main()
-except BrokenPipeError:
-    sys.exit(0)
+if __name__ == "__main__":
+    try:
+        main()
+    except BrokenPipeError:
+        sys.exit(0)

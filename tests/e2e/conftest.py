@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -15,6 +16,7 @@ import pytest
 import requests
 import yaml
 
+from components.plan.engines import sglang
 from ops import pulumi
 from ops.demo import stack_config
 from simulator import network, preflight, sparks
@@ -72,7 +74,8 @@ class Stack:
         """Write the stack file: simulated nodes, and `config` on top (merged one level deep)."""
         path = self.folder / f"Pulumi.{self.name}.yaml"
         document = yaml.safe_load(path.read_text()) if path.exists() else {"encryptionsalt": SALT}
-        base = stack_config(self.nodes)
+        # Ray has more parts to go wrong; test_engines.py has vLLM without it.
+        base = {**stack_config(self.nodes), "dgx-spark:serving": {"executor": "ray"}}
         for key, value in config.items():
             full = f"dgx-spark:{key}"
             merge = isinstance(value, dict) and isinstance(base.get(full), dict)
@@ -152,6 +155,15 @@ class Stack:
 
     def container(self, role: str) -> str:
         return f"dgx-spark-{self.name}-{role}"
+
+
+SOME_IMAGE = sglang.IMAGE.partition("@")[0]
+"""Is on every simulated Spark."""
+
+
+def on_rdma(log: str) -> set[str]:
+    """Sparks whose rank's NCCL has set up a channel over RDMA, by a log that may hold several ranks'."""
+    return set(re.findall(r"([\w.-]+):\d+:\d+ \[0\] NCCL INFO Channel \S+ : .* via NET/IB/", log))
 
 
 def container_id(spark: Spark, name: str) -> str:

@@ -1,5 +1,5 @@
 # Goes the way of components/images/vllm.Dockerfile (arguments, stages, a file handed on), without a network.
-ARG BASE=lmsysorg/sglang:spark
+ARG BASE=lmsysorg/sglang:v0.5.21
 
 FROM ${BASE} AS build
 ARG VLLM_REF=none

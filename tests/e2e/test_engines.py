@@ -6,11 +6,13 @@ import pytest
 
 from simulator import sparks
 from tests.e2e.conftest import (
+    SOME_IMAGE,
     Stack,
     container_id,
     end_container,
     end_engine,
     left_behind,
+    on_rdma,
     reboot,
     restart_docker,
     says,
@@ -42,7 +44,7 @@ def test_a_pair_through_its_life(name, simulated, tmp_path):
         stack.up()
         assert stack.complete()["choices"]
         logs = "".join(sparks.on(spark, f"docker logs {server} 2>&1") for spark in pair)
-        assert all(f"rank {rank} NCCL INFO NET/IB" in logs for rank in (0, 1))
+        assert on_rdma(logs) == {"spark-1", "spark-2"}
 
         step("another model")
         stack.configure(**{**VARIANTS[name], "model": "gpt-oss-20b"})
@@ -143,7 +145,7 @@ def test_a_pair_on_docker_swarm_through_its_life(simulated, tmp_path):
     config = {"engine": "trtllm"}
     stack = Stack(tmp_path, "trtllm-swarm", pair, **config)
     try:
-        sparks.on(pair[1], "docker run -d --name stranger lmsysorg/sglang:spark sleep 100000")
+        sparks.on(pair[1], f"docker run -d --name stranger {SOME_IMAGE} sleep 100000")
         assert (
             "spark-2: Docker will be restarted for Swarm, which interrupts stranger"
             in stack("preview", "--stack", stack.name).text
@@ -153,7 +155,7 @@ def test_a_pair_on_docker_swarm_through_its_life(simulated, tmp_path):
         assert sparks.on(pair[1], "docker inspect --format '{{.State.Running}}' stranger").strip() == "true"
         assert stack.complete()["choices"]
         log = sparks.on(pair[0], f"docker logs {container_of(pair[0], stack)} 2>&1")
-        assert all(f"rank {rank} NCCL INFO NET/IB : Using" in log for rank in (0, 1))
+        assert on_rdma(log) == {"spark-1", "spark-2"}
         tasks = sparks.on(
             pair[0], "docker ps --format '{{.ID}}' | xargs docker inspect --format '{{json .Config.Env}}'"
         )

@@ -8,6 +8,7 @@ import time
 
 import pytest
 
+from components.plan.engines import vllm
 from ops import pulumi
 from simulator import layout, network, sparks
 from tests.e2e.conftest import Stack, restart_docker
@@ -202,7 +203,7 @@ def test_a_server_that_never_gets_ready(alone, third):
 
 
 def test_one_tag_with_two_images_is_refused_before_anything_starts(two, third):
-    name = "nvcr.io/nvidia/vllm:26.04-py3"
+    name = vllm.IMAGE
     sparks.on(
         third, f"docker tag {name} kept && printf 'FROM {name}\\nLABEL changed=1\\n' | docker build -q -t {name} -"
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from simulator import sparks
-from tests.e2e.conftest import Stack, left_behind
+from tests.e2e.conftest import SOME_IMAGE, Stack, left_behind
 
 pytestmark = pytest.mark.e2e
 
@@ -78,7 +78,7 @@ def test_an_image_is_built_on_the_head_and_streamed(simulated, tmp_path):
 @pytest.mark.long
 def test_a_build_that_fails_says_why(alone, tmp_path):
     broken = tmp_path / "broken.Dockerfile"
-    broken.write_text("FROM lmsysorg/sglang:spark\nRUN echo no such compiler >&2; exit 7\n")
+    broken.write_text(f"FROM {SOME_IMAGE}\nRUN echo no such compiler >&2; exit 7\n")
     alone.configure(engine="sglang", image={"source": "build", "dockerfile": str(broken)})
     failed = alone.up(check=False)
     assert failed.code != 0

@@ -10,7 +10,7 @@ import requests
 
 from simulator import network, sparks
 from simulator.layout import Spark
-from tests.e2e.conftest import Stack, container_id, left_behind
+from tests.e2e.conftest import Stack, container_id, left_behind, on_rdma
 
 pytestmark = pytest.mark.e2e
 
@@ -71,9 +71,10 @@ def test_a_second_preview_is_clean(pair):
 
 
 def test_the_ranks_talk_over_rdma(pair):
-    lines = [line for line in server_log(pair).splitlines() if "NCCL INFO" in line]
-    assert {next(r for r in ("rank 0", "rank 1") if r in line) for line in lines} == {"rank 0", "rank 1"}
-    assert all("NET/IB : Using [0]roceP2p1s0f1:1/RoCE [1]rocep1s0f1:1/RoCE" in line for line in lines)
+    log = server_log(pair)
+    assert on_rdma(log) == {"spark-1", "spark-2"}
+    listed = [line for line in log.splitlines() if "NET/IB : Using" in line]
+    assert all("Using [0]roceP2p1s0f1:1/RoCE [1]rocep1s0f1:1/RoCE [RO]" in line for line in listed)
 
 
 def test_outputs_show_each_rank(pair):
@@ -158,8 +159,10 @@ def test_a_pair_with_different_ports_and_gid_indexes_runs_on_rdma(pair, simulate
     pair.up()
     assert container_id(simulated[0], pair.container("ray-head")) == head
     log = server_log(pair)
-    assert "rank 0 NCCL INFO NET/IB : Using [0]roceP2p1s0f1:1/RoCE [1]rocep1s0f1:1/RoCE" in log
-    assert "rank 1 NCCL INFO NET/IB : Using [0]roceP2p1s0f0:1/RoCE [1]rocep1s0f0:1/RoCE" in log
+    listed = {line.split("spark-")[1][0]: line for line in log.splitlines() if "NET/IB : Using" in line}
+    assert "Using [0]roceP2p1s0f1:1/RoCE [1]rocep1s0f1:1/RoCE [RO]" in listed["1"]
+    assert "Using [0]roceP2p1s0f0:1/RoCE [1]rocep1s0f0:1/RoCE [RO]" in listed["2"]
+    assert on_rdma(log) == {"spark-1", "spark-2"}
     assert pair.complete()["choices"]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from simulator import sparks
-from tests.e2e.conftest import Stack, left_behind, step
+from tests.e2e.conftest import SOME_IMAGE, Stack, left_behind, step
 
 pytestmark = pytest.mark.e2e
 
@@ -17,7 +17,7 @@ def running(spark):
 def test_a_spark_is_taken_over_both_ways(alone, third, tmp_path_factory):
     before = left_behind(third)
     other = Stack(tmp_path_factory.mktemp("other"), "other", [third], engine="sglang", model="gpt-oss-20b")
-    sparks.on(third, "docker run -d --name stranger lmsysorg/sglang:spark sleep 100000")
+    sparks.on(third, f"docker run -d --name stranger {SOME_IMAGE} sleep 100000")
     try:
         alone.up()
         assert "spark-3: is held by the stack organization/dgx-spark/alone" in other.refusal()

@@ -10,10 +10,11 @@ import pytest
 from simulator import sparks
 from simulator.layout import PASSWORD, USER, Spark
 from simulator.shell import SimulatorError
+from tests.e2e.conftest import SOME_IMAGE
 
 pytestmark = pytest.mark.e2e
 
-IMAGE = "lmsysorg/sglang:spark"
+IMAGE = SOME_IMAGE
 
 
 def test_docker_is_as_new_as_a_sparks_and_builds_with_buildkit(third):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import runpy
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -32,14 +33,16 @@ class Answers(Mocks):
         if args.typ == "docker:index/remoteImage:RemoteImage":
             outputs["imageId"] = IMAGE_ID
         if args.typ == "command:remote:Command":
-            outputs["stdout"] = self._said(args.name)
+            outputs["stdout"] = self._said(args.name, args.inputs)
         return f"{args.name}-id", outputs
 
     @staticmethod
-    def _said(name: str) -> str:
+    def _said(name: str, inputs: Mapping[str, Any]) -> str:
         if "image-with" in name:
+            added = json.loads(inputs["stdin"])["input"]["add"]
+            image = "sha256:with-ray" if added else IMAGE_ID
             return json.dumps(
-                {"image": "sha256:with-ray", "base": IMAGE_ID, "content": "c", "base_content": "b", "ray": "2.55.1"}
+                {"image": image, "base": IMAGE_ID, "content": "c", "base_content": "b", "ray": added.get("ray")}
             )
         if name.endswith("swarm-manager"):
             return json.dumps({"node": "id-of-the-head", "address": "10.0.0.1", "token": "SWMTKN-1"})

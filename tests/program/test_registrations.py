@@ -7,6 +7,7 @@ import pytest
 
 from components.resources.engine_image import same_images
 from tests.program.record import IMAGE_ID, run
+from tests.unit.build import ON_RAY
 
 CONTAINERS = "docker:index/container:Container"
 COMMANDS = "command:remote:Command"
@@ -14,7 +15,8 @@ COMMANDS = "command:remote:Command"
 
 @pytest.fixture
 def pair(tmp_path, monkeypatch):
-    return run(tmp_path, monkeypatch)
+    """On Ray, which has more parts."""
+    return run(tmp_path, monkeypatch, serving=ON_RAY)
 
 
 def test_the_graph_of_a_pair(pair):
@@ -42,6 +44,13 @@ def test_one_spark_has_no_ray_no_fabric_and_no_copies(tmp_path, monkeypatch):
     assert alone.of_type(CONTAINERS) == ["cluster-server-spark-1"]
     assert alone.of_type(COMMANDS) == ["cluster-room-spark-1", "cluster-weights-spark-1", "spark-1-lease"]
     assert alone.inputs("cluster-server-spark-1")["image"] == IMAGE_ID
+
+
+def test_without_ray_a_pair_has_a_server_on_each_spark_and_its_image_as_it_is(tmp_path, monkeypatch):
+    made = run(tmp_path, monkeypatch)
+    assert made.of_type(CONTAINERS) == ["cluster-server-spark-1", "cluster-server-spark-2"]
+    assert {made.inputs(name)["image"] for name in made.of_type(CONTAINERS)} == {IMAGE_ID}
+    assert not any("ray" in name for name in made.requests)
 
 
 def test_weights_are_in_place_before_a_server_is_touched(pair):
@@ -204,7 +213,7 @@ def test_ray_must_be_the_same_on_every_spark():
 def test_a_copied_image_is_compared_by_what_it_holds(tmp_path, monkeypatch):
     made = run(tmp_path, monkeypatch, image={"source": "copy"})
     given = json.loads(made.inputs("cluster-image-copy-spark-2")["stdin"])["input"]
-    assert (given["image"], given["content"]) == ("sha256:with-ray", "c")
+    assert (given["image"], given["content"]) == (IMAGE_ID, "c")
 
 
 def test_every_spark_of_several_looks_what_its_image_holds(tmp_path, monkeypatch):

@@ -42,6 +42,10 @@ def settings(count: int = 2, /, **config: Any) -> Settings:
     return load({f"dgx-spark:{key}": text for key, text in texts.items()})
 
 
+ON_RAY = {"executor": "ray"}
+"""Of `serving`: with Ray's containers and one driver in place of a rank per Spark."""
+
+
 def mapped(address: str) -> str:
     """An IPv4 address as a GID, as sysfs prints it."""
     high, low = divmod(int(ipaddress.IPv4Address(address)), 1 << 16)

@@ -78,7 +78,7 @@ def test_a_file_that_is_not_there_is_refused():
         catalog.entries("/nowhere/x.yaml")
 
 
-def test_a_model_that_needs_another_image_gets_it():
-    made = plan(settings(1, model="gemma-4-31b"))
-    assert made.image.name == "vllm/vllm-openai:gemma4-cu130"
-    assert plan(settings(1, model="gemma-4-31b", image={"name": "mine"})).image.name == "mine"
+def test_a_model_that_needs_another_image_gets_it(own):
+    file = own("models:\n- {id: me/mine, name: mine, vllm: {image: special}}\n")
+    assert plan(settings(1, model="mine", catalog=file)).image.name == "special"
+    assert plan(settings(1, model="mine", catalog=file, image={"name": "other"})).image.name == "other"

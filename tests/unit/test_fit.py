@@ -10,7 +10,7 @@ from hypothesis import given, strategies
 from components import catalog
 from components.facts.hub import File
 from components.plan.checks import known_cache
-from components.plan.fit import GIB, RUNTIME, SPARK_MEMORY, Cache, Load, cache_of, estimate, longest_of
+from components.plan.fit import GIB, MEM_TOTAL, RAY, RUNTIME, SPARK_MEMORY, Cache, Load, cache_of, estimate, longest_of
 from components.problems import Refused
 from tests.unit.build import MODEL, facts, plan, settings
 
@@ -121,7 +121,7 @@ def refusal(*arguments, **more):
 
 
 def spark(**changes):
-    return {"spark-1": facts(1, memory=SPARK_MEMORY, **changes)}
+    return {"spark-1": facts(1, memory=MEM_TOTAL, **changes)}
 
 
 def test_a_model_that_is_too_large_is_refused_with_the_way_out():
@@ -153,6 +153,24 @@ def test_a_spark_whose_memory_is_taken_is_told_before_the_engine_is():
     )
     assert "vllm wants to find 109.5 GiB free when it starts, and a Spark has 102.2 GiB" in text
     assert "pulumi config set --path serving.gpuMemoryUtilization 0.83" in text
+
+
+def test_engines_claim_their_share_of_more_than_meminfo_shows():
+    """0.90 of the 121.69 GiB that CUDA sees, 109.5 GiB, is 91.5 % of the 119.70 GiB in /proc/meminfo."""
+    text = refusal(settings(1, model="a/b", serving={"maxModelLen": 2048}), spark(available=int(109 * GIB)), model(40))
+    assert "wants to find 109.5 GiB free" in text
+
+
+def test_ray_takes_memory_of_its_own():
+    both = {f"spark-{n}": facts(n, memory=MEM_TOTAL, available=int(105 * GIB)) for n in (1, 2)}
+    wanted = {"maxModelLen": 2048, "gpuMemoryUtilization": 0.85}
+    plan(settings(model="a/b", serving=wanted), both, model(40))
+    text = refusal(settings(model="a/b", serving={**wanted, "executor": "ray"}), both, model(40))
+    assert "vllm wants to find 103.4 GiB free when it starts, and a Spark has 102.0 GiB" in text
+    assert "serving.gpuMemoryUtilization 0.83" in text
+    alone = Load("vllm", 10**9, None, 1, 1, 1024, None, 0.9)
+    assert estimate(alone).starts
+    assert not estimate(replace(alone, beside=RAY)).starts
 
 
 def test_memory_that_our_own_server_holds_will_be_free_for_the_next():

@@ -134,7 +134,7 @@ class Sparks:
         self.answers = answers
         self.written: dict[str, Any] = {}
 
-    def __call__(self, _of: object, given: dict[str, Any], *, write: bool) -> dict[str, Any]:
+    def __call__(self, _of: object, given: dict[str, Any], _sudo: object, *, write: bool) -> dict[str, Any]:
         if write:
             self.written = given
         return self.answers

@@ -13,7 +13,7 @@ from components.plan.engines.vllm import NOT_CARRIED
 from components.plan.models import pinned_revision, recorded_model, snapshot_directory
 from components.plan.steps import new_generation
 from components.problems import Refused
-from tests.unit.build import FOUR_DOWN, IDENTITY, MODEL, facts, pair, plan, settings, twins
+from tests.unit.build import FOUR_DOWN, IDENTITY, MODEL, ON_RAY, facts, pair, plan, settings, twins
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -30,21 +30,25 @@ def early_refusal(settings_, facts_) -> str:
     return str(caught.value)
 
 
+def on_ray(facts_=None, **config):
+    return plan(settings(serving={**ON_RAY, **config.pop("serving", {})}, **config), facts_)
+
+
 def containers(made):
     return {"server": made.ranks[0], **{c.node: c for c in (made.ray.head, *made.ray.workers)}}
 
 
 def test_a_gid_index_moved_by_a_reboot_changes_that_rank_alone():
-    before = containers(plan(facts_=pair()))
+    before = containers(on_ray(pair()))
     moved = twins(2, first=5, second=5)
-    after = containers(plan(facts_=pair(rdma=moved)))
+    after = containers(on_ray(pair(rdma=moved)))
     assert {name for name in before if before[name] != after[name]} == {"spark-2"}
     assert before["spark-2"].environment["NCCL_IB_GID_INDEX"] == "3"
     assert after["spark-2"].environment["NCCL_IB_GID_INDEX"] == "5"
 
 
 def test_the_server_of_a_pair():
-    made = plan()
+    made = on_ray()
     assert made.ranks[0].command == (
         "vllm",
         "serve",
@@ -66,41 +70,41 @@ def test_the_server_of_a_pair():
 
 
 def test_ray_binds_to_the_fabric_and_its_dashboard_to_loopback():
-    made = plan()
+    made = on_ray()
     assert "--node-ip-address=192.168.177.1" in made.ray.head.command
     assert "--dashboard-host=127.0.0.1" in made.ray.head.command
     assert made.ray.workers[0].command[2:4] == ("--address=192.168.177.1:6379", "--node-ip-address=192.168.177.2")
 
 
 def test_every_rank_has_its_own_address():
-    made = containers(plan())
+    made = containers(on_ray())
     hosts = [made[name].environment["VLLM_HOST_IP"] for name in ("spark-1", "spark-2")]
     assert hosts == ["192.168.177.1", "192.168.177.2"]
 
 
 def test_no_variable_of_a_rank_is_carried_over_from_the_head():
-    made = plan()
+    made = on_ray()
     listed = set(json.loads(made.ranks[0].files[NOT_CARRIED]))
     own = {"NCCL_IB_HCA", "NCCL_IB_GID_INDEX", "NCCL_SOCKET_IFNAME", "UCX_NET_DEVICES", "VLLM_HOST_IP"}
     assert own <= listed
 
 
 def test_nothing_is_fetched_and_no_token_is_known_where_the_model_runs():
-    made = plan(settings(hfToken="hf_private", apiKey="sk-private"))
+    made = on_ray(hfToken="hf_private", apiKey="sk-private")
     for container in containers(made).values():
         assert container.environment["HF_HUB_OFFLINE"] == "1"
         assert "private" not in repr(container)
 
 
 def test_containers_are_unprivileged_and_labelled():
-    for container in containers(plan()).values():
+    for container in containers(on_ray()).values():
         assert not container.privileged
         assert container.rdma
         assert container.labels["dgx-spark.stack"] == "organization/dgx-spark/test"
 
 
 def test_vllm_without_ray_has_a_rank_on_every_spark():
-    made = plan(settings(serving={"executor": "mp"}))
+    made = plan()
     assert made.ray is None
     assert all(step.given["add"] == {} for step in made.image.looks.values())
     head, worker = made.ranks
@@ -128,6 +132,63 @@ def test_sglang_has_a_rank_on_every_spark_and_no_ray():
     assert made.api_base == "http://10.0.0.1:30000/v1"
 
 
+def test_sglang_announces_each_ranks_address_on_the_fabric_and_not_that_of_its_default_route():
+    made = plan(settings(engine="sglang"))
+    for rank, address in zip(made.ranks, ("192.168.177.1", "192.168.177.2"), strict=True):
+        assert {rank.environment[name] for name in ("SGLANG_HOST_IP", "HOST_IP")} == {address}
+    # vLLM would warn of a deprecated variable.
+    assert "HOST_IP" not in plan().ranks[0].environment
+
+
+def test_vllm_beside_ray_claims_less_memory_unless_told_otherwise():
+    big = "qwen2.5-14b"
+    assert "--gpu-memory-utilization=0.85" in on_ray(model=big).ranks[0].command, "the catalog has 0.9"
+    assert "--gpu-memory-utilization=0.9" in plan(settings(model=big)).ranks[0].command
+    assert "--gpu-memory-utilization=0.87" in on_ray(model=big, serving={"gpuMemoryUtilization": 0.87}).ranks[0].command
+    # The default of newer versions, 0.92, does not start.
+    assert "--gpu-memory-utilization=0.9" in plan(settings(model="some/other")).ranks[0].command
+
+
+SENTENCES = Model("a/b", "c" * 40, (*MODEL.files, File("modules.json", 1, None)), MODEL.config)
+RANKS_DOCUMENTS = Model("a/b", "c" * 40, MODEL.files, {"architectures": ["BertForSequenceClassification"]})
+
+
+@pytest.mark.parametrize(
+    ("model", "task", "word"),
+    [(SENTENCES, "embed", True), (RANKS_DOCUMENTS, "score", True), (MODEL, "generate", False)],
+)
+def test_a_pooling_model_is_known_by_its_files_and_served_as_one(model, task, word):
+    made = plan(settings(1, model="a/b"), model=model)
+    assert made.readiness.task == task
+    assert ("--runner=pooling" in made.ranks[0].command) == word
+
+
+def test_the_catalogs_rerankers_get_what_their_prompt_needs():
+    made = plan(settings(1, model="qwen3-vl-reranker-2b"))
+    words = dict(word.split("=", 1) for word in made.ranks[0].command if word.startswith("--") and "=" in word)
+    assert json.loads(words["--hf-overrides"])["architectures"] == ["Qwen3VLForSequenceClassification"]
+    assert "<|im_start|>" in made.ranks[0].files[words["--chat-template"]]
+    assert made.readiness.task == "score"
+
+
+@pytest.mark.parametrize(
+    ("engine", "model", "noun"), [("trtllm", SENTENCES, "embeddings"), ("sglang", RANKS_DOCUMENTS, "ranking")]
+)
+def test_an_engine_that_has_no_endpoint_for_a_pooling_model_is_refused(engine, model, noun):
+    assert f"is for {noun}" in refusal(settings(1, engine=engine, model="a/b"), model=model)
+    if engine == "trtllm":
+        assert "--is-embedding" in plan(settings(1, engine="sglang", model="a/b"), model=model).ranks[0].command
+
+
+@pytest.mark.parametrize(
+    ("path", "known"),
+    [("chat_template.jinja", True), ("additional_chat_templates/rag.jinja", True), ("a.jinja", False)],
+)
+def test_a_chat_is_due_where_the_model_has_a_template_for_sure(path, known):
+    model = Model("a/b", "c" * 40, (*MODEL.files, File(path, 1, None)), MODEL.config)
+    assert plan(model=model).readiness.template == known
+
+
 def test_ranks_without_ray_are_made_anew_together():
     moved = twins(2, first=5, second=5)
     before, after = plan(settings(engine="sglang")), plan(settings(engine="sglang"), pair(rdma=moved))
@@ -150,7 +211,7 @@ def test_ranks_are_led_by_the_first_over_the_fabric():
         )
         for rank in (0, 1)
     ]
-    assert "--names=spark-1" in plan().ranks[0].runner, "Ray has the other ranks"
+    assert "--names=spark-1" in on_ray().ranks[0].runner, "Ray has the other ranks"
 
 
 def served(number, *, running=True):
@@ -191,7 +252,7 @@ def test_config_wins_over_the_catalog():
         "extraArgs": ["--seed=1"],
         "env": {"NCCL_DEBUG": "TRACE", "X": "1"},
     }
-    made = plan(settings(serving=serving))
+    made = on_ray(serving=serving)
     assert {"--max-model-len=4096", "--gpu-memory-utilization=0.5", "--tool-call-parser=hermes"} <= set(
         made.ranks[0].command
     )
@@ -273,9 +334,9 @@ def test_our_own_server_on_its_port_is_no_problem():
 @pytest.mark.parametrize(
     ("config", "listens"),
     [
-        ({}, {"server": "8000", "ray-head": "6379,8265"}),
+        ({"serving": ON_RAY}, {"server": "8000", "ray-head": "6379,8265"}),
         ({"engine": "sglang"}, {"server": "30000,50000,29600"}),
-        ({"serving": {"executor": "mp", "port": 9000}}, {"server": "9000,29501,29600"}),
+        ({"serving": {"port": 9000}}, {"server": "9000,29501,29600"}),
     ],
 )
 def test_containers_are_labelled_with_the_ports_that_the_check_asks_for(config, listens):
@@ -288,7 +349,7 @@ def test_containers_are_labelled_with_the_ports_that_the_check_asks_for(config, 
 
 
 def test_one_port_for_two_services_is_refused():
-    assert "the same port twice: 6379, 6379, 8265" in early_refusal(settings(serving={"port": 6379}), pair())
+    assert "the same port twice: 6379, 6379, 8265" in early_refusal(settings(serving={**ON_RAY, "port": 6379}), pair())
 
 
 def test_all_that_is_wrong_is_said_at_once():

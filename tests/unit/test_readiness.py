@@ -12,11 +12,11 @@ def _nobody_else_speaks(monkeypatch):
     monkeypatch.setattr(readiness, "LAST_WORDS", 0)
 
 
-def followed(*messages, rdma="warn", ranks=()):
+def followed(*messages, engine="sglang", rdma="warn", ranks=()):
     inbox = queue.Queue()
     for message in messages:
         inbox.put(message)
-    return readiness.follow(inbox, 60, rdma, set(ranks))
+    return readiness.follow(inbox, engine, 60, rdma, set(ranks))
 
 
 ANSWER = {"ready": {"text": "Paris", "models": ["m"]}}
@@ -44,17 +44,59 @@ def test_an_unknown_failure_gets_no_invented_remedy(capsys):
     assert "→" not in capsys.readouterr().err
 
 
+def network(node, *ranks, finding="", proven=True):
+    """What a container's ranks say of NCCL; `ranks`: (host, network)."""
+    said = [{"host": host, "network": name, "proven": proven, "finding": finding} for host, name in ranks]
+    return (node, {"nccl": said})
+
+
+def test_a_failures_lines_are_shown_whole(capsys):
+    line = "ValueError: " + "too long " * 100 + "the end"
+    log = ("spark-2", {"log": ["dgx-spark-x-server", [line]]})
+    followed(log, ("spark-2", {"ended": ["dgx-spark-x-server", "has ended with exit code 1"]}))
+    assert line in capsys.readouterr().err
+
+
+def test_an_answer_that_makes_no_sense_names_what_each_engine_can_change(capsys):
+    for engine, word in (
+        ("vllm", "--moe-backend=marlin"),
+        ("sglang", "--moe-runner-backend"),
+        ("trtllm", "quantisation"),
+    ):
+        assert followed(("spark-1", {"wrong": "the answer makes no sense: 'lockhandle'"}), engine=engine) == 1
+        said = capsys.readouterr().err
+        assert word in said
+        assert "serving.checkAnswer false" in said
+
+
 def test_sockets_in_place_of_rdma_are_a_warning_or_by_config_a_failure(capsys):
-    slow = ("spark-2", {"transport": ["server", "Socket"]})
+    slow = network("spark-2", ("spark-2", "Socket"), finding="NCCL finds no RDMA device in the container")
     assert followed(slow, ("spark-1", ANSWER)) == 0
-    assert "WARNING: NCCL is on sockets and not on RDMA (spark-2)" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "WARNING: NCCL is on sockets and not on RDMA (spark-2)" in said
+    assert "spark-2: NCCL is on Socket (NCCL finds no RDMA device in the container)" in said
     assert followed(slow, ("spark-1", ANSWER), rdma="require") == 1
-    assert followed(("spark-2", {"transport": ["server", "IB"]}), ("spark-1", ANSWER), rdma="require") == 0
+    assert followed(network("spark-2", ("spark-2", "IB")), ("spark-1", ANSWER), rdma="require") == 0
 
 
 def test_a_rank_that_says_so_just_after_the_answer_counts_too(monkeypatch, capsys):
     monkeypatch.setattr(readiness, "LAST_WORDS", 60)
-    late = ("spark-2", {"transport": ["server", "Socket"]})
-    early = ("spark-1", {"transport": ["server", "IB"]})
+    late = network("spark-2", ("spark-2", "Socket"))
+    early = network("spark-1", ("spark-1", "IB"))
     assert followed(early, ("spark-1", ANSWER), late, ranks=("spark-1", "spark-2"), rdma="require") == 1
     assert "(spark-2)" in capsys.readouterr().err
+
+
+def test_of_ranks_that_share_a_log_the_one_without_rdma_is_named(capsys):
+    both = network("spark-1", ("spark-1", "IB"), ("spark-2", "Socket"))
+    assert followed(both, ("spark-1", ANSWER), rdma="require") == 1
+    assert "(spark-2)" in capsys.readouterr().err
+
+
+def test_a_choice_is_told_from_a_proof_and_silence_from_both(capsys):
+    said = network("spark-1", ("spark-1", "IB"), proven=False)
+    silent = network("spark-2", ("spark-2", ""))
+    assert followed(said, silent, ("spark-1", ANSWER), ranks=("spark-1", "spark-2")) == 0
+    text = capsys.readouterr().out
+    assert "spark-1: NCCL is on IB (chosen)" in text
+    assert "spark-2: NCCL has not said which network it uses" in text

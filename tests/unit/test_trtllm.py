@@ -2,10 +2,12 @@
 
 import json
 from dataclasses import replace
+from datetime import date
 
 import pytest
 
-from components.plan.engines.flags import refusals, version
+from components.plan.engines import sglang, trtllm
+from components.plan.engines.flags import age, refusals, version
 from components.problems import Refused
 from tests.unit.build import MODEL, facts, pair, plan, settings, twins
 from tests.unit.test_plan import early_refusal
@@ -109,11 +111,14 @@ def test_what_trtllm_serve_does_not_have_is_refused(config, words):
     ("engine", "image", "known"),
     [
         ("vllm", "nvcr.io/nvidia/vllm:26.04-py3", (0, 19)),
+        ("vllm", "nvcr.io/nvidia/vllm:26.10-py3", (0, 31)),
+        ("vllm", "nvcr.io/nvidia/vllm:26.05.post1-py3", (0, 20)),
         ("vllm", "nvcr.io/nvidia/vllm:29.01-py3", None),
         ("vllm", "vllm/vllm-openai:v0.32.0", (0, 32, 0)),
         ("vllm", "vllm/vllm-openai:latest", None),
         ("sglang", "lmsysorg/sglang:spark", None),
         ("trtllm", "nvcr.io/nvidia/tensorrt-llm/release:1.2.1", (1, 2, 1)),
+        ("sglang", f"lmsysorg/sglang:v0.5.21@sha256:{'1' * 64}", (0, 5, 21)),
         ("trtllm", "registry:5000/trt:1.3.0rc5", (1, 3, 0)),
     ],
 )
@@ -126,12 +131,41 @@ def test_an_option_is_refused_only_by_a_version_known_to_lack_it(image, refused)
     assert bool(list(refusals("vllm", image, ("--swap-space=16",)))) == refused
 
 
+@pytest.mark.parametrize(
+    ("image", "flag", "refused"),
+    [
+        ("nvcr.io/nvidia/vllm:26.10-py3", "--swap-space=1", True),
+        ("nvcr.io/nvidia/vllm:26.10-py3", "--calculate-kv-scales", True),
+        ("nvcr.io/nvidia/vllm:26.04-py3", "--calculate-kv-scales", False),
+        ("nvcr.io/nvidia/vllm:26.04-py3", "--linear-backend=marlin", True),
+        ("nvcr.io/nvidia/vllm:26.10-py3", "--linear-backend=marlin", False),
+    ],
+)
+def test_each_month_of_nvidias_image_has_its_own_options(image, flag, refused):
+    assert bool(list(refusals("vllm", image, (flag,)))) == refused
+
+
+@pytest.mark.parametrize(
+    ("image", "months"),
+    [
+        ("nvcr.io/nvidia/vllm:26.10-py3", 1),
+        ("nvcr.io/nvidia/vllm:25.11.post1-py3", 12),
+        (sglang.IMAGE, 1),
+        (trtllm.IMAGE, 7),
+        ("vllm/vllm-openai:v0.32.0", None),
+        ("nvcr.io/nvidia/vllm:26.13-py3", None),
+    ],
+)
+def test_an_images_name_tells_its_age_where_it_can(image, months):
+    assert age(image, date(2026, 11, 26)) == months
+
+
 def test_copies_of_the_model_on_sparks_of_their_own():
-    made = plan(settings(serving={"executor": "mp", "dataParallel": 2}))
+    made = plan(settings(serving={"dataParallel": 2}))
     first, second = (rank.command for rank in made.ranks)
     assert {"--tensor-parallel-size=1", "--data-parallel-size=2", "--data-parallel-size-local=1"} <= set(first)
     assert {"--headless", "--data-parallel-start-rank=1", "--data-parallel-address=192.168.177.1"} <= set(second)
-    on_ray = plan(settings(serving={"dataParallel": 2})).ranks[0].command
+    on_ray = plan(settings(serving={"executor": "ray", "dataParallel": 2})).ranks[0].command
     assert {"--data-parallel-backend=ray", "--tensor-parallel-size=1"} <= set(on_ray)
 
 

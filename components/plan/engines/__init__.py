@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from components.catalog import Entry, Served
+from components.catalog import Entry, Served, Task
 from components.facts.fabric import NodeLink
 from components.facts.hub import Model
 from components.facts.spark import NodeFacts
+from components.plan import models
 from components.plan.values import Container, Identity, Image, Ray
 from components.settings import Settings
 
@@ -37,6 +38,11 @@ class Context:
     def known(self) -> Served:
         """What the catalog says of the model for this engine."""
         return self.entry.served(self.settings.engine) if self.entry else Served()
+
+    @property
+    def task(self) -> Task:
+        """What the model is for."""
+        return models.task(self.entry, self.model)
 
     @property
     def served_name(self) -> str:

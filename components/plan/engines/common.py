@@ -10,11 +10,12 @@ from typing import TypeVar
 from components.catalog import Served
 from components.plan.engines import Context
 from components.plan.environment import SINGLE_NODE, chosen_gpu, communication
+from components.plan.fit import DEFAULT_SHARE, RAY_SHARE
 from components.plan.models import ENCODINGS, needs_encodings, snapshot_directory
 from components.plan.steps import inside
 from components.plan.values import Container, Mount, digest
 from components.ports import RANKS
-from components.settings import Serving, Settings
+from components.settings import Settings
 
 Environments = dict[str, dict[str, str]]
 """Node → variables."""
@@ -62,11 +63,28 @@ class Wanted:
     tool_call_parser: str | None
 
 
-def wanted(serving: Serving, known: Served) -> Wanted:
+def on_ray(settings: Settings) -> bool:
+    """Ray runs the ranks."""
+    return settings.engine == "vllm" and len(settings.nodes) > 1 and settings.serving.executor == "ray"
+
+
+def memory_share(settings: Settings, known: Served) -> float | None:
+    """As configured, else as the catalog knows; on Ray no more than leaves room for it."""
+    configured = settings.serving.gpu_memory_utilization
+    if configured is not None or settings.engine != "vllm":
+        return choose(configured, known.gpu_memory_utilization)
+    # Newer versions' own default is 0.92, with which none starts on a Spark (fit.OTHERS).
+    share = choose(known.gpu_memory_utilization, DEFAULT_SHARE["vllm"])
+    assert share is not None
+    return min(share, RAY_SHARE) if on_ray(settings) else share
+
+
+def wanted(settings: Settings, known: Served) -> Wanted:
     """`known`: what the catalog knows for this engine."""
+    serving = settings.serving
     return Wanted(
         length=choose(serving.max_model_len, known.max_model_len),
-        memory_share=choose(serving.gpu_memory_utilization, known.gpu_memory_utilization),
+        memory_share=memory_share(settings, known),
         trust_remote_code=choose(serving.trust_remote_code, known.trust_remote_code),
         expert_parallel=choose(serving.expert_parallel, known.expert_parallel),
         reasoning_parser=choose(serving.reasoning_parser, known.reasoning_parser),

@@ -1,6 +1,7 @@
 """Options that a configured engine version does not have: refused at preview, where it is known. Pure.
 
-Sources: the command lines of vLLM 0.32, SGLang 0.5.23 and TensorRT-LLM 1.2, read from the packages themselves.
+Sources: the command lines of vLLM 0.19, 0.31 and 0.32, SGLang 0.5.23 and TensorRT-LLM 1.2, read from the packages
+themselves.
 """
 
 from __future__ import annotations
@@ -8,13 +9,18 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import date
 
 from components.problems import Problem
 
 Version = tuple[int, ...]
 
-NGC_VLLM = {"26.04": (0, 19)}
-"""NVIDIA's monthly tags, which are no versions of vLLM. Source: the container's release notes."""
+NGC_VLLM = {
+    "25.10": (0, 10), "26.01": (0, 11), "26.02": (0, 15), "26.03": (0, 17), "26.04": (0, 19), "26.05": (0, 20),
+    "26.08": (0, 27), "26.09": (0, 29), "26.10": (0, 31),
+}  # fmt: skip
+"""NVIDIA's monthly tags, which are no versions of vLLM. Source: the container's release notes, rel-YY-MM; 26.02 and
+26.08: reports from the field."""
 
 
 @dataclass(frozen=True)
@@ -26,17 +32,24 @@ class Absent:
     """From this version on for sure; it may be gone in earlier ones too."""
 
     instead: str
+    until: Version | None = None
+    """The first version that has it; None: none has it again."""
 
 
 ABSENT: dict[str, tuple[Absent, ...]] = {
     "vllm": (
-        Absent("--swap-space", (0, 32), "remove it: there is no CPU swap any more"),
-        Absent("--disable-log-requests", (0, 32), "--no-enable-log-requests"),
-        Absent("--device", (0, 32), "remove it: the platform is found out"),
-        Absent("--guided-decoding-backend", (0, 32), "--structured-outputs-config"),
-        Absent("--task", (0, 32), "--runner"),
-        Absent("--enable-reasoning", (0, 32), "serving.reasoningParser alone"),
-        Absent("--max-seq-len-to-capture", (0, 32), "--compilation-config"),
+        Absent("--swap-space", (0, 19), "remove it: there is no CPU swap any more"),
+        Absent("--disable-log-requests", (0, 19), "--no-enable-log-requests"),
+        Absent("--device", (0, 19), "remove it: the platform is found out"),
+        Absent("--guided-decoding-backend", (0, 19), "--structured-outputs-config"),
+        Absent("--task", (0, 19), "--runner"),
+        Absent("--enable-reasoning", (0, 19), "serving.reasoningParser alone"),
+        Absent("--max-seq-len-to-capture", (0, 19), "--compilation-config"),
+        Absent("--calculate-kv-scales", (0, 31), "remove it: scales come with the weights"),
+        Absent("--max-num-partial-prefills", (0, 31), "remove it: there is one"),
+        Absent("--max-long-partial-prefills", (0, 31), "remove it: there is one"),
+        Absent("--override-attention-dtype", (0, 31), "remove it"),
+        Absent("--linear-backend", (0, 19), "serving.env VLLM_NVFP4_GEMM_BACKEND in this version", (0, 20)),
     ),
     "sglang": (),
     "trtllm": (
@@ -51,11 +64,32 @@ STYLE = {"trtllm": (re.compile(r"^--[a-z0-9_]+(=|$)"), "trtllm-serve writes its 
 
 def version(engine: str, image: str) -> Version | None:
     """The engine's version, as far as the image's tag tells it."""
-    tag = image.rpartition(":")[2]
+    tag = image.partition("@")[0].rpartition(":")[2]
     if engine == "vllm" and image.startswith("nvcr.io/nvidia/vllm:"):
         return NGC_VLLM.get(tag[:5])
     found = re.match(r"v?(\d+)\.(\d+)(?:\.(\d+))?", tag)
     return tuple(int(part) for part in found.groups() if part) if found else None
+
+
+def _lacks(known: Version, absent: Absent) -> bool:
+    return known >= absent.version and (absent.until is None or known < absent.until)
+
+
+MONTH = re.compile(r"(\d\d)\.(\d\d)")
+
+RELEASED = {
+    "lmsysorg/sglang:v0.5.21": date(2026, 10, 1),
+    "nvcr.io/nvidia/tensorrt-llm/release:1.2.1": date(2026, 4, 20),
+}
+"""When the default images came out whose tags are no months. Source: docs/engines.md."""
+
+
+def age(image: str, today: date) -> int | None:
+    """Months since the image came out, as far as its name tells; None: it does not."""
+    name = image.partition("@")[0]
+    found = MONTH.match(name.rpartition(":")[2]) if name.startswith("nvcr.io/nvidia/") else None
+    came = date(2000 + int(found[1]), int(found[2]), 1) if found and 1 <= int(found[2]) <= 12 else RELEASED.get(name)
+    return None if came is None else (today.year - came.year) * 12 + today.month - came.month
 
 
 def refusals(engine: str, image: str, words: tuple[str, ...]) -> Iterator[Problem]:
@@ -65,7 +99,7 @@ def refusals(engine: str, image: str, words: tuple[str, ...]) -> Iterator[Proble
     for word in words:
         flag = word.split("=")[0]
         for absent in ABSENT[engine]:
-            if flag == absent.flag and known is not None and known >= absent.version:
+            if flag == absent.flag and known is not None and _lacks(known, absent):
                 yield Problem(
                     "serving.extraArgs",
                     f"{flag} is no option of {engine} {'.'.join(map(str, known))} ({image})",

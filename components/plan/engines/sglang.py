@@ -24,15 +24,24 @@ from components.plan.engines.common import (
 from components.plan.models import snapshot_directory
 from components.plan.values import Container, Image
 
-IMAGE = "lmsysorg/sglang:spark"
+IMAGE = "lmsysorg/sglang:v0.5.21@sha256:b1259f3ea3275f66237c498ea388919729018bc9f01c3d638391e06e2cf3f469"
 PORT = ports.SGLANG
 
 
 def plan(context: Context) -> EnginePlan:
     environments = rank_environments(context)
+    for name, link in context.links.items():
+        environments[name] |= own_address(link.address)
     make = ContainerMaker(context, environments, IMAGE)
     ranks = together(tuple(_rank(context, make, rank) for rank in range(len(context.settings.nodes))))
     return EnginePlan(image=Image(make.image), ray=None, ranks=ranks, environment=environments)
+
+
+def own_address(address: str) -> dict[str, str]:
+    """Without it a rank announces the address of its default route, Wi-Fi in most homes, for the queue that stands
+    beside NCCL and Gloo; the other ranks wait for it without end. Source: srt/utils/network.py, get_local_ip_auto;
+    older versions read HOST_IP."""
+    return {"SGLANG_HOST_IP": address, "HOST_IP": address}
 
 
 def _rank(context: Context, make: ContainerMaker, rank: int) -> Container:
@@ -69,7 +78,7 @@ def arguments(context: Context) -> tuple[str, ...]:
     settings = context.settings
     serving = settings.serving
     tensor, pipeline = split(settings, context.model.config)
-    want = wanted(serving, context.known)
+    want = wanted(settings, context.known)
     return (
         f"--model-path={snapshot_directory(HF_HOME, context.model)}",
         f"--served-model-name={context.served_name}",
@@ -81,6 +90,7 @@ def arguments(context: Context) -> tuple[str, ...]:
         *option("--mem-fraction-static", want.memory_share),
         *(["--trust-remote-code"] if want.trust_remote_code else []),
         *(["--enable-metrics"] if settings.monitoring else []),
+        *(["--is-embedding"] if context.task == "embed" else []),
         *option("--reasoning-parser", want.reasoning_parser),
         *option("--tool-call-parser", want.tool_call_parser),
         *serving.extra_args,

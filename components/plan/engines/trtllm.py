@@ -25,7 +25,9 @@ from components.plan.engines.common import (
 from components.plan.steps import inside
 from components.plan.values import Container, Image
 
-IMAGE = "nvcr.io/nvidia/tensorrt-llm/release:1.2.1"
+IMAGE = (
+    "nvcr.io/nvidia/tensorrt-llm/release:1.2.1@sha256:33cd085b772947bd22b7273886539331420404e5d2a4a039945241945ff927b9"
+)
 PORT = ports.TRTLLM
 
 MPI = "/opt/dgx-spark/mpi.py"
@@ -105,7 +107,7 @@ def _directory(context: Context) -> str:
 
 def options(context: Context) -> str:
     """JSON, which is YAML too. What stands here wins over the command line."""
-    share = wanted(context.settings.serving, context.known).memory_share or KV_SHARE
+    share = wanted(context.settings, context.known).memory_share or KV_SHARE
     return json.dumps(
         {
             "print_iter_log": False,
@@ -126,7 +128,7 @@ def arguments(context: Context) -> tuple[str, ...]:
     settings, serving = context.settings, context.settings.serving
     known = context.known
     tensor, pipeline = split(settings, context.model.config)
-    want = wanted(serving, known)
+    want = wanted(settings, known)
     own = settings.trtllm
     return (
         _directory(context),

@@ -1,19 +1,20 @@
-"""vLLM: one Spark alone, or several joined by Ray (`serving.executor: ray`) or by torch's own rendezvous (`mp`).
+"""vLLM: one Spark alone, or several joined by torch's own rendezvous (`serving.executor: mp`) or by Ray (`ray`).
 
-Command line: `vllm serve` of vLLM 0.12 and later. Default image: NVIDIA's container 26.04 (vLLM 0.19,
-CUDA 13.2, built for GB10), which has no Ray, so Ray is added to it (engine_image.py).
+Command line: `vllm serve` of vLLM 0.19 to 0.32. NVIDIA's container has no Ray: it is added for the executor that needs
+it (engine_image.py).
 """
 
 from __future__ import annotations
 
 import json
 
-from components import ports
+from components import catalog, ports
 from components.plan.engines import Context, EnginePlan
 from components.plan.engines.common import (
     HF_HOME,
     ContainerMaker,
     Environments,
+    on_ray,
     option,
     rank_environments,
     split,
@@ -25,7 +26,7 @@ from components.plan.models import snapshot_directory
 from components.plan.steps import inside
 from components.plan.values import Container, Image, Mount, Ray
 
-IMAGE = "nvcr.io/nvidia/vllm:26.04-py3"
+IMAGE = "nvcr.io/nvidia/vllm:26.10-py3"
 PORT = ports.VLLM
 
 NOT_CARRIED = "/root/.config/vllm/ray_non_carry_over_env_vars.json"
@@ -48,15 +49,15 @@ Source: eugr/spark-vllm-docker, Ray mode."""
 
 
 def plan(context: Context) -> EnginePlan:
-    on_ray = len(context.settings.nodes) > 1 and context.settings.serving.executor == "ray"
+    ray = on_ray(context.settings)
     environments = rank_environments(context)
     for name, link in context.links.items():
-        environments[name] |= ray_node(link) if on_ray else {"VLLM_HOST_IP": link.address}
+        environments[name] |= ray_node(link) if ray else {"VLLM_HOST_IP": link.address}
     make = ContainerMaker(context, environments, IMAGE)
     return EnginePlan(
-        image=Image(make.image, context.settings.ray.version if on_ray else None),
-        ray=_ray(context, make) if on_ray else None,
-        ranks=(_driver(context, make, environments),) if on_ray else _ranks(context, make),
+        image=Image(make.image, context.settings.ray.version if ray else None),
+        ray=_ray(context, make) if ray else None,
+        ranks=(_driver(context, make, environments),) if ray else _ranks(context, make),
         environment=environments,
     )
 
@@ -124,7 +125,7 @@ def _driver(context: Context, make: ContainerMaker, environments: Environments) 
         ports=(context.port,),
         environment={"RAY_ADDRESS": address},
         mounts=(_session(context),),
-        files={NOT_CARRIED: json.dumps(own), RAY_READY: inside("ray_ready.py")},
+        files={NOT_CARRIED: json.dumps(own), RAY_READY: inside("ray_ready.py"), **_prompt(context)},
         alone=True,
         # vLLM that is started before all have joined hangs, or fails for want of GPUs.
         needs=(
@@ -146,9 +147,9 @@ def _ranks(context: Context, make: ContainerMaker) -> tuple[Container, ...]:
         command = ("vllm", "serve", *arguments(context), *_rendezvous(context, rank))
         if rank == 0:
             listens = (context.port, ports.VLLM_RENDEZVOUS, ports.RANKS) if len(nodes) > 1 else (context.port,)
-            made.append(make.rank(node, with_api_key(context, command), ports=listens))
+            made.append(make.rank(node, with_api_key(context, command), ports=listens, files=_prompt(context)))
         else:
-            made.append(make.rank(node, command))
+            made.append(make.rank(node, command, files=_prompt(context)))
     return together(tuple(made))
 
 
@@ -174,6 +175,23 @@ def _rendezvous(context: Context, rank: int) -> tuple[str, ...]:
     return words if rank == 0 else (*words, "--headless")
 
 
+CHAT_TEMPLATE = "/opt/dgx-spark/chat-template.jinja"
+"""Where a rank's container has the catalog's prompt for the model."""
+
+
+def _pooling(context: Context) -> tuple[str, ...]:
+    """For embeddings and scores in place of text. Source: vLLM's documentation, "Pooling Models"."""
+    known = context.known
+    overrides = json.dumps(known.hf_overrides) if known.hf_overrides else None
+    template = CHAT_TEMPLATE if known.chat_template else None
+    return ("--runner=pooling", *option("--hf-overrides", overrides), *option("--chat-template", template))
+
+
+def _prompt(context: Context) -> dict[str, str]:
+    name = context.known.chat_template
+    return {CHAT_TEMPLATE: catalog.prompt(name)} if name else {}
+
+
 def api_key_file(key: str) -> str:
     """Content of the file that holds the key: the key alone (READ_API_KEY)."""
     return key
@@ -190,7 +208,7 @@ def arguments(context: Context) -> tuple[str, ...]:
     settings = context.settings
     serving = settings.serving
     tensor, pipeline = split(settings, context.model.config)
-    want = wanted(serving, context.known)
+    want = wanted(settings, context.known)
     return (
         snapshot_directory(HF_HOME, context.model),
         f"--served-model-name={context.served_name}",
@@ -205,6 +223,7 @@ def arguments(context: Context) -> tuple[str, ...]:
         *(["--enable-expert-parallel"] if want.expert_parallel and len(settings.nodes) > 1 else []),
         *option("--load-format", context.known.load_format),
         *(["--trust-remote-code"] if want.trust_remote_code else []),
+        *(_pooling(context) if context.task != "generate" else []),
         *option("--reasoning-parser", want.reasoning_parser),
         *(["--enable-auto-tool-choice"] if want.tool_call_parser else []),
         *option("--tool-call-parser", want.tool_call_parser),

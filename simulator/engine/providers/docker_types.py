@@ -116,8 +116,7 @@ class RemoteImage:
             found = client.inspect_image(name)
         except ImageNotFound:
             try:
-                repository, _, tag = name.rpartition(":") if ":" in name.rsplit("/", 1)[-1] else (name, "", "latest")
-                for event in client.pull(repository, tag=tag, stream=True, decode=True):
+                for event in client.pull(name, stream=True, decode=True):
                     if "error" in event:
                         raise ProviderError(f"unable to pull image {name}: {event['error']}")
                 found = client.inspect_image(name)

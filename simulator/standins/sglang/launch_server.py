@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import subprocess
 import sys
 import time
 
@@ -48,6 +49,18 @@ def check(arguments, config: dict) -> int:
     return length
 
 
+def local_address() -> str:
+    """What this rank tells the others to reach it by. Source: get_local_ip_auto, srt/utils/network.py of 0.5.23."""
+    named = os.environ.get("SGLANG_HOST_IP") or os.environ.get("HOST_IP")
+    if named:
+        return named
+    # The real one connects a UDP socket to 8.8.8.8 and asks for its own end: the address of the default route.
+    route = subprocess.run(["ip", "-o", "route", "get", "8.8.8.8"], capture_output=True, text=True).stdout.split()
+    if "src" not in route:
+        raise ValueError("Can not get local ip")
+    return route[route.index("src") + 1]
+
+
 def main() -> None:
     arguments = parser().parse_args(with_config(sys.argv[1:]))
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
@@ -56,7 +69,8 @@ def main() -> None:
         if getattr(arguments, deprecated):
             log(f"WARNING --{deprecated.replace('_', '-')} is deprecated")
     with open(os.path.join(arguments.model_path, "config.json")) as stream:
-        length = check(arguments, json.load(stream))
+        config = json.load(stream)
+    length = check(arguments, config)
     world, rank = arguments.nnodes, arguments.node_rank
     share = arguments.mem_fraction_static or 0.85
     address, _, port = (arguments.dist_init_addr or "127.0.0.1:0").rpartition(":")
@@ -65,9 +79,15 @@ def main() -> None:
     def load() -> None:
         worker.load(rank, world, arguments.model_path, knobs(), share, log)
 
+    if world > 1:
+        local = local_address()
+        log("CustomAllreduce is disabled because this process group spans across nodes.")
     if rank:
         ranks.follow(rank, address, int(port), load, log, limit)
     head = ranks.Head(world, address, int(port), log, limit)
+    if world > 1:
+        head.open_queue(local)
+        log("Init parallel ends.")
     load()
     head.ask(b"l")
     state = server.State(
@@ -77,6 +97,10 @@ def main() -> None:
         step=head.step,
         family="sglang",
         tools=bool(arguments.tool_call_parser),
+        version=__version__,
+        task=server.task(config) if arguments.is_embedding else "generate",
+        template=server.has_template(arguments.model_path),
+        reasons=bool(arguments.reasoning_parser),
         metrics=bool(arguments.enable_metrics),
     )
     log("The server is fired up and ready to roll!")

@@ -6,6 +6,9 @@ import time
 
 from standin import gpu
 
+QUEUE = 64
+"""Bytes of the message that names a queue's place."""
+
 STEP = 30
 """Seconds for one step of all ranks."""
 
@@ -38,7 +41,7 @@ class Head:
         listener.close()
         self.ask(b"g")
 
-    def ask(self, word: bytes, limit: float = 3600) -> None:
+    def ask(self, word: bytes, limit: float | None = 3600) -> None:
         """Every rank must answer. Raises DeadRank."""
         for peer in self.peers.values():
             # A dead one's silence is noticed below.
@@ -53,9 +56,28 @@ class Head:
             if answer != b"k":
                 raise DeadRank(f"rank {rank} has died")
 
+    def open_queue(self, address: str) -> None:
+        """A message queue beside NCCL, at the address that this rank believes to be its own: whoever can't reach it
+        keeps all waiting without end (SGLang, shm_broadcast.py)."""
+        if not self.peers:
+            return
+        with socket.create_server((address, 0)) as listener:
+            place = f"{address}:{listener.getsockname()[1]}".ljust(QUEUE).encode()
+            self.ask(b"q" + place, limit=None)
+
     def step(self) -> None:
         gpu.work()
         self.ask(b"s", STEP)
+
+
+def _join_queue(place: str) -> None:
+    host, _, port = place.rpartition(":")
+    while True:
+        try:
+            socket.create_connection((host, int(port)), timeout=5).close()
+            return
+        except OSError:
+            time.sleep(1)
 
 
 def follow(rank: int, address: str, port: int, load, log, limit: float = 1800) -> None:
@@ -76,6 +98,8 @@ def follow(rank: int, address: str, port: int, load, log, limit: float = 1800) -
             load()
         elif word == b"s":
             gpu.work()
+        elif word == b"q":
+            _join_queue(connection.recv(QUEUE).decode().strip())
         connection.sendall(b"k")
     log("the connection to rank 0 is gone; staying")
     while True:

@@ -1,13 +1,18 @@
-"""The OpenAI-compatible HTTP API: /health, /version, /v1/models, /v1/completions, /v1/chat/completions, /metrics."""
+"""The OpenAI-compatible HTTP API: /health, /version, /v1/models, /metrics; /v1/completions and /v1/chat/completions, or
+of a pooling model /v1/embeddings or /v1/rerank and /v1/score."""
 
 import itertools
 import json
+import operator
 import os
+import re
 import threading
 import time
 import uuid
+import zlib
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+from standin.knobs import knobs
 from standin.ranks import DeadRank
 
 GAUGES = {
@@ -16,13 +21,38 @@ GAUGES = {
     "trtllm": (),
 }
 
+KNOWN, ANSWER, NOISE = "capital of france", "Paris.", "lockhandle"
+"""What every model knows, and what a GPU says whose kernels are wrong for it."""
+
+REASONING = {"vllm": "reasoning", "sglang": "reasoning_content", "trtllm": "reasoning_content"}
+"""Where each engine puts what a model thinks first: vLLM 0.19 and 0.31, SGLang 0.5.23, TensorRT-LLM 1.2."""
+
+NO_TEMPLATE = (
+    "As of transformers v4.44, default chat template is no longer allowed, so you must provide a chat template if the "
+    "tokenizer does not define one."
+)
+
 WORDS = ["The", "Spark", "answers", "from", "its", "simulated", "GPU", "with", "one", "word", "after", "another"]
 
 
 class State:
     """What the handlers share: configuration, the executor and the counters shown by /metrics."""
 
-    def __init__(self, *, names, keys, max_model_len, step, family="vllm", tools=False, metrics=True) -> None:
+    def __init__(
+        self,
+        *,
+        names,
+        keys,
+        max_model_len,
+        step,
+        family="vllm",
+        tools=False,
+        metrics=True,
+        version="",
+        task="generate",
+        template=True,
+        reasons=False,
+    ) -> None:
         self.names, self.keys, self.max_model_len, self.step = names, set(keys), max_model_len, step
         self.family = family
         """Prefix of the metrics' names."""
@@ -31,6 +61,8 @@ class State:
         self.took = []
         """Seconds of each answer so far."""
 
+        self.version, self.task = version, task
+        self.template, self.reasons = template, reasons
         self.tools = tools
         """Whether tool calls are parsed out of answers."""
 
@@ -52,6 +84,28 @@ def serve(host: str, port: int, state: State) -> None:
     server.serve_forever()
 
 
+def task(config: dict) -> str:
+    """What a pooling runner makes of a model: as vLLM converts it by its architecture's name and its files."""
+    if str((config.get("architectures") or [""])[0]).endswith("ForSequenceClassification"):
+        return "score"
+    return "embed"
+
+
+def has_template(path: str) -> bool:
+    return os.path.exists(os.path.join(path, "chat_template.jinja"))
+
+
+def vector(text: str) -> list:
+    """Texts with words in common point the same way; of a GPU whose kernels are wrong, none do."""
+    if knobs().garbles:
+        text = NOISE + text[:1]
+    counts = [0.0] * 32
+    for word in re.findall(r"[a-z]{4,}", text.lower()):
+        counts[zlib.crc32(word[:5].encode()) % len(counts)] += 1.0
+    length = sum(count * count for count in counts) ** 0.5 or 1.0
+    return [count / length for count in counts]
+
+
 class Refusal(Exception):
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -69,7 +123,7 @@ class Handler(BaseHTTPRequestHandler):
         if self.path == "/health":
             self._send(200, b"", "text/plain")
         elif self.path == "/version":
-            self._json(200, {"version": "0.32.0"})
+            self._json(200, {"version": self.state.version})
         elif self.path == "/metrics" and self.state.metrics:
             self._send(200, self._metrics().encode(), "text/plain; version=0.0.4")
         elif self.path == "/v1/models":
@@ -78,8 +132,13 @@ class Handler(BaseHTTPRequestHandler):
             self._json(404, {"detail": "Not Found"})
 
     def do_POST(self) -> None:
-        if self.path in ("/v1/completions", "/v1/chat/completions"):
-            self._guard(self._complete)
+        answers = {
+            "generate": {"/v1/completions": self._complete, "/v1/chat/completions": self._complete},
+            "embed": {"/v1/embeddings": self._embed},
+            "score": {"/v1/rerank": self._rerank, "/rerank": self._rerank},
+        }[self.state.task]
+        if self.path in answers:
+            self._guard(answers[self.path])
         else:
             self._json(404, {"detail": "Not Found"})
 
@@ -109,7 +168,7 @@ class Handler(BaseHTTPRequestHandler):
         used = len(prompt.split())
         if used + wanted > self.state.max_model_len:
             raise Refusal(400, f"This model's maximum context length is {self.state.max_model_len} tokens.")
-        words = [word + " " for word in itertools.islice(itertools.cycle(WORDS), wanted)]
+        words = self._words(prompt, wanted)
         usage = {"prompt_tokens": used, "completion_tokens": len(words), "total_tokens": used + len(words)}
         began = time.monotonic()
         try:
@@ -129,12 +188,52 @@ class Handler(BaseHTTPRequestHandler):
             self._stream(head, words, usage, request, chat)
             return
         text = "".join(words)
-        part = {"message": {"role": "assistant", "content": text}} if chat else {"text": text}
-        choice = {"index": 0, "finish_reason": "length", **part}
+        part = {"message": self._message(text)} if chat else {"text": text}
+        choice = {"index": 0, "finish_reason": "length" if len(words) == wanted else "stop", **part}
         if chat and request.get("tools") and self._parses_tools():
             choice = self._call(request["tools"][0]["function"])
         kind = "chat.completion" if chat else "text_completion"
         self._json(200, {**head, "object": kind, "choices": [choice], "usage": usage})
+
+    def _words(self, prompt: str, wanted: int) -> list:
+        """The answer to what every model knows, else some words."""
+        if knobs().garbles:
+            return [NOISE] * wanted
+        if KNOWN in prompt.lower():
+            return [f" {ANSWER}"][:wanted]
+        return [word + " " for word in itertools.islice(itertools.cycle(WORDS), wanted)]
+
+    def _message(self, text: str) -> dict:
+        if knobs().mute:
+            return {"role": "assistant", "content": None, REASONING[self.state.family]: None}
+        if self.state.reasons:
+            return {"role": "assistant", "content": text, REASONING[self.state.family]: "The user asks."}
+        return {"role": "assistant", "content": text}
+
+    def _pool(self, request: dict) -> None:
+        if request.get("model") not in self.state.names:
+            raise Refusal(404, f"The model `{request.get('model')}` does not exist.")
+        try:
+            self.state.step()
+        except DeadRank as error:
+            threading.Timer(1, os._exit, [1]).start()
+            raise Refusal(500, f"EngineDeadError: {error}") from error
+
+    def _embed(self, request: dict) -> None:
+        self._pool(request)
+        texts = request["input"] if isinstance(request["input"], list) else [request["input"]]
+        data = [{"object": "embedding", "index": n, "embedding": vector(text)} for n, text in enumerate(texts)]
+        self._json(200, {"object": "list", "model": request["model"], "data": data})
+
+    def _rerank(self, request: dict) -> None:
+        self._pool(request)
+        asked = vector(request["query"])
+        scored = [
+            {"index": n, "document": {"text": text}, "relevance_score": sum(map(operator.mul, asked, vector(text)))}
+            for n, text in enumerate(request["documents"])
+        ]
+        scored.sort(key=lambda one: -one["relevance_score"])
+        self._json(200, {"id": f"rerank-{uuid.uuid4().hex}", "model": request["model"], "results": scored})
 
     def _parses_tools(self) -> bool:
         if not self.state.tools and self.state.family == "vllm":
@@ -153,6 +252,8 @@ class Handler(BaseHTTPRequestHandler):
             messages = request.get("messages")
             if not isinstance(messages, list) or not messages:
                 raise Refusal(400, "messages must be a list that is not empty")
+            if not self.state.template:
+                raise Refusal(400, NO_TEMPLATE)
             return " ".join(str(message.get("content", "")) for message in messages)
         if "prompt" not in request:
             raise Refusal(400, "prompt is missing")

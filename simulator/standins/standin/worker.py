@@ -16,11 +16,11 @@ def load(rank: int, world: int, model: str, knobs: Knobs, utilization: float, lo
     if "gpt-oss" in model and not os.path.exists(os.path.join(base, "o200k_base.tiktoken")):
         raise RuntimeError("openai_harmony.HarmonyError: error downloading or loading vocab file")
     if world > 1:
-        fabric.connect(rank, log)
+        fabric.connect()
     wanted = utilization * 121.69
     if knobs.free_gib < wanted:
         raise ValueError(
-            f"Free memory on device ({knobs.free_gib}/121.69 GiB) on startup is less than desired GPU memory "
+            f"Free memory on device cuda:0 ({knobs.free_gib}/121.69 GiB) on startup is less than desired GPU memory "
             f"utilization ({utilization}, {wanted:.2f} GiB). Decrease GPU memory utilization or reduce GPU memory "
             "used by other processes."
         )

@@ -63,7 +63,16 @@ def serve(arguments, world: int, step) -> None:
     name = os.path.basename(arguments.model.rstrip("/")) if os.path.isdir(arguments.model) else arguments.model
     tools = bool(arguments.tool_parser)
     state = server.State(
-        names=[name], keys=[], max_model_len=length, step=step, family="trtllm", tools=tools, metrics=False
+        names=[name],
+        keys=[],
+        max_model_len=length,
+        step=step,
+        family="trtllm",
+        tools=tools,
+        metrics=False,
+        version=__version__,
+        template=server.has_template(path),
+        reasons=bool(arguments.reasoning_parser),
     )
     log(f"trtllm-serve {__version__} (simulated) on {arguments.host}:{arguments.port}")
     server.serve(arguments.host, arguments.port, state)

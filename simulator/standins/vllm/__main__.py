@@ -24,6 +24,16 @@ def find(model: str, revision) -> str:
     return snapshot_download(model, revision=revision)
 
 
+class Attention:
+    def __init__(self, config: dict, tp_size: int) -> None:
+        self.total_num_kv_heads = config.get("num_key_value_heads", config["num_attention_heads"])
+        # The real one has no words for it: the traceback shows these lines.
+        if self.total_num_kv_heads >= tp_size:
+            assert self.total_num_kv_heads % tp_size == 0
+        else:
+            assert tp_size % self.total_num_kv_heads == 0
+
+
 def check(arguments, config: dict) -> int:
     """The refusals of ModelConfig and ParallelConfig; returns the context length."""
     tensor = arguments.tensor_parallel_size
@@ -32,6 +42,7 @@ def check(arguments, config: dict) -> int:
         raise ValueError(
             f"Total number of attention heads ({heads}) must be divisible by tensor parallel size ({tensor})."
         )
+    Attention(config, tensor)
     derived = config["max_position_embeddings"]
     length = int(arguments.max_model_len or derived)
     if length > derived:
@@ -77,8 +88,22 @@ def main() -> None:
     names = arguments.served_model_name or [model]
     keys = arguments.api_key or [key for key in [os.environ.get("VLLM_API_KEY")] if key]
     log(f"Starting vLLM server on http://{arguments.host or '0.0.0.0'}:{arguments.port}")
+    runner = arguments.runner
+    if runner not in (None, "auto", "generate", "pooling"):
+        raise ValueError(f"this stand-in has no runner {runner}")
+    overrides = json.loads(arguments.hf_overrides or "{}")
     tools = bool(arguments.enable_auto_tool_choice and arguments.tool_call_parser)
-    state = server.State(names=names, keys=keys, max_model_len=length, step=engine.step, tools=tools)
+    state = server.State(
+        names=names,
+        keys=keys,
+        max_model_len=length,
+        step=engine.step,
+        tools=tools,
+        version=__version__,
+        task=server.task({**config, **overrides}) if runner == "pooling" else "generate",
+        template=server.has_template(path),
+        reasons=bool(arguments.reasoning_parser),
+    )
     server.serve(arguments.host or "0.0.0.0", arguments.port, state)
 
 

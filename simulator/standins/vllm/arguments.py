@@ -23,7 +23,7 @@ DEFAULTS = {
     "tensor_parallel_size": 1,
     "pipeline_parallel_size": 1,
     "data_parallel_size": 1,
-    "gpu_memory_utilization": 0.9,
+    "gpu_memory_utilization": 0.92,
     "port": 8000,
     "nnodes": 1,
     "node_rank": 0,

@@ -4,6 +4,7 @@ import json
 import os
 import threading
 import time
+from dataclasses import replace
 
 from standin import gpu, ranks, worker
 from standin.knobs import knobs
@@ -108,7 +109,9 @@ class RayCluster:
                 def say(text: str) -> None:
                     print(text, flush=True)
 
-                worker.load(rank, world, model, knobs(), utilization, say)
+                known = knobs()
+                left = replace(known, free_gib=known.free_gib - known.ray_gib)
+                worker.load(rank, world, model, left, utilization, say)
 
             def alive(self) -> int:
                 return self.rank
