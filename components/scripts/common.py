@@ -360,13 +360,14 @@ def build(dockerfile: str, tag: str, *words: str, limit: int, buildkit: bool = F
 
     buildkit  it needs BuildKit; otherwise whatever builder this Docker has will do
     """
-    # No builder of the user's, which may not see the images here; and nothing of a build's stays in ~/.docker. Without
-    # an attestation, whose time would make each build another image. Source: docs.docker.com, build variables.
+    # No builder of the user's, which may not see the images here. Nothing of a build's stays in ~/.docker, or in /tmp,
+    # where buildx leaves the Dockerfile. No attestation, whose time would make each build another image.
+    # Source: docs.docker.com, build variables.
     more = {"BUILDX_BUILDER": "default", "BUILDX_NO_DEFAULT_ATTESTATIONS": "1"}
     more |= {"DOCKER_BUILDKIT": "1"} if buildkit else {}
     argv = ["docker", "build", "--network=host", "--tag", tag, *words, "-"]
     with tempfile.TemporaryDirectory() as folder:
-        environment = {**os.environ, **more, "BUILDX_CONFIG": folder}
+        environment = {**os.environ, **more, "BUILDX_CONFIG": folder, "TMPDIR": folder}
         try:
             done = subprocess.run(
                 argv, input=dockerfile, capture_output=True, text=True, timeout=limit, env=environment

@@ -16,7 +16,7 @@ DOCKER = '''#!{python}
 As BuildKit does it: FROM is looked up by name alone, and an id is taken for a repository at a registry. The image store
 is `overlay2` or `containerd`: the same content has another id in each.
 """
-import hashlib, json, os, re, sys
+import hashlib, json, os, re, sys, tempfile
 from pathlib import Path
 here = Path("{home}/docker")
 store = (here / "store").read_text()
@@ -71,6 +71,8 @@ elif words[0] == "build":
     settings = Path(os.environ.get("BUILDX_CONFIG") or Path.home() / ".docker/buildx")
     settings.mkdir(parents=True, exist_ok=True)
     (settings / ".buildNodeID").write_text("")
+    # Where buildx puts the Dockerfile that came on stdin, and leaves it.
+    tempfile.mkdtemp(prefix="dockerfile")
     assert words[-1] == "-" and "--pull" not in words
     text = sys.stdin.read()
     base = re.search(r"^FROM (\\S+)", text, re.M)[1]
@@ -185,6 +187,9 @@ def build(spark, dockerfile):
 
 def test_an_image_is_built_without_a_trace_in_the_users_settings(tmp_path, monkeypatch):
     spark = Spark(tmp_path)
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setenv("TMPDIR", str(scratch))
     monkeypatch.setenv("BUILDX_BUILDER", "cross")
     done = build(spark, f"FROM {VLLM}\nRUN make\n")
     assert done.returncode == 0, done.stderr
@@ -192,6 +197,7 @@ def test_an_image_is_built_without_a_trace_in_the_users_settings(tmp_path, monke
     assert call == "build --network=host --tag dgx-spark/vllm:abc --build-arg=A=1 --build-arg=B=2 -"
     assert spark.images()[done.stdout.strip().removeprefix("sha256:")] == ["dgx-spark/vllm:abc"]
     assert not (tmp_path / ".docker").exists()
+    assert list(scratch.iterdir()) == []
     failed = build(spark, f"FROM {VLLM}\nRUN false\n")
     assert "did not complete successfully" in failed.stderr
     assert "Traceback" not in failed.stderr

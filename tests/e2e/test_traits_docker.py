@@ -1,0 +1,154 @@
+"""Docker, its settings, its image stores and the caches of models, as they are met on Sparks that people have used."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from simulator import sparks
+from simulator import up as simulation
+from simulator.layout import RUN
+from tests.e2e.conftest import Stack, left_behind
+
+pytestmark = pytest.mark.e2e
+
+CACHE = "~/.cache/huggingface"
+QWEN = "Qwen/Qwen2.5-7B-Instruct"
+SGLANG = "lmsysorg/sglang:spark"
+
+
+def settings_of_docker(spark):
+    return sparks.on(spark, "cat /etc/docker/daemon.json /etc/nvidia-container-runtime/config.toml")
+
+
+def test_a_derived_image_leaves_no_second_name_and_no_trace_of_its_build(simulated, tmp_path):
+    pair = simulated[:2]
+    before = [left_behind(spark) for spark in pair]
+    image = {"name": "simulated/vllm:without-ray"}
+    stack = Stack(tmp_path, "derived", pair, engine="vllm", serving={"executor": "ray"}, image=image)
+    stack.serves_and_goes()
+    assert [left_behind(spark) for spark in pair] == before
+    for spark in pair:
+        names = sparks.on(spark, "docker images --format '{{.Repository}}' | grep ^dgx-spark | sort -u")
+        assert names == "dgx-spark/with-ray\n"
+
+
+def test_swarm_registers_the_nvidia_runtime_where_it_is_missing_and_takes_it_away_again(simulated, unlike, tmp_path):
+    pair = [simulated[0], unlike(nvidia_runtime=False)]
+    before = [left_behind(spark) for spark in pair]
+    stack = Stack(tmp_path, "swarm", pair, engine="trtllm")
+    try:
+        stack.up()
+        assert "nvidia" in sparks.on(pair[1], "docker info --format '{{json .Runtimes}} {{.DefaultRuntime}}'")
+        assert stack.complete()["choices"]
+        assert stack.is_clean()
+    finally:
+        stack.destroy()
+    assert [left_behind(spark) for spark in pair] == before
+
+
+def test_docker_that_does_not_take_our_settings_is_put_back_and_running(simulated, unlike, tmp_path):
+    pair = [simulated[0], unlike(docker_flags=("--default-shm-size=1G",))]
+    before = [left_behind(spark) for spark in pair]
+    sparks.on(pair[1], f"docker run --detach --name jupyter {SGLANG} sleep infinity")
+    stack = Stack(tmp_path, "collision", pair, engine="trtllm")
+    try:
+        failed = stack.up(check=False)
+        assert failed.code != 0
+        assert "both as a flag and in the configuration file: default-shm-size" in failed.text
+        assert "are as they were" in failed.text
+        assert "Traceback" not in failed.text
+        assert settings_of_docker(pair[1]) == before[1]["docker"]
+        # What ran before runs again, and the failure is no success to the next run.
+        assert sparks.on(pair[1], "docker inspect --format '{{.State.Running}}' jupyter") == "true\n"
+        assert stack.preview()["cluster-swarm-host-spark-3"] in ("create", "replace")
+    finally:
+        sparks.on(pair[1], "docker rm -f jupyter")
+        stack.destroy()
+    assert [left_behind(spark) for spark in pair] == before
+
+
+def test_live_restore_is_refused_at_preview_for_swarm_alone(simulated, unlike, tmp_path):
+    pair = [simulated[0], unlike(live_restore=True)]
+    stack = Stack(tmp_path, "live", pair, engine="trtllm")
+    assert '"live-restore": false in /etc/docker/daemon.json' in stack.refusal()
+    stack.configure(engine="trtllm", serving={"launcher": "mpi"})
+    assert stack.preview()
+
+
+def test_one_image_in_two_stores_is_copied_once_and_is_the_same_image(simulated, unlike, tmp_path):
+    head, other = pair = [simulated[0], unlike(containerd_images=True)]
+    stack = Stack(tmp_path, "stores", pair, engine="sglang", image={"source": "copy"})
+    show = f"docker image inspect --format '{{{{.Id}}}}' {SGLANG}"
+    try:
+        stack.up()
+        assert stack.complete()["choices"]
+        assert stack.is_clean()
+        ids = [sparks.on(spark, show) for spark in pair]
+        assert ids[0] != ids[1]
+
+        # The name stands for it on both now: no Spark is told to remove an image that is right.
+        stack.configure(engine="sglang", image={"source": "pull"})
+        stack.up()
+        assert stack.complete()["choices"]
+        assert stack.is_clean()
+        assert [sparks.on(spark, show) for spark in pair] == ids
+    finally:
+        stack.destroy()
+        sparks.on(other, f"docker rmi -f {SGLANG}", check=False)
+        assert head
+
+
+SHARE = """
+cd {hub} && mkdir -p blobs && echo 1 > blobs/.huggingface-shared-blobs
+for blob in models--*/blobs/*; do
+    [ $(stat -c %s $blob) -gt 1000000 ] || continue
+    xet=$(echo $blob | sha256sum | cut -c 1-64); prefix=$(echo $xet | cut -c 1-2)
+    mkdir -p blobs/$prefix && mv $blob blobs/$prefix/$xet && chmod 444 blobs/$prefix/$xet
+    echo $blob > blobs/$prefix/$xet.refs && touch blobs/$prefix/$xet.lock
+    ln -s ../../blobs/$prefix/$xet $blob
+done
+"""
+"""Turns a cache into the layout of huggingface_hub ≥ 1.32, whose names Xet gives, which the local hub has not.
+Source: huggingface_hub 2.4, utils/_shared_blobs.py."""
+
+
+def weights_sent():
+    """How often the local hub has sent a file of weights."""
+    return len(re.findall(rf"sent \d+ bytes of /{QWEN}/resolve/\S+\.safetensors", (RUN / "hub.log").read_text()))
+
+
+def owners_download(spark, *, shared):
+    """What the owner's own `hf download` leaves."""
+    sparks.on(spark, f"rm -rf {CACHE}/hub")
+    client = f'from huggingface_hub import snapshot_download as get; get("{QWEN}")'
+    run = f"docker run --rm --network host --user $(id -u):$(id -g) --volume {CACHE}:/hf --entrypoint python3"
+    environment = f"--env HF_HOME=/hf --env HOME=/tmp --env HF_ENDPOINT={simulation.HUB}"
+    sparks.on(spark, f"mkdir -p {CACHE} && {run} {environment} {SGLANG} -c '{client}'")
+    if shared:
+        sparks.on(spark, SHARE.format(hub=f"{CACHE}/hub"))
+
+
+@pytest.mark.parametrize("shared", [False, True], ids=["old layout", "new layout"])
+@pytest.mark.parametrize("engine", ["sglang", "trtllm"])
+def test_a_cache_that_the_owner_filled_is_taken_over_without_a_download(simulated, tmp_path, engine, shared):
+    head, other = pair = simulated[:2]
+    owners_download(head, shared=shared)
+    sparks.on(other, f"rm -rf {CACHE}/hub")
+    begun = weights_sent()
+    assert begun, "the owner's own download"
+    kept = sparks.on(head, f"cd {CACHE}/hub && find . -name '*.lock' -prune -o -printf '%p %l %s %T@\n' | sort")
+    serving = {"launcher": "mpi"} if engine == "trtllm" else {}
+    stack = Stack(tmp_path, "owned", pair, engine=engine, model="qwen2.5-7b", serving=serving)
+    try:
+        stack.up()
+        assert stack.complete()["choices"]
+        assert stack.is_clean()
+        assert weights_sent() == begun
+        links = sparks.on(other, f"find {CACHE}/hub -xtype l")
+        assert links == "", "a copy with links that lead nowhere"
+    finally:
+        stack.destroy()
+    # It is the owner's, and stays as it was.
+    assert sparks.on(head, f"cd {CACHE}/hub && find . -name '*.lock' -prune -o -printf '%p %l %s %T@\n' | sort") == kept
