@@ -9,6 +9,7 @@ import pytest
 from simulator import sparks
 from simulator import up as simulation
 from simulator.layout import RUN
+from simulator.shell import SimulatorError
 from tests.e2e.conftest import Stack, left_behind
 
 pytestmark = pytest.mark.e2e
@@ -32,6 +33,20 @@ def test_a_derived_image_leaves_no_second_name_and_no_trace_of_its_build(simulat
     for spark in pair:
         names = sparks.on(spark, "docker images --format '{{.Repository}}' | grep ^dgx-spark | sort -u")
         assert names == "dgx-spark/with-ray\n"
+
+
+@pytest.mark.long
+def test_a_spark_with_todays_docker_makes_a_pair_with_one_that_has_debians(simulated, unlike, tmp_path):
+    try:
+        newer = unlike(docker="28")
+    except SimulatorError as error:
+        pytest.skip(f"no newer Docker to be had here: {error}")
+    assert sparks.on(newer, "docker version --format '{{.Server.Version}}'").startswith("28.")
+    before = left_behind(newer)
+    image = {"name": "simulated/vllm:without-ray"}
+    stack = Stack(tmp_path, "newer", [simulated[0], newer], serving={"executor": "ray"}, image=image)
+    stack.serves_and_goes()
+    assert left_behind(newer) == before
 
 
 def test_swarm_registers_the_nvidia_runtime_where_it_is_missing_and_takes_it_away_again(simulated, unlike, tmp_path):
