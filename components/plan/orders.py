@@ -1,7 +1,8 @@
-"""What the programs on this machine are given: which Sparks to reach how, and with which script. Pure."""
+"""What the programs on this machine are given: which Sparks to reach how, and what to ask there. Pure."""
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from components.plan import models
@@ -39,15 +40,9 @@ def probe(settings: Settings, stack: str) -> list[dict[str, Any]]:
 
 def qualification(settings: Settings, wanted: Qualification) -> dict[str, Any]:
     """For programs/qualification.py."""
-    command = parcel.command("bandwidth.py", "apply", limit=wanted.seconds + 120)
     return {
         "sparks": [
-            {
-                "node": node.name,
-                "argv": [*ssh.argv(node, settings.ssh), command],
-                "given": dict(wanted.given[node.name]),
-                "parcel": parcel.pack("bandwidth.py", {}),
-            }
+            {"ssh": asdict(ssh.target(node, settings.ssh)), "given": dict(wanted.given[node.name])}
             for node in settings.nodes
         ],
         "seconds": wanted.seconds,
@@ -92,21 +87,14 @@ def readiness(settings: Settings, wanted: Readiness, stack: str, generation: str
         ],
         "watches": [
             {
-                "node": node.name,
-                "argv": [
-                    *ssh.argv(node, settings.ssh),
-                    parcel.command("watch.py", "apply", limit=wanted.timeout + 120),
-                ],
-                "parcel": parcel.pack(
-                    "watch.py",
-                    {
-                        "stack": stack,
-                        "components": list(wanted.containers[node.name]),
-                        "lines": LAST_LINES,
-                        "several": len(settings.nodes) > 1,
-                        **(api if node.name == head else {}),
-                    },
-                ),
+                "ssh": asdict(ssh.target(node, settings.ssh)),
+                "given": {
+                    "stack": stack,
+                    "components": list(wanted.containers[node.name]),
+                    "lines": LAST_LINES,
+                    "several": len(settings.nodes) > 1,
+                    **(api if node.name == head else {}),
+                },
             }
             for node in settings.nodes
         ],

@@ -65,31 +65,34 @@ class Steps:
         secret: bool = False,
     ) -> Step:
         """`given` is what the thing is; `means` is how it gets there, and alone never makes it anew."""
-        facts = self.facts[node]
-        spec = digest(given)
-        record = facts.intact(kind, spec)
-        generation = record.generation if record else self._fresh
-        wanted = {"stack": self._identity.full, "kind": kind, "spec": spec, "generation": generation}
+        record = self.record(node, kind, digest(given))
         return Step(
             node,
             kind,
             script,
-            {**given, **(means or {}), "record": wanted},
-            (facts.machine_id, spec, generation),
+            {**given, **(means or {}), "record": record},
+            (self.facts[node].machine_id, record["spec"], record["generation"]),
             limit,
             root,
             secret,
         )
 
+    def record(self, node: str, kind: str, spec: str) -> dict[str, str]:
+        """What the record will say of a thing: the recorded generation where it is intact, else a fresh one."""
+        known = self.facts[node].intact(kind, spec)
+        generation = known.generation if known else self._fresh
+        return {"stack": self._identity.full, "kind": kind, "spec": spec, "generation": generation}
+
 
 def prepare(steps: Steps, settings: Settings, identity: Identity, facts: Mapping[str, NodeFacts]) -> tuple[Step, ...]:
+    """Scripts that are gone, or others, are laid again, and nothing is made anew for it."""
     return tuple(
         steps.make(
             node.name,
             "node",
             "node.py",
             {"stack": identity.full, "cache": facts[node.name].cache.path},
-            means={"takeover": settings.takeover},
+            means={"takeover": settings.takeover, "laid": steps.record(node.name, "scripts", "")},
         )
         for node in settings.nodes
     )
@@ -166,7 +169,6 @@ def place_weights(
         "endpoint": chosen.endpoint,
         "image": image,
         "cache": facts[head.name].cache.path,
-        "client": inside("download.py"),
     }
     copy = {"source": {**_head_source(steps, settings, links), **_readable(model)}} if others else {}
     # A directory is the user's own on the head; on the others it is our copy.
@@ -283,18 +285,13 @@ def authorize(
         return None
     head, *others = settings.nodes
     directory = model.path or f"{facts[head.name].cache.path}/hub"
-    given = {"directory": directory, "server": copy_server(), **_access("copy-key", others, links)}
+    given = {"directory": directory, **_access("copy-key", others, links)}
     return steps.make(head.name, "copy-access", "copy_access.py", given)
 
 
 def inside(name: str) -> str:
     """Text of a program that runs inside the containers."""
     return (Path(__file__).parent.parent / "inside" / name).read_text()
-
-
-def copy_server() -> str:
-    """Text of the program that sshd runs on the head for the others' keys."""
-    return (Path(__file__).parent.parent / "scripts" / "copy_server.py").read_text()
 
 
 def copies(settings: Settings) -> bool:

@@ -22,6 +22,9 @@ Source: XDG base directories, state that may be lost."""
 
 LEASE = os.path.join(STATE, "lease.json")
 
+PARCEL: dict = {}
+"""Name → text of the scripts that came by stdin with the one that runs; empty where it runs from its stack's folder."""
+
 PERFTEST = ("ib_write_bw", "ib_write_lat")
 """Programs of the package perftest that measure RDMA (bandwidth.py)."""
 
@@ -199,6 +202,17 @@ def from_head(source: dict, key: str) -> list:
 
 def stack_directory(stack: str) -> str:
     return os.path.join(STATE, stack.replace("/", "."))
+
+
+def scripts_directory(stack: str) -> str:
+    """Where node.py lays the scripts that this stack's steps run (components/remote/parcel.py)."""
+    return os.path.join(stack_directory(stack), "scripts")
+
+
+def program(stack: str, name: str) -> str:
+    """Text of a program that runs in a container (components/inside/)."""
+    with open(os.path.join(scripts_directory(stack), "inside", name)) as stream:
+        return stream.read()
 
 
 def record_path(stack: str, kind: str) -> str:

@@ -1,8 +1,8 @@
 """Let the other Sparks' keys copy weights or an image from this one, over the fabric, and do nothing else.
 
 stdin   JSON: keys [public key], key (the kind of their record), sources [address], record, and either
-        directory (the only one they may read) and server (text of copy_server.py, which sees to that), or
-        image (id of the only one they may save)
+        directory (the only one they may read: copy_server.py sees to that), or image (id of the only one they may
+        save)
 apply   one line per key in ~/.ssh/authorized_keys, or in what that links to; all else in that file stays as it is
 remove  takes exactly those lines away
 """
@@ -14,7 +14,7 @@ import shlex
 import sys
 from collections.abc import Iterator
 
-from common import digest_of, read_record, remove_record, run, stack_directory, write_file, write_record
+from common import read_record, remove_record, run, scripts_directory, write_file, write_record
 
 FILE = os.path.expanduser("~/.ssh/authorized_keys")
 
@@ -33,11 +33,8 @@ def allowed(given: dict) -> str:
     """The one command that sshd runs for these keys."""
     if "image" in given:
         return f"docker save {given['image']}"
-    return shlex.join(["python3", server(given), given["directory"]])
-
-
-def server(given: dict) -> str:
-    return os.path.join(stack_directory(given["record"]["stack"]), "copy_server.py")
+    server = os.path.join(scripts_directory(given["record"]["stack"]), "copy_server.py")
+    return shlex.join(["python3", "-B", server, given["directory"]])
 
 
 @contextlib.contextmanager
@@ -66,18 +63,14 @@ def without_ours(text: str, given: dict) -> str:
 
 
 def apply(given: dict) -> None:
-    digests = {}
     if "directory" in given:
         os.makedirs(given["directory"], exist_ok=True)
-        os.makedirs(os.path.dirname(server(given)), mode=0o700, exist_ok=True)
-        write_file(server(given), given["server"])
-        digests = {server(given): digest_of(server(given))}
     wanted = lines(given)
     with editing() as (text, write):
         rest = without_ours(text, given)
         unended = bool(rest) and not rest.endswith("\n")
         write(rest + ("\n" if unended else "") + "".join(f"{line}\n" for line in wanted))
-    write_record(given["record"], {"lines": {FILE: wanted}, "digests": digests}, unended=unended)
+    write_record(given["record"], {"lines": {FILE: wanted}}, unended=unended)
 
 
 def remove(given: dict) -> None:
@@ -87,8 +80,6 @@ def remove(given: dict) -> None:
             rest = rest.removesuffix("\n")
         if rest != text:
             write(rest)
-    if "directory" in given and os.path.exists(server(given)):
-        os.unlink(server(given))
     remove_record(given["record"])
 
 

@@ -7,7 +7,7 @@ the stack's own key (copy_key.py, copy_access.py). Both keep whole files and res
 stdin   JSON: repo, commit, revision, files [{path, size, sha256}], encodings [{path, url, sha256}] (vocabularies
         that the engine would fetch), path (where the files are), folder (all that there is of the model), record,
         keep (leave the files when the record is removed), and one of
-        from the hub: endpoint, image, token, cache (HF_HOME), client (inside/download.py)
+        from the hub: endpoint, image, token, cache (HF_HOME)
         from another Spark: source (common.from_head; also model and encodings: what its key may read, relative)
         neither: the files are there already, or are an error
 stderr  progress; on failure the reason, last
@@ -26,8 +26,8 @@ import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 
 from common import (
-    digest_of, discards, from_head, has_record, held, holds, key_file, models, remove_record, run, say, stamp,
-    trail, write_record,
+    digest_of, discards, from_head, has_record, held, holds, key_file, models, program, remove_record, run, say,
+    stamp, trail, write_record,
 )  # fmt: skip
 
 PROGRESS = 10
@@ -41,7 +41,7 @@ def download(given: dict) -> None:
     user = f"{os.getuid()}:{os.getgid()}"
     argv = ["docker", "run", "--rm", "--interactive", "--network=host", f"--user={user}"]
     argv += [f"--volume={given['cache']}:/hf", "--env=HF_HOME=/hf", "--env=HOME=/tmp", "--entrypoint=/usr/bin/env"]
-    argv += [given["image"], "python3", "-c", given["client"]]
+    argv += [given["image"], "python3", "-c", program(given["record"]["stack"], "download.py")]
     order = {key: given[key] for key in ("endpoint", "repo", "commit", "token", "files")}
     execute(argv, f"{given['repo']}: the download failed", json.dumps(order))
 

@@ -104,9 +104,8 @@ class Host(Home):
 
     def text(self, script: str, given: Mapping[str, Any]) -> str:
         packed = parcel.pack(script, given)
-        for key in ("script", "common"):
-            packed[key] = OUTSIDE.sub(f"{self.root}/", packed[key])
-        packed["common"] = self.before + packed["common"]
+        texts = {name: OUTSIDE.sub(f"{self.root}/", text) for name, text in packed["scripts"].items()}
+        packed["scripts"] = {**texts, "common.py": self.before + texts["common.py"]}
         return json.dumps(packed)
 
     def json(self, script: str, **given: Any) -> Any:
