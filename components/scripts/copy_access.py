@@ -74,13 +74,18 @@ def apply(given: dict) -> None:
 
 
 def remove(given: dict) -> None:
+    if os.path.exists(FILE):
+        take_away(given)
+    remove_record(given["record"])
+
+
+def take_away(given: dict) -> None:
     with editing() as (text, write):
         rest = without_ours(text, given)
         if read_record(given["record"]).get("unended"):
             rest = rest.removesuffix("\n")
         if rest != text:
             write(rest)
-    remove_record(given["record"])
 
 
 run(apply, remove)
