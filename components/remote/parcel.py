@@ -79,7 +79,7 @@ sys.stdout.flush()
 """The same, with what it prints between marks."""
 
 
-def pack(name: str, given: Mapping[str, Any], *, loader: str = LOADER, every: bool = False) -> dict[str, Any]:
+def pack(name: str, given: Mapping[str, object], *, loader: str = LOADER, every: bool = False) -> dict[str, Any]:
     """What goes to `command`'s standard input, as JSON; `given` may hold Pulumi outputs.
 
     every   with all scripts, for the one that lays them
@@ -95,14 +95,14 @@ def script(name: str) -> str:
 def every_script() -> dict[str, str]:
     """Name in the stack's folder → text."""
     inside = {f"inside/{name}": (INSIDE / name).read_text() for name in INTO_CONTAINERS}
-    return {path.name: script(path.name) for path in sorted(FOLDER.glob("*.py"))} | inside
+    return {path.name: script(path.name) for path in sorted(FOLDER.glob("[!_]*.py"))} | inside
 
 
-def text(name: str, given: Mapping[str, Any]) -> str:
+def text(name: str, given: Mapping[str, object]) -> str:
     """`pack` as text, for plain values."""
     return json.dumps(pack(name, given))
 
 
-def asking(name: str, given: Mapping[str, Any]) -> str:
+def asking(name: str, given: Mapping[str, object]) -> str:
     """`text` for a script whose answer is read by remote/ask.py."""
     return json.dumps(pack(name, given, loader=MARKED))

@@ -7,6 +7,8 @@ apply   one line per key in ~/.ssh/authorized_keys, or in what that links to; al
 remove  takes exactly those lines away
 """
 
+from __future__ import annotations
+
 import contextlib
 import fcntl
 import os
@@ -16,20 +18,24 @@ from collections.abc import Iterator
 
 from common import read_record, remove_record, run, scripts_directory, write_file, write_record
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from contracts import ImageAccess
+
 FILE = os.path.expanduser("~/.ssh/authorized_keys")
 
 
-def marker(given: dict) -> str:
+def marker(given: ImageAccess) -> str:
     return f" dgx-spark:{given['record']['stack']}:{given['key']}"
 
 
-def lines(given: dict) -> list:
+def lines(given: ImageAccess) -> list:
     command = allowed(given).replace('"', '\\"')
     limits = f'restrict,from="{",".join(given["sources"])}",command="{command}"'
     return [f"{limits} {key}" for key in given["keys"]]
 
 
-def allowed(given: dict) -> str:
+def allowed(given: ImageAccess) -> str:
     """The one command that sshd runs for these keys."""
     if "image" in given:
         return f"docker save {given['image']}"
@@ -58,11 +64,11 @@ def editing() -> Iterator:
         os.close(lock)
 
 
-def without_ours(text: str, given: dict) -> str:
+def without_ours(text: str, given: ImageAccess) -> str:
     return "".join(line for line in text.splitlines(keepends=True) if not line.rstrip("\n").endswith(marker(given)))
 
 
-def apply(given: dict) -> None:
+def apply(given: ImageAccess) -> None:
     if "directory" in given:
         os.makedirs(given["directory"], exist_ok=True)
     wanted = lines(given)
@@ -73,13 +79,13 @@ def apply(given: dict) -> None:
     write_record(given["record"], {"lines": {FILE: wanted}}, unended=unended)
 
 
-def remove(given: dict) -> None:
+def remove(given: ImageAccess) -> None:
     if os.path.exists(FILE):
         take_away(given)
     remove_record(given["record"])
 
 
-def take_away(given: dict) -> None:
+def take_away(given: ImageAccess) -> None:
     with editing() as (text, write):
         rest = without_ours(text, given)
         if read_record(given["record"]).get("unended"):

@@ -9,6 +9,8 @@ remove  takes away the lease, the scripts, what this stack has noted here, the d
         settings for Swarm, and weights that need not be kept and that no other stack here uses
 """
 
+from __future__ import annotations
+
 import contextlib
 import glob
 import json
@@ -21,6 +23,12 @@ from common import (
     LEASE, PARCEL, STATE, digest_of, discards, lease_holder, models, read, read_record, record_path, remove_model, run,
     say, scripts_directory, stack_directory, take_lease, write_file, write_record,
 )  # fmt: skip
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from contracts import Lease
 
 
 LEFT = ("node", "scripts", "endpoint", "swarm-host")
@@ -38,7 +46,7 @@ before it could be removed."""
 
 def make(path: str) -> list:
     """The directories that had to be made for `path`, outermost first."""
-    missing = []
+    missing: list[str] = []
     while not os.path.isdir(path):
         missing.insert(0, path)
         path = os.path.dirname(path)
@@ -57,14 +65,14 @@ def lay(stack: str) -> list:
     return paths
 
 
-def apply(given: dict) -> None:
+def apply(given: Lease) -> None:
     owner = lease_holder() or given["stack"]
     if owner != given["stack"] and not given["takeover"]:
         sys.exit(f"this Spark is held by the stack {owner}: destroy that one first, or take it over")
     made = read_record(given["record"]).get("made", []) + make(STATE) + make(given["cache"])
     os.makedirs(stack_directory(given["stack"]), mode=0o700, exist_ok=True)
     write_record(given["laid"], {"digests": {path: digest_of(path) for path in lay(given["stack"])}})
-    checks = {"directories": [given["cache"]]}
+    checks: dict[str, Any] = {"directories": [given["cache"]]}
     if owner != given["stack"]:
         say(f"held by the stack {owner} until image and weights are in place")
         write_record(given["record"], checks, made=made)
@@ -87,15 +95,15 @@ def discard(folders: list) -> None:
         remove_model(folder)
 
 
-def undo(script: str, given: dict, *before: str) -> None:
+def undo(stack: str, script: str, given: dict[str, Any], *before: str) -> None:
     """`before`: what runs it."""
-    path = os.path.join(scripts_directory(given["record"]["stack"]), script)
+    path = os.path.join(scripts_directory(stack), script)
     argv = [*before, "timeout", "300", "python3", "-B", path, "remove"]
     if subprocess.run(argv, input=json.dumps(given), text=True).returncode:
         sys.exit(f"what {script} has made could not be undone")
 
 
-def remove(given: dict) -> None:
+def remove(given: Lease) -> None:
     known = read_record(given["record"])
     if known and known["generation"] != given["record"]["generation"]:
         return
@@ -106,9 +114,10 @@ def remove(given: dict) -> None:
     made = known.get("made", []) + make(STATE)
     lay(given["stack"])
     for script, about, more in LOST if lost else ():
-        undo(script, {"record": {"stack": given["stack"], "generation": "", **about}, **more})
+        undo(given["stack"], script, {"record": {"stack": given["stack"], "generation": "", **about}, **more})
     if os.path.exists(record_path(given["stack"], "swarm-host")):
-        undo("swarm_host.py", {"record": {"stack": given["stack"], "kind": "swarm-host"}}, "sudo", "-n")
+        host = {"record": {"stack": given["stack"], "kind": "swarm-host"}}
+        undo(given["stack"], "swarm_host.py", host, "sudo", "-n")
     doomed = read(discards(given["stack"])).splitlines()
     shutil.rmtree(stack_directory(given["stack"]), ignore_errors=True)
     discard(doomed)

@@ -4,14 +4,20 @@ stdin   JSON: stack, head (container), addresses [of all nodes], port, wait (sec
 stderr  progress; on failure the reason, last
 """
 
+from __future__ import annotations
+
 import subprocess
 import sys
 
 from common import job, program
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from contracts import RayFormed
+
 
 def main() -> None:
-    _, given = job()
+    given: RayFormed = job()[1]
     address = f"{given['addresses'][0]}:{given['port']}"
     argv = ["docker", "exec", "-i", given["head"], "python3", "-c", program(given["stack"], "ray_ready.py")]
     argv += [address, str(given["wait"]), *given["addresses"]]
