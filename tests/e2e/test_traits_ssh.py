@@ -17,6 +17,7 @@ from ops.project import Project
 from ops.pulumi import CommandError
 from ops.stack import of
 from simulator import network, sparks
+from simulator.engine import warm
 from simulator.layout import BRIDGE, KEY, PASSWORD, USER, Spark, Traits
 from tests.e2e.conftest import ROOT, Stack
 
@@ -41,7 +42,9 @@ class Elsewhere(Stack):
         config.write_text(self.ssh_config)
         hosts.write_text(f"127.0.0.1 localhost\n{self.hosts}")
         binds = (f"{config}=/etc/ssh/ssh_config", f"{hosts}=/etc/hosts" if self.hosts else "")
-        return ("unshare", "--mount", "sh", "-ec", OVERLAY, "sh", *binds, *pulumi.chosen().argv)
+        # A warm start would run outside.
+        cold = ("env", f"--unset={warm.SOCKET}")
+        return (*cold, "unshare", "--mount", "sh", "-ec", OVERLAY, "sh", *binds, *pulumi.chosen().argv)
 
 
 @pytest.fixture
