@@ -6,12 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from components.plan.engines import trtllm
 from simulator import sparks
 from tests.e2e.conftest import SOME_IMAGE, Stack, left_behind
 
 pytestmark = pytest.mark.e2e
 
 SMALL = Path(__file__).parent / "small.Dockerfile"
+TRTLLM = trtllm.IMAGE.partition("@")[0]
 TAGGED = "registry.example/engine:1"
 
 
@@ -27,8 +29,9 @@ def bytes_sent(spark, interface):
 def test_an_image_is_streamed_from_the_head_over_the_fabric(simulated, tmp_path):
     pair = simulated[:2]
     before = [left_behind(spark) for spark in pair]
-    sparks.on(pair[0], f"docker tag nvcr.io/nvidia/tensorrt-llm/release:1.2.1 {TAGGED}")
-    sparks.on(pair[1], "docker rmi nvcr.io/nvidia/tensorrt-llm/release:1.2.1")
+    # An image that the head alone has. Taking a pinned one's tag from the other would take its digest, too.
+    make = f"id=$(docker create {TRTLLM} true) && docker commit $id {TAGGED} && docker rm $id"
+    sparks.on(pair[0], make)
     config = {"engine": "trtllm", "serving": {"launcher": "mpi"}, "image": {"name": TAGGED, "source": "copy"}}
     stack = Stack(tmp_path, "copied", pair, **config)
     sent = [bytes_sent(pair[0], interface) for interface in ("enp1s0f1np1", "enP7s7")]
@@ -47,8 +50,8 @@ def test_an_image_is_streamed_from_the_head_over_the_fabric(simulated, tmp_path)
         assert stack.is_clean()
     finally:
         stack.destroy()
-        sparks.on(pair[0], f"docker rmi {TAGGED}", check=False)
-        sparks.on(pair[1], f"docker tag {TAGGED} nvcr.io/nvidia/tensorrt-llm/release:1.2.1; docker rmi {TAGGED}")
+        for spark in pair:
+            sparks.on(spark, f"docker rmi {TAGGED}", check=False)
     assert [left_behind(spark) for spark in pair] == before
 
 
