@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from components.facts import spark
+from components.facts.failure import Failure
 from components.facts.spark import NodeFacts
 from components.plan import orders
 from components.problems import Problem, Refused
@@ -82,7 +83,7 @@ class Stack:
 
         if root:
             users = {name: self.settings.login(name).user for name in given}
-            answers = root.run(users, one, lambda answer: answer.get("error", {}).get("kind") == "sudo")
+            answers = root.run(users, one, lambda answer: answer.get("error", {}).get("kind") is Failure.SUDO)
         else:
             with ThreadPoolExecutor(max(1, len(given))) as pool:
                 answers = dict(zip(given, pool.map(one, given), strict=True))
@@ -91,8 +92,8 @@ class Stack:
             raise CommandError("\n".join(self._why(name, **error) for name, error in failed.items()))
         return {name: answer["facts"] for name, answer in answers.items()}
 
-    def _why(self, name: str, kind: str, detail: str) -> str:
-        if kind in ("other", "sudo"):
+    def _why(self, name: str, kind: Failure, detail: str) -> str:
+        if kind in (Failure.OTHER, Failure.SUDO):
             return f"{name}: {detail}"
         return str(spark.explain(self.nodes([name])[0], self.settings, kind, detail))
 
