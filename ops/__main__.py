@@ -60,6 +60,9 @@ def demo_command(
     down: Annotated[bool, typer.Option("--down", help="Take the demonstration away again.")] = False,
     purge: Annotated[bool, typer.Option("--purge", help="With --down: empty the simulator's cache too.")] = False,
     sparks: Annotated[int, typer.Option(min=1, max=8, help="How many to simulate.")] = 2,
+    docker: Annotated[
+        Literal["26", "28"], typer.Option(help="Of the Sparks: Debian 13's, or the one of Debian unstable.")
+    ] = "26",
 ) -> None:
     """Simulate Sparks on this machine, bring them up with Pulumi and ask the endpoint a question."""
     if purge and not down:
@@ -67,7 +70,7 @@ def demo_command(
     if down:
         demo.down(purge=purge)
     else:
-        demo.up(sparks)
+        demo.up(sparks, docker)
 
 
 @app.command(name="test", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})

@@ -41,10 +41,10 @@ def stack_config(nodes: list[layout.Spark]) -> dict[str, Any]:
     }
 
 
-def up(count: int) -> None:
+def up(count: int, docker: str) -> None:
     began = time.monotonic()
     try:
-        nodes = simulation.up(count, lambda text: console.print(f"[bold]·[/bold] {text}"))
+        nodes = simulation.up(count, lambda text: console.print(f"[bold]·[/bold] {text}"), docker=docker)
     except SimulatorError as error:
         raise CommandError(str(error)) from None
     env = pulumi.environment()

@@ -117,9 +117,9 @@ def build() -> Built:
     return Built({name: _layer(name, make) for name, make in makers.items()})
 
 
-def data(built: Built, fill: Callable[[Path], None]) -> Path:
-    """A Docker data directory that holds the images; `fill` is called with the path where there is none yet."""
-    return cache.kept(f"docker-{built.key}", fill)
+def data(built: Built, docker: str, fill: Callable[[Path], None]) -> Path:
+    """A data directory of that Docker with the images in it; `fill` is called with the path where there is none."""
+    return cache.kept(f"docker{docker}-{built.key}", fill)
 
 
 def load(spark: Spark, built: Built) -> None:

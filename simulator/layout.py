@@ -51,6 +51,9 @@ PASSWORD = "simulated"
 class Traits:
     """What one simulated Spark is like. The defaults are a well-kept real one; each other value is met in the field."""
 
+    docker: str = "26"
+    """Docker's major version, of those in rootfs.DOCKERS."""
+
     nvidia_runtime: bool = True
     """dockerd knows a runtime `nvidia`. Without it containers get the GPU by `--gpus` alone."""
 

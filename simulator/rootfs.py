@@ -11,7 +11,7 @@ import os
 import re
 import shutil
 import tempfile
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 from simulator.cache import kept
@@ -53,6 +53,26 @@ rm -f /etc/ssh/ssh_host_* /etc/machine-id /etc/resolv.conf /etc/hostname
 """
 """What is run in it at the end: no Spark shares its keys and its identity with another."""
 
+DOCKERS = {"26": SUITE, "28": "sid"}
+"""Docker's major version → the suite of Debian that its packages are taken from; all else is SUITE's."""
+
+NEWER = """
+cp -L /etc/resolv.conf /etc/hosts "$1/etc/"
+mount -t proc proc "$1/proc"
+mount --rbind /dev "$1/dev"
+cat >"$1/etc/apt/sources.list.d/newer.list" <<END
+deb [check-valid-until=no signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $2 $3 main
+END
+printf '%s\\n' '#!/bin/sh' 'exit 101' >"$1/usr/sbin/policy-rc.d"
+chmod 755 "$1/usr/sbin/policy-rc.d"
+chroot "$1" apt-get update -qq
+DEBIAN_FRONTEND=noninteractive chroot "$1" apt-get install -qq -y --no-install-recommends --target-release "$3" \
+    containerd docker-buildx docker-cli docker.io runc
+rm "$1/usr/sbin/policy-rc.d"
+"""
+"""Run with a root file system, a mirror and a suite: takes Docker from there. A mirror may keep an unstable of some
+weeks ago, which is as good here."""
+
 ALONE = (
     "setpriv", "--pdeathsig", "KILL",
     "unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child=SIGKILL",
@@ -72,6 +92,24 @@ def root() -> Path:
 
 def is_made() -> bool:
     return (CACHE / _name()).exists()
+
+
+def with_docker(version: str) -> Path:
+    """The root file system with that Docker; the one of SUITE is made from Debian's packages alone.
+
+    Raises SimulatorError where the mirror has none.
+    """
+    if DOCKERS[version] == SUITE:
+        return root()
+    recipe = hashlib.sha256("\n".join([_name(), DOCKERS[version], NEWER]).encode()).hexdigest()[:12]
+    return kept(f"root-docker{version}-{recipe}", partial(_add_docker, suite=DOCKERS[version]))
+
+
+def _add_docker(folder: Path, suite: str) -> None:
+    run(["cp", "-a", str(root()), str(folder)])
+    words = ["sh", "-e", "-c", NEWER, "newer", str(folder), mirror(), suite]
+    run([*ALONE, *words], timeout=BOOTSTRAP_LIMIT, env={**proxies(), "DPKG_FORCE": "unsafe-io", "LC_ALL": "C"})
+    run([*ALONE, "chroot", str(folder), "sh", "-e", "-c", FINISH])
 
 
 def _name() -> str:

@@ -100,7 +100,7 @@ def _write_settings(spark: Spark) -> None:
     sudo = f"{USER} ALL=(ALL) {'' if traits.sudo_asks else 'NOPASSWD:'}ALL\n"
     (spark.home / "sudoers").write_text(sudo)
     words = {
-        "lower": rootfs.root(),
+        "lower": rootfs.with_docker(traits.docker),
         "sources": SOURCES,
         "user": USER,
         "password": PASSWORD,

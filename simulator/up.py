@@ -10,21 +10,21 @@ from functools import partial
 from pathlib import Path
 
 from simulator import cache, hub, images, preflight, rootfs, sparks
-from simulator.layout import CLAIM, GATEWAY, HUB_PORT, ROOT, RUN, Spark
+from simulator.layout import CLAIM, GATEWAY, HUB_PORT, ROOT, RUN, Spark, Traits
 from simulator.shell import SimulatorError
 
 HUB = f"http://{GATEWAY}:{HUB_PORT}"
 
 
-def up(count: int, say: Callable[[str], None]) -> list[Spark]:
+def up(count: int, say: Callable[[str], None], *, docker: str = Traits.docker) -> list[Spark]:
     """`count` running Sparks with their images loaded; those that run already are kept."""
     preflight.ensure()
     with sparks.exclusive():
-        return _up(count, say)
+        return _up(count, say, docker)
 
 
-def _up(count: int, say: Callable[[str], None]) -> list[Spark]:
-    wanted = [Spark(index) for index in range(1, count + 1)]
+def _up(count: int, say: Callable[[str], None], docker: str) -> list[Spark]:
+    wanted = [Spark(index, Traits(docker=docker)) for index in range(1, count + 1)]
     running = sparks.existing() if CLAIM.exists() else []
     sparks.claim()
     if running and not all(sparks.is_on(spark) for spark in running):
@@ -40,11 +40,12 @@ def _up(count: int, say: Callable[[str], None]) -> list[Spark]:
         if not rootfs.is_made():
             say(f"making the Sparks' root file system, Debian {rootfs.SUITE} (two minutes, once on this machine)")
             rootfs.root()
+        rootfs.with_docker(docker)
         say("building the images (a minute, where something changed)")
         built = images.build()
         say(f"booting {count} simulated Spark{'s' if count > 1 else ''}")
         sparks.plug_in(wanted)
-        template = images.data(built, partial(_fill, wanted[0], built))
+        template = images.data(built, docker, partial(_fill, wanted[0], built))
         for spark in wanted:
             images.give(template, spark)
             sparks.power_on(spark)

@@ -26,7 +26,7 @@ def test_init_writes_a_stack_file_that_previews(alone, third, capsys):
     out = capsys.readouterr().out
     shown = sparks.on(third, "ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub").split()[1]
     assert f"shows the host key {shown}" in out
-    assert "NVIDIA GB10, 122 GiB" in out
+    assert "NVIDIA GB10, 120 GiB" in out
     found = of(Project(alone.folder, alone.environment), "fresh").settings
     assert found.ssh.host_keys == {"spark-1": sparks.host_key(third)}
     assert (found.engine, found.model, found.head.host) == ("sglang", "gpt-oss-20b", third.address)

@@ -9,13 +9,14 @@ import pytest
 from simulator import sparks
 from simulator import up as simulation
 from simulator.layout import RUN
-from tests.e2e.conftest import Stack, left_behind
+from simulator.shell import SimulatorError
+from tests.e2e.conftest import SOME_IMAGE, Stack, left_behind
 
 pytestmark = pytest.mark.e2e
 
 CACHE = "~/.cache/huggingface"
+RENAMED = "registry.example/engine:1"
 QWEN = "Qwen/Qwen2.5-7B-Instruct"
-SGLANG = "lmsysorg/sglang:spark"
 
 
 def settings_of_docker(spark):
@@ -32,6 +33,20 @@ def test_a_derived_image_leaves_no_second_name_and_no_trace_of_its_build(simulat
     for spark in pair:
         names = sparks.on(spark, "docker images --format '{{.Repository}}' | grep ^dgx-spark | sort -u")
         assert names == "dgx-spark/with-ray\n"
+
+
+@pytest.mark.long
+def test_a_spark_with_todays_docker_makes_a_pair_with_one_that_has_debians(simulated, unlike, tmp_path):
+    try:
+        newer = unlike(docker="28")
+    except SimulatorError as error:
+        pytest.skip(f"no newer Docker to be had here: {error}")
+    assert sparks.on(newer, "docker version --format '{{.Server.Version}}'").startswith("28.")
+    before = left_behind(newer)
+    image = {"name": "simulated/vllm:without-ray"}
+    stack = Stack(tmp_path, "newer", [simulated[0], newer], serving={"executor": "ray"}, image=image)
+    stack.serves_and_goes()
+    assert left_behind(newer) == before
 
 
 def test_swarm_registers_the_nvidia_runtime_where_it_is_missing_and_takes_it_away_again(simulated, unlike, tmp_path):
@@ -51,7 +66,7 @@ def test_swarm_registers_the_nvidia_runtime_where_it_is_missing_and_takes_it_awa
 def test_docker_that_does_not_take_our_settings_is_put_back_and_running(simulated, unlike, tmp_path):
     pair = [simulated[0], unlike(docker_flags=("--default-shm-size=1G",))]
     before = [left_behind(spark) for spark in pair]
-    sparks.on(pair[1], f"docker run --detach --name jupyter {SGLANG} sleep infinity")
+    sparks.on(pair[1], f"docker run --detach --name jupyter {SOME_IMAGE} sleep infinity")
     stack = Stack(tmp_path, "collision", pair, engine="trtllm")
     try:
         failed = stack.up(check=False)
@@ -77,27 +92,39 @@ def test_live_restore_is_refused_at_preview_for_swarm_alone(simulated, unlike, t
     assert stack.preview()
 
 
-def test_one_image_in_two_stores_is_copied_once_and_is_the_same_image(simulated, unlike, tmp_path):
-    head, other = pair = [simulated[0], unlike(containerd_images=True)]
-    stack = Stack(tmp_path, "stores", pair, engine="sglang", image={"source": "copy"})
-    show = f"docker image inspect --format '{{{{.Id}}}}' {SGLANG}"
-    try:
-        stack.up()
-        assert stack.complete()["choices"]
-        assert stack.is_clean()
-        ids = [sparks.on(spark, show) for spark in pair]
-        assert ids[0] != ids[1]
+def image_id(spark, name):
+    return sparks.on(spark, f"docker image inspect --format '{{{{.Id}}}}' {name}").strip()
 
+
+def serves_one_image(stack, name):
+    """Up, an answer and a clean preview; the ids that the Sparks have for it."""
+    stack.up()
+    assert stack.complete()["choices"]
+    assert stack.is_clean()
+    return [image_id(spark, name) for spark in stack.nodes]
+
+
+def test_one_image_in_two_stores_is_copied_both_ways_and_is_the_same_image(simulated, unlike, tmp_path):
+    pair = [simulated[0], unlike(containerd_images=True)]
+    copied = {"name": SOME_IMAGE, "source": "copy"}
+    stack = Stack(tmp_path, "stores", pair, engine="sglang", image=copied)
+    try:
+        ids = serves_one_image(stack, SOME_IMAGE)
+        assert ids[0] != ids[1]
         # The name stands for it on both now: no Spark is told to remove an image that is right.
-        stack.configure(engine="sglang", image={"source": "pull"})
-        stack.up()
-        assert stack.complete()["choices"]
-        assert stack.is_clean()
-        assert [sparks.on(spark, show) for spark in pair] == ids
+        stack.configure(engine="sglang", image={**copied, "source": "pull"})
+        assert serves_one_image(stack, SOME_IMAGE) == ids
     finally:
         stack.destroy()
-        sparks.on(other, f"docker rmi -f {SGLANG}", check=False)
-        assert head
+    sparks.on(pair[1], f"docker tag {SOME_IMAGE} {RENAMED}")
+    folder = tmp_path / "back"
+    folder.mkdir()
+    back = Stack(folder, "back", pair[::-1], engine="sglang", image={**copied, "name": RENAMED})
+    try:
+        assert serves_one_image(back, RENAMED) == ids[::-1]
+    finally:
+        back.destroy()
+        sparks.on(pair[0], f"docker rmi {RENAMED}")
 
 
 SHARE = """
@@ -125,7 +152,7 @@ def owners_download(spark, *, shared):
     client = f'from huggingface_hub import snapshot_download as get; get("{QWEN}")'
     run = f"docker run --rm --network host --user $(id -u):$(id -g) --volume {CACHE}:/hf --entrypoint python3"
     environment = f"--env HF_HOME=/hf --env HOME=/tmp --env HF_ENDPOINT={simulation.HUB}"
-    sparks.on(spark, f"mkdir -p {CACHE} && {run} {environment} {SGLANG} -c '{client}'")
+    sparks.on(spark, f"mkdir -p {CACHE} && {run} {environment} {SOME_IMAGE} -c '{client}'")
     if shared:
         sparks.on(spark, SHARE.format(hub=f"{CACHE}/hub"))
 

@@ -68,6 +68,7 @@ def test_a_spark_on_wireless_without_a_cable_to_the_house_is_like_any_other(pair
 
 
 def test_a_kernel_that_keeps_memory_from_rdma_is_said_at_preview(pair):
+    pair.configure(engine="sglang", fabric={"minRdmaGbps": 80})
     meminfo = pair.nodes[1].home / "meminfo"
     before = meminfo.read_text()
     meminfo.write_text(before + "CmaTotal:              0 kB\nCmaFree:          940604 kB\n")
@@ -134,7 +135,7 @@ def test_live_restore_is_refused_before_a_swarm_is_made(simulated, unlike, tmp_p
     spark = unlike(docker_flags=("--live-restore",))
     stack = Stack(tmp_path, "live", [simulated[0], spark], engine="trtllm")
     refusal = stack.refusal()
-    assert "spark-2: Docker's live-restore is on, with which it joins no Swarm" in refusal
+    assert "spark-3: Docker's live-restore is on, with which it joins no Swarm" in refusal
     assert "serving.launcher mpi" in refusal
     stack.destroy()
 

@@ -140,10 +140,13 @@ def ipv6(spark: Spark) -> Iterator[str]:
 def test_ipv6_is_in_brackets_wherever_it_is_part_of_a_url(elsewhere, third):
     with ipv6(third) as address:
         reach(elsewhere, third, address, **GIVEN)
-        elsewhere.up()
-        assert elsewhere.outputs()["api_base"] == f"http://[{address}]:8000/v1"
-        assert elsewhere.is_clean()
-        elsewhere.destroy()
+        try:
+            elsewhere.up()
+            assert elsewhere.outputs()["api_base"] == f"http://[{address}]:8000/v1"
+            assert elsewhere.is_clean()
+        finally:
+            # The address it is reached at goes with this test.
+            elsewhere.destroy()
 
 
 @contextlib.contextmanager
@@ -198,9 +201,11 @@ def test_a_shell_that_prints_is_refused_with_its_words(alone, third, how):
     assert "~/.bashrc" in text
 
 
-def spark(*words: str) -> pexpect.spawn:
-    """`./spark …` on a terminal."""
-    return pexpect.spawn(sys.executable, ["-m", "ops", *words], cwd=ROOT, timeout=60, encoding="utf-8")
+def spark(home: Path, *words: str) -> pexpect.spawn:
+    """`./spark …` on a terminal, as a user with this ~/.ssh."""
+    overlay = 'mkdir -p ~/.ssh; mount --bind "$0" ~/.ssh; exec "$@"'
+    argv = ["--mount", "sh", "-ec", overlay, str(home), sys.executable, "-m", "ops", *words]
+    return pexpect.spawn("unshare", argv, cwd=ROOT, timeout=60, encoding="utf-8")
 
 
 @pytest.fixture
@@ -213,8 +218,8 @@ def guarded(third: Spark) -> Iterator[Spark]:
 
 def test_setup_ssh_takes_the_password_once_for_ssh_and_once_for_sudo(guarded, tmp_path):
     sparks.inside(guarded, "sh", "-c", f"gpasswd -d {USER} docker; rm /home/{USER}/.ssh/authorized_keys")
-    key = tmp_path / "key"
-    child = spark("setup-ssh", "--hosts", guarded.address, "--user", USER, "--key", str(key), "--yes")
+    words = ("setup-ssh", "--hosts", guarded.address, "--user", USER, "--key", "~/.ssh/mine", "--yes")
+    child = spark(tmp_path, *words)
     child.expect("password:")
     child.sendline(PASSWORD)
     child.expect(f"sudo password of {USER}@{guarded.address}: ")
@@ -224,7 +229,7 @@ def test_setup_ssh_takes_the_password_once_for_ssh_and_once_for_sudo(guarded, tm
     child.expect("may use Docker from the next login on")
     child.expect(pexpect.EOF)
     assert PASSWORD not in child.before
-    again = spark("setup-ssh", "--hosts", guarded.address, "--user", USER, "--key", str(key), "--yes")
+    again = spark(tmp_path, *words)
     again.expect("logs in, and may use Docker")
     again.expect(pexpect.EOF)
 

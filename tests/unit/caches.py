@@ -6,8 +6,10 @@ import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
-SHARED = ".huggingface-shared-blobs"
-"""Marks a store that huggingface_hub made. Source: its utils/_shared_blobs.py, 1.32 and 2.4 alike."""
+from huggingface_hub.utils._shared_blobs import SHARED_BLOBS_MARKER_NAME as SHARED
+from huggingface_hub.utils._shared_blobs import publish_blob_to_shared_store
+
+__all__ = ["SHARED", "put", "sha256", "xet"]
 
 
 def sha256(content: bytes) -> str:
@@ -40,17 +42,10 @@ def put(
     return folder / "snapshots" / commit
 
 
-def share(hub: Path, blob: Path, content: bytes) -> Path:
-    """Put the content into the store, once, and the link in the blob's place."""
-    name = xet(content)
-    payload = hub / "blobs" / name[:2] / name
-    payload.parent.mkdir(parents=True, exist_ok=True)
-    (hub / "blobs" / SHARED).write_text("1\n")
-    if not payload.exists():
-        payload.write_bytes(content)
-        payload.chmod(0o444)
-    with payload.with_name(f"{name}.refs").open("a") as references:
-        print(blob.relative_to(hub), file=references)
-    payload.with_name(f"{name}.lock").touch()
-    blob.symlink_to(f"../../blobs/{name[:2]}/{name}")
-    return payload
+def share(hub: Path, blob: Path, content: bytes) -> None:
+    """Put the content into the store, once, and the link in the blob's place: huggingface_hub's own hand."""
+    blob.write_bytes(content)
+    done = publish_blob_to_shared_store(
+        blob_path=str(blob), xet_hash=xet(content), cache_dir=hub, expected_size=len(content)
+    )
+    assert done
