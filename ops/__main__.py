@@ -204,8 +204,8 @@ def setup_ssh_command(
     if hosts:
         nodes = setup.at(words(hosts), login)
     else:
-        given = login.model_dump(exclude_none=True, exclude={"host_keys"})
-        nodes = tuple(node.model_copy(update=given) for node in selected(stack).settings.nodes)
+        inputs = login.model_dump(exclude_none=True, exclude={"host_keys"})
+        nodes = tuple(node.model_copy(update=inputs) for node in selected(stack).settings.nodes)
     setup.setup_ssh(nodes, login, asker(yes))
 
 

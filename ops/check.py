@@ -175,9 +175,9 @@ def calls_tools(cluster: Stack) -> bool:
 
 def under_load(cluster: Stack, api: Api) -> dict[str, list[Gpu]]:
     """Node → looks at its GPU (scripts/gpu_busy.py) while answers are made."""
-    given = {node.name: GpuBusy(seconds=WATCHED) for node in cluster.settings.nodes}
+    inputs = {node.name: GpuBusy(seconds=WATCHED) for node in cluster.settings.nodes}
     with ThreadPoolExecutor(1) as pool:
-        watching = pool.submit(cluster.ask, "gpu_busy.py", given)
+        watching = pool.submit(cluster.ask, "gpu_busy.py", inputs)
         while not watching.done():
             api.long_answer()
         return watching.result()
@@ -195,8 +195,8 @@ def busy(cluster: Stack, api: Api) -> str:
 
 def transport(cluster: Stack) -> str:
     """From the ranks' own logs."""
-    given = {node.name: Nccl(stack=cluster.identity) for node in cluster.settings.nodes}
-    said: list[Network] = [rank for found in cluster.ask("nccl.py", given).values() for rank in found]
+    inputs = {node.name: Nccl(stack=cluster.identity) for node in cluster.settings.nodes}
+    said: list[Network] = [rank for found in cluster.ask("nccl.py", inputs).values() for rank in found]
     used = {rank["host"]: rank["network"] for rank in said if rank["network"]}
     if not used:
         raise Wrong("the logs say nothing of it (NCCL_DEBUG=INFO is needed)")

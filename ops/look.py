@@ -30,12 +30,12 @@ DAY = 24 * 3600
 def status(cluster: Stack) -> dict[str, Any]:
     """Every Spark and the endpoint, as they are now. Raises CommandError naming Sparks that can't be asked."""
     stack = cluster.identity
-    given = {name: Look(stack=stack, cache=cache) for name, cache in cluster.caches().items()}
+    inputs = {name: Look(stack=stack, cache=cache) for name, cache in cluster.caches().items()}
     outputs = cluster.outputs
     return {
         "stack": stack,
         "engine": cluster.settings.engine,
-        "sparks": cluster.ask("look.py", given),
+        "sparks": cluster.ask("look.py", inputs),
         "endpoint": endpoint(outputs.get("api_base"), outputs.get("model"), cluster.api_key()),
     }
 
@@ -88,7 +88,7 @@ def logs(
     known = {node.name for node in cluster.settings.nodes}
     nodes = cluster.nodes([name for name in names if name in known])
     components = [name for name in names if name not in known]
-    given = Logs(stack=cluster.identity, components=components, lines=lines, follow=follow, since=since)
+    inputs = Logs(stack=cluster.identity, components=components, lines=lines, follow=follow, since=since)
     command = parcel.command("logs.py", "apply", limit=DAY)
     lock, width = threading.Lock(), max(len(node.name) for node in nodes)
     running = []
@@ -109,7 +109,7 @@ def logs(
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
         assert process.stdin
-        process.stdin.write(parcel.text("logs.py", given))
+        process.stdin.write(parcel.text("logs.py", inputs))
         process.stdin.close()
         colour = COLOURS[number % len(COLOURS)]
         thread = threading.Thread(target=tell, args=(node.name, colour, process), daemon=True)
@@ -128,8 +128,8 @@ def shell(cluster: Stack, name: str | None, command: Sequence[str]) -> int:
     """In the server's container on a Spark (by default the head), or that of Ray where the server has none there;
     with the rank's own environment. Returns the exit code."""
     node = cluster.nodes([name] if name else [])[0]
-    given = {node.name: Look(stack=cluster.identity, cache=cluster.caches()[node.name])}
-    found = cluster.ask("look.py", given)[node.name]["containers"]
+    inputs = {node.name: Look(stack=cluster.identity, cache=cluster.caches()[node.name])}
+    found = cluster.ask("look.py", inputs)[node.name]["containers"]
     running = [one for one in found if one["state"] == "running"]
     if not running:
         raise CommandError(f"{cluster.stack} has no running container on {node.name}: `./spark status`")

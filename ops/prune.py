@@ -16,10 +16,10 @@ console = Console(highlight=False, soft_wrap=True)
 
 def unused(cluster: Stack, models: list[str]) -> dict[str, list[Revision]]:
     """Node → revisions that no stack on that Spark uses; only those of `models` (repositories) where some are named."""
-    given = {name: Prune(cache=cache, remove=[]) for name, cache in cluster.caches().items()}
+    inputs = {name: Prune(cache=cache, remove=[]) for name, cache in cluster.caches().items()}
     return {
         node: [row for row in rows if not row["used_by"] and (not models or row["repo"] in models)]
-        for node, rows in cluster.ask("prune.py", given, limit=120).items()
+        for node, rows in cluster.ask("prune.py", inputs, limit=120).items()
     }
 
 
@@ -34,11 +34,11 @@ def prune(cluster: Stack, models: list[str], confirm: Confirm, *, as_json: bool,
     if not confirm("Remove them? Models that somebody uses beside these stacks are in the list, too."):
         return
     caches = cluster.caches()
-    given = {
+    inputs = {
         node: Prune(cache=caches[node], remove=[(row["repo"], row["commit"]) for row in rows])
         for node, rows in found.items()
     }
-    cluster.ask("prune.py", given, limit=600)
+    cluster.ask("prune.py", inputs, limit=600)
     freed = sum(row["bytes"] for rows in found.values() for row in rows)
     if not as_json:
         console.print(f"[bold]·[/bold] {freed / 1e9:.1f} GB freed")

@@ -163,8 +163,8 @@ def text(found: Sequence[Found], login: Ssh, engine: str, model: str) -> str:
     """The stack's file, with what one may want to change beside it."""
     nodes = "".join(f"    - name: {one.name}\n      host: {one.host}\n" for one in found)
     keys = "".join(f"      {one.name}: {one.key}\n" for one in found)
-    given = login.model_dump(by_alias=True, exclude_none=True, exclude={"host_keys"})
-    own = "".join(f"    {key}: {value}\n" for key, value in given.items())
+    inputs = login.model_dump(by_alias=True, exclude_none=True, exclude={"host_keys"})
+    own = "".join(f"    {key}: {value}\n" for key, value in inputs.items())
     return (
         "# Written by ./spark init. Every setting: docs/configuration.md\n"
         "config:\n"
@@ -269,25 +269,25 @@ def cabled(node: NodeFacts, name: str) -> list[str]:
 def setup_network(of: Stack, confirm: Confirm, *, subnets: Sequence[str] = SUBNETS, undo: bool = False) -> None:
     """Addresses and MTU 9000 on both twins of every Spark, after the differences were shown and confirmed."""
     sudo = Sudo("./spark setup-network")
-    given = undone(of) if undo else wanted_networks(of, subnets)
-    before = _netplan(of, given, sudo, write=False)
+    inputs = undone(of) if undo else wanted_networks(of, subnets)
+    before = _netplan(of, inputs, sudo, write=False)
     changed = [
         name
         for name, found in before.items()
-        if found["before"].strip() != given[name]["text"].strip() or (undo and found["aside"])
+        if found["before"].strip() != inputs[name]["text"].strip() or (undo and found["aside"])
     ]
     movable = {name: [one["path"] for one in found["others"] if one["alone"]] for name, found in before.items()}
     for name, found in before.items():
         if name in changed or movable[name]:
-            show_network(name, given[name]["text"], found)
+            show_network(name, inputs[name]["text"], found)
     if not changed and not any(movable.values()):
         console.print("[bold]·[/bold] nothing to change")
         return
     if changed and not confirm(f"Write this on {', '.join(changed)}, as root, and run `netplan apply` there?"):
         return
     for name, paths in asides(movable, confirm).items():
-        given[name]["aside"] = paths
-    order = {name: one for name, one in given.items() if name in changed or one["aside"]}
+        inputs[name]["aside"] = paths
+    order = {name: one for name, one in inputs.items() if name in changed or one["aside"]}
     if order:
         _netplan(of, order, sudo, write=True)
     console.print("[bold]·[/bold] done. Next: ./spark doctor")
@@ -338,8 +338,8 @@ def show_network(name: str, text: str, found: FoundNetplan) -> None:
         console.print(f"{name}: {one['path']} names {', '.join(one['lists'])} too{added}{by_hand}", markup=False)
 
 
-def _netplan(of: Stack, given: Mapping[str, Netplan], sudo: Sudo, *, write: bool) -> dict[str, FoundNetplan]:
-    return of.ask("netplan.py", {name: {**one, "write": write} for name, one in given.items()}, root=sudo)
+def _netplan(of: Stack, inputs: Mapping[str, Netplan], sudo: Sudo, *, write: bool) -> dict[str, FoundNetplan]:
+    return of.ask("netplan.py", {name: {**one, "write": write} for name, one in inputs.items()}, root=sudo)
 
 
 def show_difference(name: str, before: str, after: str) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from components.facts import spark
+from components.facts.failure import Failure
 from components.facts.spark import NodeFacts
 from components.plan import orders
 from components.problems import Problem, Refused
@@ -61,11 +62,11 @@ class Stack:
         return look(self.settings, self.identity)
 
     def ask(
-        self, script: str, given: Mapping[str, Mapping[str, object]], *, limit: int = 60, root: Sudo | None = None
+        self, script: str, inputs: Mapping[str, Mapping[str, object]], *, limit: int = 60, root: Sudo | None = None
     ) -> dict[str, Any]:
         """Node → what a script prints there as JSON, all at once. Raises CommandError naming those that fail.
 
-        given   node → input, one of scripts/contracts.py
+        inputs  node → one of scripts/contracts.py
         limit   seconds
         root    runs it as root
         """
@@ -76,23 +77,23 @@ class Stack:
             first = "" if password is None else f"{password}\n"
             target = {
                 "argv": [*ssh.argv(node, self.settings.ssh), command],
-                "stdin": first + parcel.asking(script, given[name]),
+                "stdin": first + parcel.asking(script, inputs[name]),
             }
             return ask.ask(target, limit=limit + 10)
 
         if root:
-            users = {name: self.settings.login(name).user for name in given}
-            answers = root.run(users, one, lambda answer: answer.get("error", {}).get("kind") == "sudo")
+            users = {name: self.settings.login(name).user for name in inputs}
+            answers = root.run(users, one, lambda answer: answer.get("error", {}).get("kind") is Failure.SUDO)
         else:
-            with ThreadPoolExecutor(max(1, len(given))) as pool:
-                answers = dict(zip(given, pool.map(one, given), strict=True))
+            with ThreadPoolExecutor(max(1, len(inputs))) as pool:
+                answers = dict(zip(inputs, pool.map(one, inputs), strict=True))
         failed = {name: answer["error"] for name, answer in answers.items() if "error" in answer}
         if failed:
             raise CommandError("\n".join(self._why(name, **error) for name, error in failed.items()))
         return {name: answer["facts"] for name, answer in answers.items()}
 
-    def _why(self, name: str, kind: str, detail: str) -> str:
-        if kind in ("other", "sudo"):
+    def _why(self, name: str, kind: Failure, detail: str) -> str:
+        if kind in (Failure.OTHER, Failure.SUDO):
             return f"{name}: {detail}"
         return str(spark.explain(self.nodes([name])[0], self.settings, kind, detail))
 

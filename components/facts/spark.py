@@ -1,6 +1,6 @@
 """What a Spark says of itself, typed; read at every preview and up by scripts/probe.py.
 
-Pure: text in, values out. How the probe gets there is `gather.py`.
+Pure: text in, values out. How the probe gets there is remote/ask.py.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from components.facts.failure import Failure
 from components.problems import Problem
 from components.settings import Node, Settings
 
@@ -255,7 +256,8 @@ def parse(answers: Mapping[str, Any], settings: Settings) -> tuple[dict[str, Nod
     for node in settings.nodes:
         answer = answers[node.name]
         if "error" in answer:
-            problems.append(explain(node, settings, **answer["error"]))
+            error = answer["error"]
+            problems.append(explain(node, settings, Failure(error["kind"]), error["detail"]))
         else:
             values = dict(answer["facts"])
             values["model_config_"] = values.pop("model_config", None)
@@ -285,26 +287,26 @@ def _chosen_gpu(node: Node, values: Mapping[str, Any]) -> dict[str, Any]:
     return {"gpus": chosen}
 
 
-def explain(node: Node, settings: Settings, kind: str, detail: str) -> Problem:
+def explain(node: Node, settings: Settings, kind: Failure, detail: str) -> Problem:
     """Why a Spark could not be asked, and what the user can do."""
     login = settings.ssh.login(node)
     user, key = login.user, login.key_file or "the ssh-agent's keys"
     at, by_hand = f"{node.name} ({user}@{node.host}:{login.port})", f"ssh -p {login.port} {user}@{node.host}"
     causes = {
-        "host key": (
+        Failure.HOST_KEY: (
             "its host key is not the one in ssh.hostKeys",
             "if the Spark was reinstalled, compare /etc/ssh/ssh_host_ed25519_key.pub on it and correct "
             f"ssh.hostKeys.{node.name}; otherwise another machine answers at this address",
         ),
-        "login": (
+        Failure.LOGIN: (
             f"it does not let {user} in with {key}",
             f"check ssh.user and ssh.privateKeyFile, or run `ssh-copy-id -p {login.port} {user}@{node.host}`",
         ),
-        "name": ("its name can't be resolved", "write the address in nodes[].host"),
-        "unreachable": (f"it can't be reached: {detail}", "is it switched on, and is nodes[].host right?"),
-        "python": ("it has no python3", "sudo apt install python3 (DGX OS has it)"),
-        "slow": ("it takes too long to answer", "what keeps it busy? On it: top, docker ps, nvidia-smi"),
-        "answer": (
+        Failure.NAME: ("its name can't be resolved", "write the address in nodes[].host"),
+        Failure.UNREACHABLE: (f"it can't be reached: {detail}", "is it switched on, and is nodes[].host right?"),
+        Failure.PYTHON: ("it has no python3", "sudo apt install python3 (DGX OS has it)"),
+        Failure.SLOW: ("it takes too long to answer", "what keeps it busy? On it: top, docker ps, nvidia-smi"),
+        Failure.ANSWER: (
             f"it answers with {detail!r} in place of what was asked for"
             if detail
             else "it answers with nothing at all",

@@ -129,7 +129,7 @@ def decide(
         swarm=steps.swarm(maker, settings, facts) if made.swarm else None,
         mpi_key=Step(settings.head.name, "mpi-key", "mpi_key.py", {}, (), 60) if made.mpi else None,
         takes_over=bool(checks.holders(identity, facts)),
-        room=steps.make_room(maker, settings, identity, containers, made.swarm, extras),
+        evictions=steps.evict(maker, settings, identity, containers, made.swarm, extras),
         ranks=made.ranks,
         extras=extras,
         readiness=Readiness(

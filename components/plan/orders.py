@@ -41,10 +41,9 @@ def probe(settings: Settings, stack: str) -> list[dict[str, Any]]:
 
 def qualification(settings: Settings, wanted: Qualification) -> dict[str, Any]:
     """For programs/qualification.py."""
+    reached = {node.name: asdict(ssh.target(node, settings.ssh)) for node in settings.nodes}
     return {
-        "sparks": [
-            {"ssh": asdict(ssh.target(node, settings.ssh)), "given": wanted.given[node.name]} for node in settings.nodes
-        ],
+        "sparks": [{"ssh": reached[name], "inputs": inputs} for name, inputs in wanted.inputs.items()],
         "seconds": wanted.seconds,
         "minimum": dict(wanted.minimum),
     }
@@ -63,14 +62,14 @@ def readiness(settings: Settings, wanted: Readiness, stack: str, generation: str
     """
 
     def watch(node: Node) -> Watch:
-        given = Watch(
+        inputs = Watch(
             stack=stack,
             components=list(wanted.containers[node.name]),
             lines=LAST_LINES,
             several=len(settings.nodes) > 1,
         )
         if node is settings.head:
-            given |= {
+            inputs |= {
                 "api": f"http://{settings.serving.local_host}:{wanted.port}/v1",
                 "model": wanted.model,
                 "key": key,
@@ -79,7 +78,7 @@ def readiness(settings: Settings, wanted: Readiness, stack: str, generation: str
                 "template": wanted.template,
                 "check": settings.serving.check_answer,
             }
-        return given
+        return inputs
 
     return {
         "stack": stack.rsplit("/", 1)[-1],
@@ -94,5 +93,5 @@ def readiness(settings: Settings, wanted: Readiness, stack: str, generation: str
             and "server" in wanted.containers[node.name]
             and (node is settings.head or settings.engine != "trtllm")
         ],
-        "watches": [{"ssh": asdict(ssh.target(node, settings.ssh)), "given": watch(node)} for node in settings.nodes],
+        "watches": [{"ssh": asdict(ssh.target(node, settings.ssh)), "inputs": watch(node)} for node in settings.nodes],
     }

@@ -32,13 +32,13 @@ from components.scripts.contracts import (
     PlannedBandwidth,
     PlannedBuild,
     PlannedCopyAccess,
+    PlannedEviction,
     PlannedFabric,
     PlannedImage,
     PlannedImageCopy,
     PlannedLease,
     PlannedMember,
     PlannedMembers,
-    PlannedRoom,
     PlannedSwarmHost,
     PlannedWeights,
     Readable,
@@ -77,20 +77,20 @@ class Steps:
         node: str,
         kind: str,
         script: str,
-        given: Mapping[str, object],
+        inputs: Mapping[str, object],
         *,
         how: Collection[str] = (),
         limit: int = 120,
         root: bool = False,
         secret: bool = False,
     ) -> Step:
-        """`how`: keys of `given` that say how the thing gets there; the others say what it is, and make it anew."""
-        record = self.record(node, kind, digest({key: value for key, value in given.items() if key not in how}))
+        """`how`: keys of `inputs` that say how the thing gets there; the others say what it is, and make it anew."""
+        record = self.record(node, kind, digest({key: value for key, value in inputs.items() if key not in how}))
         return Step(
             node,
             kind,
             script,
-            {**given, "record": record},
+            {**inputs, "record": record},
             (self.facts[node].machine_id, record["spec"], record["generation"]),
             limit,
             root,
@@ -162,7 +162,7 @@ def qualify(settings: Settings, links: Mapping[str, NodeLink], confirmed: Sequen
     return Qualification(
         seconds=MEASURED,
         minimum=minimum if devices else {"perftest": 0, "tcp": minimum["tcp"]},
-        given={
+        inputs={
             name: PlannedBandwidth(
                 address=link.address,
                 devices=list(link.hcas),
@@ -206,7 +206,7 @@ def place_weights(
     chosen = settings.weights
     source = ReadableSource(**_head_source(steps, settings, links), **_readable(model)) if others else None
 
-    def given(node: Node) -> PlannedWeights:
+    def inputs(node: Node) -> PlannedWeights:
         cache = facts[node.name].cache.path
         # A directory is the user's own on the head; on the others it is our copy.
         keep = chosen.keep or (bool(model.path) if node is head else chosen.shared)
@@ -227,7 +227,7 @@ def place_weights(
         return wanted
 
     return tuple(
-        steps.make(node.name, kind, "weights.py", given(node), how=HOW_WEIGHTS_COME, limit=24 * HOUR)
+        steps.make(node.name, kind, "weights.py", inputs(node), how=HOW_WEIGHTS_COME, limit=24 * HOUR)
         for node in settings.nodes
     )
 
@@ -253,12 +253,12 @@ def images(steps: Steps, settings: Settings, links: Mapping[str, NodeLink], imag
     copied = chosen.source != "pull" and bool(others)
     on = settings.nodes if chosen.source == "pull" else (head,)
     name = built_tag(settings, dockerfile) if chosen.source == "build" else image.name
-    given = PlannedImage(name=name, add=image.additions)
+    inputs = PlannedImage(name=name, add=image.additions)
     return Images(
         name=name,
         source=chosen.source,
         build=_build(steps, settings, dockerfile) if chosen.source == "build" else None,
-        looks={node.name: steps.make(node.name, "image", "image.py", given, limit=HOUR) for node in on}
+        looks={node.name: steps.make(node.name, "image", "image.py", inputs, limit=HOUR) for node in on}
         if image.additions or others
         else {},
         keys=copy_keys(steps, settings, "image-key") if copied else (),
@@ -289,12 +289,12 @@ def _build(steps: Steps, settings: Settings, dockerfile: str) -> Step:
     arguments = dict(settings.image.build_args)
     limit = 12 * HOUR
     tag = built_tag(settings, dockerfile)
-    given = PlannedBuild(dockerfile=dockerfile, args=arguments, tag=tag, limit=limit - 60)
+    inputs = PlannedBuild(dockerfile=dockerfile, args=arguments, tag=tag, limit=limit - 60)
     return steps.make(
         settings.head.name,
         "image-build",
         "image_build.py",
-        given,
+        inputs,
         how=("limit",),
         limit=limit,
         secret=settings.is_encrypted("image"),
@@ -326,9 +326,9 @@ def authorize(
         return None
     head, *others = settings.nodes
     directory = model.path or f"{facts[head.name].cache.path}/hub"
-    given = _access("copy-key", others, links)
-    given["directory"] = directory
-    return steps.make(head.name, "copy-access", "copy_access.py", given)
+    inputs = _access("copy-key", others, links)
+    inputs["directory"] = directory
+    return steps.make(head.name, "copy-access", "copy_access.py", inputs)
 
 
 def inside(name: str) -> str:
@@ -346,7 +346,7 @@ def swarm(steps: Steps, settings: Settings, facts: Mapping[str, NodeFacts]) -> S
     keep = settings.swarm.keep
 
     def host(name: str) -> Step:
-        given = PlannedSwarmHost(
+        inputs = PlannedSwarmHost(
             uuid=facts[name].gpus[0].uuid,
             kind=GPU_KIND,
             shm_size=settings.containers.shm_size,
@@ -355,7 +355,7 @@ def swarm(steps: Steps, settings: Settings, facts: Mapping[str, NodeFacts]) -> S
             toolkit="/etc/nvidia-container-runtime/config.toml",
             keep=keep,
         )
-        return steps.make(name, "swarm-host", "swarm_host.py", given, how=("keep",), limit=300, root=True)
+        return steps.make(name, "swarm-host", "swarm_host.py", inputs, how=("keep",), limit=300, root=True)
 
     def member(name: str, kind: str, script: str) -> Step:
         return steps.make(name, kind, script, PlannedMember(keep=keep, port=ports.SWARM), how=("keep", "port"))
@@ -370,7 +370,7 @@ def swarm(steps: Steps, settings: Settings, facts: Mapping[str, NodeFacts]) -> S
     )
 
 
-def make_room(
+def evict(
     steps: Steps,
     settings: Settings,
     identity: Identity,
@@ -384,8 +384,8 @@ def make_room(
         steps.make(
             node.name,
             "room",
-            "room.py",
-            PlannedRoom(
+            "evict.py",
+            PlannedEviction(
                 stack=identity.full,
                 components=sorted(containers.get(node.name, ())),
                 beside=beside[node.name],

@@ -52,7 +52,7 @@ class Step:
     """Names the record on the Spark."""
 
     script: str
-    given: Mapping[str, object]
+    inputs: Mapping[str, object]
     """One of scripts/contracts.py, and the record; the rest joins when it is known."""
 
     triggers: tuple[str, ...]
@@ -186,7 +186,7 @@ class Qualification:
     minimum: Mapping[str, float]
     """`perftest` and `tcp` → Gb/s; 0: not measured."""
 
-    given: Mapping[str, PlannedBandwidth]
+    inputs: Mapping[str, PlannedBandwidth]
     """By node."""
 
     triggers: tuple[str, ...]
@@ -278,11 +278,11 @@ class Plan:
     mpi_key: Step | None
     """Makes the key with which the ranks log in to each other."""
 
-    room: tuple[Step, ...]
+    evictions: tuple[Step, ...]
     """On every Spark: stops what must not run beside the server."""
 
     takes_over: bool
-    """Another stack's containers run on the Sparks until `room` has removed them."""
+    """Another stack's containers run on the Sparks until the evictions have removed them."""
 
     ranks: tuple[Container, ...]
     """The server's containers, the one that serves HTTP first."""

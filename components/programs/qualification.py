@@ -4,7 +4,7 @@ A degraded ConnectX-7 carries 13 Gb/s while its link says 200 (NVIDIA's playbook
 measurement shows it. Run as a program on the machine that runs Pulumi, `python3 -m components.programs.qualification`,
 and imported by `./spark doctor`. Standard library only.
 
-stdin   JSON: sparks [{ssh (openssh.Target), given (input of scripts/bandwidth.py)}], seconds, minimum {perftest, tcp}
+stdin   JSON: sparks [{ssh (openssh.Target), inputs (of scripts/bandwidth.py)}], seconds, minimum {perftest, tcp}
         (Gb/s)
 stdout  one line per direction.  stderr: what is too slow, and what may be the cause
 exit    0 fast enough | 1 not, or it could not be measured
@@ -54,10 +54,10 @@ class Figure:
 class Side:
     """The script on one Spark."""
 
-    def __init__(self, spark: dict[str, Any], seconds: int, **given: Any) -> None:
+    def __init__(self, spark: dict[str, Any], seconds: int, **inputs: Any) -> None:
         self.node = spark["ssh"]["name"]
-        given = {**spark["given"], "seconds": seconds, **given}
-        self.process = session.start(spark["ssh"], "bandwidth.py", given, limit=seconds + SLACK)
+        inputs = {**spark["inputs"], "seconds": seconds, **inputs}
+        self.process = session.start(spark["ssh"], "bandwidth.py", inputs, limit=seconds + SLACK)
 
     def next(self) -> dict[str, Any]:
         """Its next message."""
@@ -86,7 +86,7 @@ def measure(order: dict[str, Any]) -> Iterator[Figure]:
         server = Side(target, seconds, role="serve", tool=tool)
         try:
             server.next()
-            client = Side(source, seconds, role="measure", tool=tool, peer=target["given"]["address"])
+            client = Side(source, seconds, role="measure", tool=tool, peer=target["inputs"]["address"])
             try:
                 found = client.next()
             finally:

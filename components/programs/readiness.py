@@ -4,7 +4,7 @@ Run as a program on the machine that runs Pulumi: `python3 -m components.program
 connection per Spark, over which scripts/watch.py reports. Standard library only.
 
 stdin   JSON: stack (its short name), engine, timeout (seconds), rdma (`require` or `warn`), ranks [nodes whose
-        containers tell which network NCCL uses], watches [{ssh (openssh.Target), given (input of scripts/watch.py)}]
+        containers tell which network NCCL uses], watches [{ssh (openssh.Target), inputs (of scripts/watch.py)}]
 stdout  progress lines.  stderr: on failure the reason and the last log lines of every rank
 exit    0 the model has answered | 1 it never will | 2 not within `timeout`
 """
@@ -55,7 +55,7 @@ class Watch:
 
     def __init__(self, watch: dict[str, Any], limit: int, inbox: Inbox) -> None:
         self.node = watch["ssh"]["name"]
-        self.process = session.start(watch["ssh"], "watch.py", watch["given"], limit=limit)
+        self.process = session.start(watch["ssh"], "watch.py", watch["inputs"], limit=limit)
         threading.Thread(target=self._run, args=(inbox,), daemon=True).start()
 
     def _run(self, inbox: Inbox) -> None:

@@ -4,7 +4,8 @@ Run as a program, `python -m components.remote.ask`, because Pulumi's synchronou
 other: one of them probes all Sparks in parallel. Standard library only.
 
 stdin   JSON: [{"name": node, "argv": [ssh …, command], "stdin": text}]
-stdout  JSON: {node: {"facts": …, "noise": what the login shell printed around them} or {"error": {"kind", "detail"}}}
+stdout  JSON: {node: {"facts": …, "noise": what the login shell printed around them} or {"error": {"kind", "detail"}}};
+        kind: of facts/failure.py
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from components.facts.failure import Failure
 from components.remote.parcel import BEGIN, END
 
 LIMIT = 60
@@ -27,15 +29,15 @@ TIMED_OUT, NOT_FOUND = 124, 127
 """Of the command `timeout` on the Spark (timeout(1)); the latter also of shells. Their words depend on the language."""
 
 SSH_SAYS = (
-    ("Host key verification failed", "host key"),
-    ("REMOTE HOST IDENTIFICATION HAS CHANGED", "host key"),
-    ("Permission denied", "login"),
-    ("Could not resolve hostname", "name"),
-    ("Connection refused", "unreachable"),
-    ("timed out", "unreachable"),
-    ("No route to host", "unreachable"),
-    ("Network is unreachable", "unreachable"),
-    ("no such identity", "login"),
+    ("Host key verification failed", Failure.HOST_KEY),
+    ("REMOTE HOST IDENTIFICATION HAS CHANGED", Failure.HOST_KEY),
+    ("Permission denied", Failure.LOGIN),
+    ("Could not resolve hostname", Failure.NAME),
+    ("Connection refused", Failure.UNREACHABLE),
+    ("timed out", Failure.UNREACHABLE),
+    ("No route to host", Failure.UNREACHABLE),
+    ("Network is unreachable", Failure.UNREACHABLE),
+    ("no such identity", Failure.LOGIN),
 )
 """Words of OpenSSH's stderr → what kind of failure it is; the first hit counts."""
 
@@ -43,12 +45,12 @@ WORDS = 120
 """Characters of something unexpected that are shown."""
 
 
-def classify(code: int, stderr: str) -> str:
+def classify(code: int, stderr: str) -> Failure:
     if code == SSH_FAILED:
-        return next((kind for words, kind in SSH_SAYS if words in stderr), "other")
+        return next((kind for words, kind in SSH_SAYS if words in stderr), Failure.OTHER)
     if code in (TIMED_OUT, NOT_FOUND):
-        return {TIMED_OUT: "slow", NOT_FOUND: "python"}[code]
-    return "sudo" if is_sudo(stderr) else "other"
+        return {TIMED_OUT: Failure.SLOW, NOT_FOUND: Failure.PYTHON}[code]
+    return Failure.SUDO if is_sudo(stderr) else Failure.OTHER
 
 
 def is_sudo(stderr: str) -> bool:
@@ -66,9 +68,9 @@ def ask(target: dict[str, Any], limit: int = LIMIT) -> dict[str, Any]:
             target["argv"], input=target["stdin"], capture_output=True, text=True, errors="replace", timeout=limit
         )
     except subprocess.TimeoutExpired:
-        return {"error": {"kind": "unreachable", "detail": f"no answer within {limit} s"}}
+        return {"error": {"kind": Failure.UNREACHABLE, "detail": f"no answer within {limit} s"}}
     except FileNotFoundError:
-        return {"error": {"kind": "no ssh", "detail": "no program `ssh` on this machine"}}
+        return {"error": {"kind": Failure.NO_SSH, "detail": "no program `ssh` on this machine"}}
     if done.returncode:
         # Where the account may not log in, the shell says so on stdout.
         said = last(done.stderr) or last(done.stdout) or f"exit code {done.returncode}"
@@ -86,7 +88,7 @@ def read(stdout: str) -> dict[str, Any]:
             raise ValueError
         return {"facts": json.loads(answer), "noise": " ".join(noise)[:WORDS]}
     except ValueError:
-        return {"error": {"kind": "answer", "detail": " ".join(stdout.split())[:WORDS]}}
+        return {"error": {"kind": Failure.ANSWER, "detail": " ".join(stdout.split())[:WORDS]}}
 
 
 def main() -> None:

@@ -79,13 +79,13 @@ sys.stdout.flush()
 """The same, with what it prints between marks."""
 
 
-def pack(name: str, given: Mapping[str, object], *, loader: str = LOADER, every: bool = False) -> dict[str, Any]:
-    """What goes to `command`'s standard input, as JSON; `given` may hold Pulumi outputs.
+def pack(name: str, inputs: Mapping[str, object], *, loader: str = LOADER, every: bool = False) -> dict[str, Any]:
+    """What goes to `command`'s standard input, as JSON; `inputs` may hold Pulumi outputs.
 
     every   with all scripts, for the one that lays them
     """
     scripts = every_script() if every else {file: script(file) for file in ("common.py", name)}
-    return {"loader": loader, "scripts": scripts, "input": dict(given)}
+    return {"loader": loader, "scripts": scripts, "input": dict(inputs)}
 
 
 def script(name: str) -> str:
@@ -98,11 +98,11 @@ def every_script() -> dict[str, str]:
     return {path.name: script(path.name) for path in sorted(FOLDER.glob("[!_]*.py"))} | inside
 
 
-def text(name: str, given: Mapping[str, object]) -> str:
+def text(name: str, inputs: Mapping[str, object]) -> str:
     """`pack` as text, for plain values."""
-    return json.dumps(pack(name, given))
+    return json.dumps(pack(name, inputs))
 
 
-def asking(name: str, given: Mapping[str, object]) -> str:
+def asking(name: str, inputs: Mapping[str, object]) -> str:
     """`text` for a script whose answer is read by remote/ask.py."""
-    return json.dumps(pack(name, given, loader=MARKED))
+    return json.dumps(pack(name, inputs, loader=MARKED))

@@ -42,23 +42,23 @@ class SparkAccess:
         step: Step,
         opts: pulumi.ResourceOptions,
         *,
-        more: Mapping[str, Any] | None = None,
+        outputs: Mapping[str, Any] | None = None,
         triggers: tuple[Any, ...] = (),
         remove: bool = True,
         secret: bool = False,
     ) -> remote.Command:
         """A step of the plan as a resource.
 
-        more    joins its input and may hold secrets
-        remove  whether the script also takes the thing away again
-        secret  what it prints is a secret
+        outputs  of other steps, which join its inputs; may be secrets
+        remove   whether the script also takes the thing away again
+        secret   what it prints is a secret
         """
         apply, undo = (
             parcel.command_there(self.stack, step.script, verb, limit=limit, root=step.root)
             for verb, limit in (("apply", step.limit), ("remove", REMOVE_LIMIT))
         )
-        given: pulumi.Input[str] = pulumi.Output.json_dumps({**step.given, **(more or {})})
-        stdin = pulumi.Output.secret(given) if step.secret else given
+        inputs: pulumi.Input[str] = pulumi.Output.json_dumps({**step.inputs, **(outputs or {})})
+        stdin = pulumi.Output.secret(inputs) if step.secret else inputs
         triggered = [*step.triggers, *triggers]
         return self._command(name, apply, undo if remove else None, stdin, triggered, opts, secret=secret)
 
@@ -68,7 +68,7 @@ class SparkAccess:
             name,
             parcel.command(step.script, "apply", limit=step.limit),
             parcel.command(step.script, "remove", limit=REMOVE_LIMIT),
-            json.dumps(parcel.pack(step.script, step.given, every=True)),
+            json.dumps(parcel.pack(step.script, step.inputs, every=True)),
             step.triggers,
             opts,
         )

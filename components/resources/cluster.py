@@ -44,14 +44,14 @@ class Cluster(ComponentResource):
         link = [*taken, *fabric]
         image = EngineImage(f"{name}-image", EngineImageArgs(plan.image, self._sparks, needs=link), self._child)
         weights = self._weights([*link, image])
-        room = self._room([image, weights])
+        evicted = self._evict([image, weights])
         # Where another stack's containers run, theirs go before ours come: both want the same ports.
-        taken_over = room if plan.takes_over else []
+        taken_over = evicted if plan.takes_over else []
         ray = self._ray(image, [*fabric, image, *taken_over])
-        # Its settings may restart Docker, which room needs.
-        swarm = self._swarm([*fabric, weights, *room])
+        # Its settings may restart Docker, which evictions need.
+        swarm = self._swarm([*fabric, weights, *evicted])
         formed = [part for part in (ray, swarm) if part is not None]
-        server = self._server(image, ray, swarm, needs=[*fabric, weights, *room, *formed])
+        server = self._server(image, ray, swarm, needs=[*fabric, weights, *evicted, *formed])
         self._endpoint(server)
         self._extras([*taken, *taken_over])
         self.image_id = image.ids[plan.nodes[0]]
@@ -101,10 +101,12 @@ class Cluster(ComponentResource):
             ModelWeights(f"{self._name}-{models.staged_kind(staged.repo)}", later, self._child)
         return served
 
-    def _room(self, needs: Sequence[Resource]) -> list[Resource]:
+    def _evict(self, needs: Sequence[Resource]) -> list[Resource]:
         """Stops what must not run beside the new server, once that one's image and weights are in place."""
         after = ResourceOptions(parent=self, depends_on=list(needs))
-        return [self._sparks[step.node].run(f"{self._name}-room-{step.node}", step, after) for step in self.plan.room]
+        return [
+            self._sparks[step.node].run(f"{self._name}-room-{step.node}", step, after) for step in self.plan.evictions
+        ]
 
     def _ray(self, image: EngineImage, needs: Sequence[Resource]) -> RayCluster | None:
         if self.plan.ray is None:

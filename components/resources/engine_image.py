@@ -79,7 +79,7 @@ class EngineImage(ComponentResource):
                 f"{self._name}-with-{node}",
                 steps[node],
                 self._child,
-                more={"image": image},
+                outputs={"image": image},
                 triggers=(image,),
             )
             .stdout
@@ -98,15 +98,15 @@ class EngineImage(ComponentResource):
             return {}
         image, content = _part(answer, "image"), _part(answer, "content")
         keys = [sparks[step.node].run(f"{self._name}-key-{step.node}", step, self._child).stdout for step in plan.keys]
-        more = {"keys": Output.all(*keys), "image": image}
-        access = sparks[plan.access.node].run(f"{self._name}-access", plan.access, self._child, more=more)
+        outputs = {"keys": Output.all(*keys), "image": image}
+        access = sparks[plan.access.node].run(f"{self._name}-access", plan.access, self._child, outputs=outputs)
         return {
             step.node: sparks[step.node]
             .run(
                 f"{self._name}-copy-{step.node}",
                 step,
                 ResourceOptions(parent=self, depends_on=[*self._args.needs, access]),
-                more={"image": image, "content": content},
+                outputs={"image": image, "content": content},
                 triggers=(image,),
             )
             .stdout

@@ -60,11 +60,11 @@ class ModelWeights(ComponentResource):
         step = self._args.authorization
         public = Output.all(*keys)
         spark = self._args.sparks[step.node]
-        opened = spark.run(f"{name}-access", step, after, more={"keys": public})
+        opened = spark.run(f"{name}-access", step, after, outputs={"keys": public})
         return [opened]
 
     def _place(
-        self, name: str, step: Step, after: Sequence[Resource], more: Mapping[str, pulumi.Input[str]]
+        self, name: str, step: Step, after: Sequence[Resource], outputs: Mapping[str, pulumi.Input[str]]
     ) -> remote.Command:
         options = ResourceOptions(parent=self, depends_on=list(after))
-        return self._args.sparks[step.node].run(f"{name}-{step.node}", step, options, more=more)
+        return self._args.sparks[step.node].run(f"{name}-{step.node}", step, options, outputs=outputs)

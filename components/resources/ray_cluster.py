@@ -54,12 +54,12 @@ class RayCluster(ComponentResource):
 
     def _await(self, name: str, args: RayClusterArgs, ids: Sequence[Output[str]]) -> None:
         spark = args.sparks[args.ray.head.node]
-        given = RayFormed(
+        inputs = RayFormed(
             stack=spark.stack,
             head=args.ray.head.name,
             addresses=list(args.ray.addresses),
             port=args.ray.port,
             wait=FORMING_LIMIT,
         )
-        step = Step(args.ray.head.node, "ray", "ray_formed.py", given, (), FORMING_LIMIT + 90)
+        step = Step(args.ray.head.node, "ray", "ray_formed.py", inputs, (), FORMING_LIMIT + 90)
         spark.run(f"{name}-formed", step, ResourceOptions(parent=self), triggers=tuple(ids), remove=False)

@@ -41,13 +41,13 @@ class SwarmCluster(ComponentResource):
         child = ResourceOptions(parent=self, depends_on=hosts)
         manager = sparks[head].run(f"{name}-manager", swarm.manager, child, secret=True).stdout
         joined = {
-            step.node: sparks[step.node].run(f"{name}-{step.node}", step, child, more={"manager": manager}).stdout
+            step.node: sparks[step.node].run(f"{name}-{step.node}", step, child, outputs={"manager": manager}).stdout
             for step in swarm.workers
         }
         ids: dict[str, Output[str]] = {
             head: Output.unsecret(manager.apply(lambda text: str(json.loads(text)["node"]))),
             **joined,
         }
-        whole = sparks[head].run(f"{name}-members", swarm.members, ResourceOptions(parent=self), more={"nodes": ids})
+        whole = sparks[head].run(f"{name}-members", swarm.members, ResourceOptions(parent=self), outputs={"nodes": ids})
         self.nodes = {node: Output.all(id_, whole.stdout).apply(lambda both: str(both[0])) for node, id_ in ids.items()}
         self.register_outputs({})

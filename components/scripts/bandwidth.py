@@ -42,49 +42,49 @@ def emit(**message: object) -> None:
     print(json.dumps(message), flush=True)
 
 
-def perftest(given: Bandwidth, tool: str, port: int, device: str) -> list:
+def perftest(inputs: Bandwidth, tool: str, port: int, device: str) -> list:
     argv = [tool, f"--ib-dev={device}", f"--port={port}", "--CPU-freq"]
-    argv += [f"--gid-index={given['gid_indexes'][device]}"] if device in given["gid_indexes"] else []
+    argv += [f"--gid-index={inputs['gid_indexes'][device]}"] if device in inputs["gid_indexes"] else []
     if tool == "ib_write_bw":
-        argv += ["--report_gbits", f"--duration={given['seconds']}", "--size=1048576"]
-    return [*argv, given["peer"]] if given["role"] == "measure" else argv
+        argv += ["--report_gbits", f"--duration={inputs['seconds']}", "--size=1048576"]
+    return [*argv, inputs["peer"]] if inputs["role"] == "measure" else argv
 
 
-def run_perftest(given: Bandwidth, tool: str, port: int, devices: list) -> list:
+def run_perftest(inputs: Bandwidth, tool: str, port: int, devices: list) -> list:
     """Last rows of the tables that perftest prints, one per device, as numbers."""
     with ThreadPoolExecutor(len(devices)) as pool:
-        asked = [pool.submit(row, perftest(given, tool, port + n, device), given) for n, device in enumerate(devices)]
-        if given["role"] == "serve":
+        asked = [pool.submit(row, perftest(inputs, tool, port + n, device), inputs) for n, device in enumerate(devices)]
+        if inputs["role"] == "serve":
             emit(ready=tool)
         return [one.result() for one in asked]
 
 
-def row(argv: list, given: Bandwidth) -> list:
+def row(argv: list, inputs: Bandwidth) -> list:
     deadline = time.monotonic() + PATIENCE
     while True:
-        done = subprocess.run(argv, capture_output=True, text=True, timeout=given["seconds"] + PATIENCE)
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=inputs["seconds"] + PATIENCE)
         lines = [line.split() for line in done.stdout.splitlines() if line.strip()[:1].isdigit()]
         if done.returncode == 0 and lines:
             return [float(word) for word in lines[-1]]
         # perftest's client does not wait for its server.
-        if given["role"] == "serve" or time.monotonic() > deadline:
+        if inputs["role"] == "serve" or time.monotonic() > deadline:
             said = (done.stdout + done.stderr).strip().splitlines()
             sys.exit(f"{argv[0]}: {' | '.join(said[-3:])}")
         time.sleep(0.2)
 
 
-def by_rdma(given: Bandwidth) -> None:
+def by_rdma(inputs: Bandwidth) -> None:
     # Columns: #bytes #iterations, then peak and average; minimum, maximum and typical. Source: perftest's README.
-    widths = run_perftest(given, "ib_write_bw", given["port"], given["devices"])
-    behind = given["port"] + len(given["devices"])
-    with_one = {**given, "role": "again"} if given["role"] == "serve" else given
-    (delay,) = run_perftest(with_one, "ib_write_lat", behind, given["devices"][:1])
-    if given["role"] == "measure":
+    widths = run_perftest(inputs, "ib_write_bw", inputs["port"], inputs["devices"])
+    behind = inputs["port"] + len(inputs["devices"])
+    with_one = {**inputs, "role": "again"} if inputs["role"] == "serve" else inputs
+    (delay,) = run_perftest(with_one, "ib_write_lat", behind, inputs["devices"][:1])
+    if inputs["role"] == "measure":
         emit(gbps=sum(row[3] for row in widths), latency_us=delay[4])
 
 
-def serve_tcp(given: Bandwidth) -> None:
-    with socket.create_server((given["address"], given["port"]), backlog=STREAMS + 1) as listener:
+def serve_tcp(inputs: Bandwidth) -> None:
+    with socket.create_server((inputs["address"], inputs["port"]), backlog=STREAMS + 1) as listener:
         listener.settimeout(PATIENCE)
         emit(ready="tcp")
         connection, _ = listener.accept()
@@ -110,16 +110,16 @@ def swallow(connection: socket.socket) -> None:
     connection.sendall(json.dumps([count, time.monotonic() - began]).encode())
 
 
-def connect(given: Bandwidth) -> socket.socket:
+def connect(inputs: Bandwidth) -> socket.socket:
     return socket.create_connection(
-        (given["peer"], given["port"]), timeout=PATIENCE, source_address=(given["address"], 0)
+        (inputs["peer"], inputs["port"]), timeout=PATIENCE, source_address=(inputs["address"], 0)
     )
 
 
-def pour(given: Bandwidth, results: multiprocessing.Queue[list[float]]) -> None:
+def pour(inputs: Bandwidth, results: multiprocessing.Queue[list[float]]) -> None:
     block = bytes(BLOCK)
-    with connect(given) as connection:
-        deadline = time.monotonic() + given["seconds"]
+    with connect(inputs) as connection:
+        deadline = time.monotonic() + inputs["seconds"]
         while time.monotonic() < deadline:
             connection.sendall(block)
         connection.shutdown(socket.SHUT_WR)
@@ -127,10 +127,10 @@ def pour(given: Bandwidth, results: multiprocessing.Queue[list[float]]) -> None:
         results.put(json.loads(connection.makefile().read()))
 
 
-def latency(given: Bandwidth) -> float:
+def latency(inputs: Bandwidth) -> float:
     """Half a round trip, microseconds."""
     took = []
-    with connect(given) as connection:
+    with connect(inputs) as connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for _ in range(ROUNDS):
             began = time.perf_counter()
@@ -140,13 +140,13 @@ def latency(given: Bandwidth) -> float:
     return sorted(took)[ROUNDS // 2] / 2 * 1e6
 
 
-def measure_tcp(given: Bandwidth) -> None:
-    delay = latency(given)
+def measure_tcp(inputs: Bandwidth) -> None:
+    delay = latency(inputs)
     results: multiprocessing.Queue[list[float]] = multiprocessing.Queue()
-    writers = [multiprocessing.Process(target=pour, args=(given, results)) for _ in range(STREAMS)]
+    writers = [multiprocessing.Process(target=pour, args=(inputs, results)) for _ in range(STREAMS)]
     for writer in writers:
         writer.start()
-    found = [results.get(timeout=given["seconds"] + PATIENCE) for _ in writers]
+    found = [results.get(timeout=inputs["seconds"] + PATIENCE) for _ in writers]
     for writer in writers:
         writer.join()
     emit(gbps=sum(count * 8 / seconds / 1e9 for count, seconds in found), latency_us=delay)
@@ -156,15 +156,15 @@ def main() -> None:
     # A child must find the functions here, which were never in a file: only a forked one does.
     with contextlib.suppress(RuntimeError):
         multiprocessing.set_start_method("fork")
-    given: Bandwidth = job()[1]
-    if given["role"] == "ask":
+    inputs: Bandwidth = job()[1]
+    if inputs["role"] == "ask":
         emit(perftest=all(map(shutil.which, PERFTEST)))
-    elif given["tool"] == "perftest":
-        by_rdma(given)
-    elif given["role"] == "serve":
-        serve_tcp(given)
+    elif inputs["tool"] == "perftest":
+        by_rdma(inputs)
+    elif inputs["role"] == "serve":
+        serve_tcp(inputs)
     else:
-        measure_tcp(given)
+        measure_tcp(inputs)
 
 
 try:

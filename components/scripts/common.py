@@ -59,8 +59,8 @@ def job() -> tuple[str, Any]:
 
 def run(apply: Callable[[Any], None], remove: Callable[[Any], None]) -> None:
     """Do what the command line asks for with what is on stdin."""
-    verb, given = job()
-    {"apply": apply, "remove": remove}[verb](given)
+    verb, inputs = job()
+    {"apply": apply, "remove": remove}[verb](inputs)
 
 
 def read(path: str) -> str:

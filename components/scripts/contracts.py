@@ -5,7 +5,7 @@ this is needed on a Spark. For mypy the name TYPE_CHECKING is true:
 
     TYPE_CHECKING = False
     if TYPE_CHECKING:
-        from contracts import Room
+        from contracts import Eviction
 
 Of a step, `Planned…` is what the plan knows; what is known only when others are done, and the record, join later
 (components/resources/). Each script's docstring says what the values mean.
@@ -371,10 +371,10 @@ class RayFormed(TypedDict):
     wait: int
 
 
-# room.py
+# evict.py
 
 
-class PlannedRoom(TypedDict):
+class PlannedEviction(TypedDict):
     stack: str
     components: list[str]
     beside: list[str]
@@ -382,7 +382,7 @@ class PlannedRoom(TypedDict):
     takeover: bool
 
 
-class Room(PlannedRoom, Managed):
+class Eviction(PlannedEviction, Managed):
     pass
 
 

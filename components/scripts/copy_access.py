@@ -25,22 +25,22 @@ if TYPE_CHECKING:
 FILE = os.path.expanduser("~/.ssh/authorized_keys")
 
 
-def marker(given: ImageAccess) -> str:
-    return f" dgx-spark:{given['record']['stack']}:{given['key']}"
+def marker(inputs: ImageAccess) -> str:
+    return f" dgx-spark:{inputs['record']['stack']}:{inputs['key']}"
 
 
-def lines(given: ImageAccess) -> list:
-    command = allowed(given).replace('"', '\\"')
-    limits = f'restrict,from="{",".join(given["sources"])}",command="{command}"'
-    return [f"{limits} {key}" for key in given["keys"]]
+def lines(inputs: ImageAccess) -> list:
+    command = allowed(inputs).replace('"', '\\"')
+    limits = f'restrict,from="{",".join(inputs["sources"])}",command="{command}"'
+    return [f"{limits} {key}" for key in inputs["keys"]]
 
 
-def allowed(given: ImageAccess) -> str:
+def allowed(inputs: ImageAccess) -> str:
     """The one command that sshd runs for these keys."""
-    if "image" in given:
-        return f"docker save {given['image']}"
-    server = os.path.join(scripts_directory(given["record"]["stack"]), "copy_server.py")
-    return shlex.join(["python3", "-B", server, given["directory"]])
+    if "image" in inputs:
+        return f"docker save {inputs['image']}"
+    server = os.path.join(scripts_directory(inputs["record"]["stack"]), "copy_server.py")
+    return shlex.join(["python3", "-B", server, inputs["directory"]])
 
 
 @contextlib.contextmanager
@@ -64,31 +64,31 @@ def editing() -> Iterator:
         os.close(lock)
 
 
-def without_ours(text: str, given: ImageAccess) -> str:
-    return "".join(line for line in text.splitlines(keepends=True) if not line.rstrip("\n").endswith(marker(given)))
+def without_ours(text: str, inputs: ImageAccess) -> str:
+    return "".join(line for line in text.splitlines(keepends=True) if not line.rstrip("\n").endswith(marker(inputs)))
 
 
-def apply(given: ImageAccess) -> None:
-    if "directory" in given:
-        os.makedirs(given["directory"], exist_ok=True)
-    wanted = lines(given)
+def apply(inputs: ImageAccess) -> None:
+    if "directory" in inputs:
+        os.makedirs(inputs["directory"], exist_ok=True)
+    wanted = lines(inputs)
     with editing() as (text, write):
-        rest = without_ours(text, given)
+        rest = without_ours(text, inputs)
         unended = bool(rest) and not rest.endswith("\n")
         write(rest + ("\n" if unended else "") + "".join(f"{line}\n" for line in wanted))
-    write_record(given["record"], {"lines": {FILE: wanted}}, unended=unended)
+    write_record(inputs["record"], {"lines": {FILE: wanted}}, unended=unended)
 
 
-def remove(given: ImageAccess) -> None:
+def remove(inputs: ImageAccess) -> None:
     if os.path.exists(FILE):
-        take_away(given)
-    remove_record(given["record"])
+        take_away(inputs)
+    remove_record(inputs["record"])
 
 
-def take_away(given: ImageAccess) -> None:
+def take_away(inputs: ImageAccess) -> None:
     with editing() as (text, write):
-        rest = without_ours(text, given)
-        if read_record(given["record"]).get("unended"):
+        rest = without_ours(text, inputs)
+        if read_record(inputs["record"]).get("unended"):
             rest = rest.removesuffix("\n")
         if rest != text:
             write(rest)

@@ -16,24 +16,24 @@ if TYPE_CHECKING:
     from contracts import Managed
 
 
-def path(given: Managed) -> str:
-    return key_file(given["record"]["stack"], given["record"]["kind"])
+def path(inputs: Managed) -> str:
+    return key_file(inputs["record"]["stack"], inputs["record"]["kind"])
 
 
-def apply(given: Managed) -> None:
-    key = path(given)
+def apply(inputs: Managed) -> None:
+    key = path(inputs)
     if not os.path.exists(key):
         os.makedirs(os.path.dirname(key), mode=0o700, exist_ok=True)
-        comment = f"dgx-spark:{given['record']['stack']}:{given['record']['kind']}"
+        comment = f"dgx-spark:{inputs['record']['stack']}:{inputs['record']['kind']}"
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", comment, "-f", key], check=True)
-    write_record(given["record"], {"files": {p: stamp(p) for p in (key, f"{key}.pub")}})
+    write_record(inputs["record"], {"files": {p: stamp(p) for p in (key, f"{key}.pub")}})
     with open(f"{key}.pub") as stream:
         print(stream.read().strip())
 
 
-def remove(given: Managed) -> None:
-    remove_record(given["record"])
-    for doomed in (path(given), f"{path(given)}.pub"):
+def remove(inputs: Managed) -> None:
+    remove_record(inputs["record"])
+    for doomed in (path(inputs), f"{path(inputs)}.pub"):
         if os.path.exists(doomed):
             os.unlink(doomed)
 

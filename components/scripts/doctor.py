@@ -86,10 +86,10 @@ def port(address: str, number: int) -> str:
         return "filtered"
 
 
-def ports(address: str, given: Doctor) -> dict[str, str]:
-    with ThreadPoolExecutor(max(1, len(given["ports"]))) as pool:
-        states = pool.map(lambda number: port(address, number), given["ports"])
-        return dict(zip(map(str, given["ports"]), states, strict=True))
+def ports(address: str, inputs: Doctor) -> dict[str, str]:
+    with ThreadPoolExecutor(max(1, len(inputs["ports"]))) as pool:
+        states = pool.map(lambda number: port(address, number), inputs["ports"])
+        return dict(zip(map(str, inputs["ports"]), states, strict=True))
 
 
 def swarm() -> SwarmState:
@@ -109,20 +109,20 @@ def others() -> list:
 
 
 def main() -> None:
-    given: Doctor = job()[1]
-    peers = given["peers"].items()
+    inputs: Doctor = job()[1]
+    peers = inputs["peers"].items()
     found: Examined = {
         "time": time.time(),
         "kernel": platform.release(),
         "system": next((s[13:-1] for s in read("/etc/os-release").splitlines() if s[:12] == "PRETTY_NAME="), ""),
         "memlock": memlock(),
-        "foreign": foreign(os.path.expanduser(given["cache"])),
-        "pings": {node: ping(given["interface"], address, given["mtu"]) for node, address in peers},
-        "ports": {node: ports(address, given) for node, address in peers},
+        "foreign": foreign(os.path.expanduser(inputs["cache"])),
+        "pings": {node: ping(inputs["interface"], address, inputs["mtu"]) for node, address in peers},
+        "ports": {node: ports(address, inputs) for node, address in peers},
         "guard": guard(),
         "swarm": swarm(),
         "containers": others(),
-        "texts": {command: output(command) for command in TEXTS} if given["texts"] else {},
+        "texts": {command: output(command) for command in TEXTS} if inputs["texts"] else {},
     }
     print(json.dumps(found))
 

@@ -70,18 +70,18 @@ def unreachable(link: Link, peers: list) -> list:
     return found
 
 
-def apply(given: Fabric) -> None:
+def apply(inputs: Fabric) -> None:
     if not shutil.which("ping"):
         sys.exit("no program `ping`: sudo apt install iputils-ping")
-    found = problems(given["link"], given["peers"])
+    found = problems(inputs["link"], inputs["peers"])
     if found:
         sys.exit("the fabric is not as planned: " + "; ".join(found))
-    say(f"{given['link']['interface']} reaches {', '.join(given['peers'])} with MTU {given['link']['mtu']}")
-    write_record(given["record"], {})
+    say(f"{inputs['link']['interface']} reaches {', '.join(inputs['peers'])} with MTU {inputs['link']['mtu']}")
+    write_record(inputs["record"], {})
 
 
-def remove(given: Fabric) -> None:
-    remove_record(given["record"])
+def remove(inputs: Fabric) -> None:
+    remove_record(inputs["record"])
 
 
 run(apply, remove)

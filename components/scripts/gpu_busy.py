@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 PAUSE = 0.2
 """Seconds between two looks."""
 
-given: GpuBusy = job()[1]
-deadline = time.monotonic() + given["seconds"]
+inputs: GpuBusy = job()[1]
+deadline = time.monotonic() + inputs["seconds"]
 seen: list[Gpu] = []
 while time.monotonic() < deadline:
     seen.append(gpu_now())

@@ -49,15 +49,15 @@ def look(image: str, thing: str) -> str:
     return done.stdout.strip() if done.returncode == 0 else ""
 
 
-def derive(given: Image, missing: dict) -> str:
+def derive(inputs: Image, missing: dict) -> str:
     """Image id with what was missing: layers on the base. A second build of the same is found in Docker's cache."""
     words = ", ".join(f"{thing} ({what})" for thing, what in missing.items())
-    say(f"{given['name']} lacks {words}: adding")
-    short = given["image"].split(":")[-1][:12]
-    with named(given["image"], f"dgx-spark/base:{short}") as base:
+    say(f"{inputs['name']} lacks {words}: adding")
+    short = inputs["image"].split(":")[-1][:12]
+    with named(inputs["image"], f"dgx-spark/base:{short}") as base:
         lines = [f"FROM {base}"]
         lines += [f"RUN {INSTALL[thing].format(what=what)}" for thing, what in missing.items()]
-        lines.append(f"LABEL dgx-spark.base={given['image']}")
+        lines.append(f"LABEL dgx-spark.base={inputs['image']}")
         tag = f"dgx-spark/{'-'.join(['with', *missing])}:{short}-{'-'.join(missing.values())}"
         return build("\n".join(lines), tag, limit=BUILD_LIMIT)
 
@@ -79,14 +79,14 @@ def named(image: str, tag: str) -> Iterator:
             docker("image", "rm", tag)
 
 
-def apply(given: Image) -> None:
-    base = image = given["image"]
-    found = {thing: look(image, thing) for thing in given["add"]}
-    missing = {thing: what for thing, what in given["add"].items() if not found[thing]}
+def apply(inputs: Image) -> None:
+    base = image = inputs["image"]
+    found = {thing: look(image, thing) for thing in inputs["add"]}
+    missing = {thing: what for thing, what in inputs["add"].items() if not found[thing]}
     if missing:
-        image = derive(given, missing)
+        image = derive(inputs, missing)
         found |= {thing: look(image, thing) for thing in missing}
-    write_record(given["record"], {"images": [image]})
+    write_record(inputs["record"], {"images": [image]})
     answer: FoundImage = {
         "image": image,
         "base": base,
@@ -97,8 +97,8 @@ def apply(given: Image) -> None:
     print(json.dumps(answer))
 
 
-def remove(given: Image) -> None:
-    remove_record(given["record"])
+def remove(inputs: Image) -> None:
+    remove_record(inputs["record"])
 
 
 run(apply, remove)

@@ -14,17 +14,17 @@ if TYPE_CHECKING:
     from contracts import Build
 
 
-def apply(given: Build) -> None:
-    words = [f"--build-arg={name}={value}" for name, value in sorted(given["args"].items())]
-    say(f"building {given['tag']}; this takes from minutes to hours")
+def apply(inputs: Build) -> None:
+    words = [f"--build-arg={name}={value}" for name, value in sorted(inputs["args"].items())]
+    say(f"building {inputs['tag']}; this takes from minutes to hours")
     # Stages that the result does not need are left out, and caches are mounted: only BuildKit does.
-    image = build(given["dockerfile"], given["tag"], *words, limit=given["limit"], buildkit=True)
-    write_record(given["record"], {"images": [image]})
+    image = build(inputs["dockerfile"], inputs["tag"], *words, limit=inputs["limit"], buildkit=True)
+    write_record(inputs["record"], {"images": [image]})
     print(image)
 
 
-def remove(given: Build) -> None:
-    remove_record(given["record"])
+def remove(inputs: Build) -> None:
+    remove_record(inputs["record"])
 
 
 run(apply, remove)

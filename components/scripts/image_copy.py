@@ -22,18 +22,18 @@ LOADED = re.compile(r"^Loaded image(?: ID)?: (\S+)$", re.M)
 """What `docker load --quiet` prints."""
 
 
-def present(given: ImageCopy, names: list) -> str:
+def present(inputs: ImageCopy, names: list) -> str:
     """Id of the first of `names` that is the head's image; '' where none is."""
     for name in names:
-        if content_of(name) == given["content"]:
+        if content_of(name) == inputs["content"]:
             return docker("image", "inspect", "--format={{.Id}}", name)
     return ""
 
 
-def load(given: ImageCopy) -> list:
+def load(inputs: ImageCopy) -> list:
     """What Docker calls the image that came."""
-    source = given["source"]
-    key = key_file(given["record"]["stack"], "image-key")
+    source = inputs["source"]
+    key = key_file(inputs["record"]["stack"], "image-key")
     # The key's one command on the head is `docker save` of this image, whatever is asked for.
     argv = [*from_head(source, key), f"{source['user']}@{source['address']}", "save"]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as sender:
@@ -45,27 +45,27 @@ def load(given: ImageCopy) -> list:
         said = sender.stderr.read().decode().strip()
     if sender.returncode or loaded.returncode:
         why = " | ".join(filter(None, [said, loaded.stderr.strip()]))
-        sys.exit(f"{given['name']}: the copy from the head failed: {why}")
+        sys.exit(f"{inputs['name']}: the copy from the head failed: {why}")
     return LOADED.findall(loaded.stdout)
 
 
-def apply(given: ImageCopy) -> None:
+def apply(inputs: ImageCopy) -> None:
     # A name with a digest can be pulled, and not be given to an image.
-    name = given["name"].partition("@")[0]
-    image = present(given, [given["image"], name])
+    name = inputs["name"].partition("@")[0]
+    image = present(inputs, [inputs["image"], name])
     if not image:
         say(f"{name}: copying from the head")
-        image = present(given, load(given))
+        image = present(inputs, load(inputs))
         if not image:
-            sys.exit(f"{name}: another image than {given['image']} arrived")
+            sys.exit(f"{name}: another image than {inputs['image']} arrived")
     # Without a name `docker image prune` would take it.
     docker("tag", image, name)
-    write_record(given["record"], {"images": [image]})
+    write_record(inputs["record"], {"images": [image]})
     print(image)
 
 
-def remove(given: ImageCopy) -> None:
-    remove_record(given["record"])
+def remove(inputs: ImageCopy) -> None:
+    remove_record(inputs["record"])
 
 
 run(apply, remove)

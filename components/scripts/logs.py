@@ -28,16 +28,16 @@ def tell(component: str, stream: Iterable[str]) -> None:
 
 
 def main() -> None:
-    given: Logs = job()[1]
+    inputs: Logs = job()[1]
     shown = '{{.ID}} {{.Label "dgx-spark.component"}}'
-    found = docker("ps", "--all", "--filter", f"label=dgx-spark.stack={given['stack']}", "--format", shown)
+    found = docker("ps", "--all", "--filter", f"label=dgx-spark.stack={inputs['stack']}", "--format", shown)
     threads = []
     for line in found.splitlines():
         container, component = line.split()
-        if given["components"] and component not in given["components"]:
+        if inputs["components"] and component not in inputs["components"]:
             continue
-        argv = ["docker", "logs", f"--tail={given['lines']}", *(["--follow"] if given["follow"] else [])]
-        argv += [f"--since={given['since']}"] if given["since"] else []
+        argv = ["docker", "logs", f"--tail={inputs['lines']}", *(["--follow"] if inputs["follow"] else [])]
+        argv += [f"--since={inputs['since']}"] if inputs["since"] else []
         process = subprocess.Popen([*argv, container], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         assert process.stdout
         threads.append(threading.Thread(target=tell, args=(component, process.stdout)))

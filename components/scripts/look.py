@@ -45,16 +45,16 @@ def disk(path: str) -> Space:
 
 
 def main() -> None:
-    given: Look = job()[1]
+    inputs: Look = job()[1]
     memory = {line.split(":")[0]: int(line.split()[1]) * 1024 for line in read("/proc/meminfo").splitlines()}
     found: Looked = {
         "gpu": gpu_now(),
         "memory": {"total": memory["MemTotal"], "free": memory["MemAvailable"]},
-        "disk": disk(os.path.expanduser(given["cache"])),
+        "disk": disk(os.path.expanduser(inputs["cache"])),
         "load": os.getloadavg()[0],
         "uptime": float(read("/proc/uptime").split()[0]),
         "lease": lease_holder(),
-        "containers": shown(given["stack"]),
+        "containers": shown(inputs["stack"]),
     }
     print(json.dumps(found))
 

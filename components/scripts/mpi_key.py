@@ -12,7 +12,7 @@ import tempfile
 from common import run
 
 
-def apply(given: dict) -> None:
+def apply(inputs: dict) -> None:
     with tempfile.TemporaryDirectory() as folder:
         key = os.path.join(folder, "key")
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "dgx-spark-mpi", "-f", key], check=True)
@@ -20,7 +20,7 @@ def apply(given: dict) -> None:
             print(stream.read(), end="")
 
 
-def remove(given: dict) -> None:
+def remove(inputs: dict) -> None:
     """Nothing was left."""
 
 

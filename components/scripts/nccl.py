@@ -15,9 +15,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from contracts import Nccl, Network
 
-given: Nccl = job()[1]
+inputs: Nccl = job()[1]
 found: list[Network] = []
-for container in docker("ps", "--quiet", "--filter", f"label=dgx-spark.stack={given['stack']}").split():
+for container in docker("ps", "--quiet", "--filter", f"label=dgx-spark.stack={inputs['stack']}").split():
     said = subprocess.run(["docker", "logs", container], capture_output=True, text=True, errors="replace")
     found += networks((said.stdout + said.stderr).splitlines())
 print(json.dumps(found))

@@ -82,12 +82,12 @@ def put(text: str) -> None:
         stream.write(text)
 
 
-def write(given: Netplan, before: str) -> None:
+def write(inputs: Netplan, before: str) -> None:
     """Everything, or nothing where netplan refuses it."""
-    put(given["text"])
-    for path in given["aside"]:
+    put(inputs["text"])
+    for path in inputs["aside"]:
         os.rename(path, f"{path}{ASIDE}")
-    back = [] if given["text"] else [path for path in moved() if not os.path.exists(path)]
+    back = [] if inputs["text"] else [path for path in moved() if not os.path.exists(path)]
     for path in back:
         os.rename(f"{path}{ASIDE}", path)
     done = subprocess.run(["netplan", "apply"], capture_output=True, text=True)
@@ -95,7 +95,7 @@ def write(given: Netplan, before: str) -> None:
         return
     for path in back:
         os.rename(path, f"{path}{ASIDE}")
-    for path in given["aside"]:
+    for path in inputs["aside"]:
         os.rename(f"{path}{ASIDE}", path)
     put(f"{before}\n" if before else "")
     subprocess.run(["netplan", "apply"], capture_output=True)
@@ -104,10 +104,10 @@ def write(given: Netplan, before: str) -> None:
 
 
 def main() -> None:
-    given: Netplan = job()[1]
-    found: FoundNetplan = {"before": read(FILE), "others": others(given["text"], given["ports"]), "aside": moved()}
-    if given["write"]:
-        write(given, found["before"])
+    inputs: Netplan = job()[1]
+    found: FoundNetplan = {"before": read(FILE), "others": others(inputs["text"], inputs["ports"]), "aside": moved()}
+    if inputs["write"]:
+        write(inputs, found["before"])
     print(json.dumps(found))
 
 

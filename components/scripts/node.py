@@ -4,7 +4,7 @@ with it (components/remote/parcel.py).
 stdin   JSON: stack, cache, takeover, record, laid (record of the scripts)
 apply   makes the cache directory as the login user, before Docker would make it as root; takes the lease where
         nobody has it, and lays the scripts. Where another stack has it: refuses, or with `takeover` leaves it there
-        until image and weights are in place (room.py)
+        until image and weights are in place (evict.py)
 remove  takes away the lease, the scripts, what this stack has noted here, the directories that were made, Docker's
         settings for Swarm, and weights that need not be kept and that no other stack here uses
 """
@@ -65,20 +65,20 @@ def lay(stack: str) -> list:
     return paths
 
 
-def apply(given: Lease) -> None:
-    owner = lease_holder() or given["stack"]
-    if owner != given["stack"] and not given["takeover"]:
+def apply(inputs: Lease) -> None:
+    owner = lease_holder() or inputs["stack"]
+    if owner != inputs["stack"] and not inputs["takeover"]:
         sys.exit(f"this Spark is held by the stack {owner}: destroy that one first, or take it over")
-    made = read_record(given["record"]).get("made", []) + make(STATE) + make(given["cache"])
-    os.makedirs(stack_directory(given["stack"]), mode=0o700, exist_ok=True)
-    write_record(given["laid"], {"digests": {path: digest_of(path) for path in lay(given["stack"])}})
-    checks: dict[str, Any] = {"directories": [given["cache"]]}
-    if owner != given["stack"]:
+    made = read_record(inputs["record"]).get("made", []) + make(STATE) + make(inputs["cache"])
+    os.makedirs(stack_directory(inputs["stack"]), mode=0o700, exist_ok=True)
+    write_record(inputs["laid"], {"digests": {path: digest_of(path) for path in lay(inputs["stack"])}})
+    checks: dict[str, Any] = {"directories": [inputs["cache"]]}
+    if owner != inputs["stack"]:
         say(f"held by the stack {owner} until image and weights are in place")
-        write_record(given["record"], checks, made=made)
+        write_record(inputs["record"], checks, made=made)
         return
-    checks["lines"] = {LEASE: [take_lease(given["stack"])]}
-    write_record(given["record"], checks, made=made)
+    checks["lines"] = {LEASE: [take_lease(inputs["stack"])]}
+    write_record(inputs["record"], checks, made=made)
 
 
 def in_use(stack: str) -> bool:
@@ -95,33 +95,33 @@ def discard(folders: list) -> None:
         remove_model(folder)
 
 
-def undo(stack: str, script: str, given: dict[str, Any], *before: str) -> None:
+def undo(stack: str, script: str, inputs: dict[str, Any], *before: str) -> None:
     """`before`: what runs it."""
     path = os.path.join(scripts_directory(stack), script)
     argv = [*before, "timeout", "300", "python3", "-B", path, "remove"]
-    if subprocess.run(argv, input=json.dumps(given), text=True).returncode:
+    if subprocess.run(argv, input=json.dumps(inputs), text=True).returncode:
         sys.exit(f"what {script} has made could not be undone")
 
 
-def remove(given: Lease) -> None:
-    known = read_record(given["record"])
-    if known and known["generation"] != given["record"]["generation"]:
+def remove(inputs: Lease) -> None:
+    known = read_record(inputs["record"])
+    if known and known["generation"] != inputs["record"]["generation"]:
         return
-    lost = not os.path.isdir(scripts_directory(given["stack"]))
-    if in_use(given["stack"]) and not lost:
+    lost = not os.path.isdir(scripts_directory(inputs["stack"]))
+    if in_use(inputs["stack"]) and not lost:
         # Taken anew, not handed back: the stack goes on.
         return
     made = known.get("made", []) + make(STATE)
-    lay(given["stack"])
+    lay(inputs["stack"])
     for script, about, more in LOST if lost else ():
-        undo(given["stack"], script, {"record": {"stack": given["stack"], "generation": "", **about}, **more})
-    if os.path.exists(record_path(given["stack"], "swarm-host")):
-        host = {"record": {"stack": given["stack"], "kind": "swarm-host"}}
-        undo(given["stack"], "swarm_host.py", host, "sudo", "-n")
-    doomed = read(discards(given["stack"])).splitlines()
-    shutil.rmtree(stack_directory(given["stack"]), ignore_errors=True)
+        undo(inputs["stack"], script, {"record": {"stack": inputs["stack"], "generation": "", **about}, **more})
+    if os.path.exists(record_path(inputs["stack"], "swarm-host")):
+        host = {"record": {"stack": inputs["stack"], "kind": "swarm-host"}}
+        undo(inputs["stack"], "swarm_host.py", host, "sudo", "-n")
+    doomed = read(discards(inputs["stack"])).splitlines()
+    shutil.rmtree(stack_directory(inputs["stack"]), ignore_errors=True)
     discard(doomed)
-    if lease_holder() == given["stack"]:
+    if lease_holder() == inputs["stack"]:
         os.unlink(LEASE)
     for folder in sorted(made, key=len, reverse=True):
         # It stays where somebody's files are in it.

@@ -80,10 +80,10 @@ def remove(cache: str, repo: str, commit: str) -> None:
 
 
 def main() -> None:
-    given: Prune = job()[1]
-    cache = os.path.expanduser(given["cache"])
+    inputs: Prune = job()[1]
+    cache = os.path.expanduser(inputs["cache"])
     free = {(row["repo"], row["commit"]) for row in listing(cache) if not row["used_by"]}
-    for repo, commit in given["remove"]:
+    for repo, commit in inputs["remove"]:
         # A stack may have taken it since it was listed.
         if (repo, commit) in free:
             remove(cache, repo, commit)

@@ -17,16 +17,16 @@ if TYPE_CHECKING:
 
 
 def main() -> None:
-    given: RayFormed = job()[1]
-    address = f"{given['addresses'][0]}:{given['port']}"
-    argv = ["docker", "exec", "-i", given["head"], "python3", "-c", program(given["stack"], "ray_ready.py")]
-    argv += [address, str(given["wait"]), *given["addresses"]]
+    inputs: RayFormed = job()[1]
+    address = f"{inputs['addresses'][0]}:{inputs['port']}"
+    argv = ["docker", "exec", "-i", inputs["head"], "python3", "-c", program(inputs["stack"], "ray_ready.py")]
+    argv += [address, str(inputs["wait"]), *inputs["addresses"]]
     try:
-        done = subprocess.run(argv, stderr=subprocess.PIPE, text=True, timeout=given["wait"] + 60)
+        done = subprocess.run(argv, stderr=subprocess.PIPE, text=True, timeout=inputs["wait"] + 60)
     except subprocess.TimeoutExpired:
-        sys.exit(f"Ray's head hangs; its log: docker logs {given['head']}")
+        sys.exit(f"Ray's head hangs; its log: docker logs {inputs['head']}")
     if done.returncode:
-        log = subprocess.run(["docker", "logs", "--tail", "15", given["head"]], capture_output=True, text=True)
+        log = subprocess.run(["docker", "logs", "--tail", "15", inputs["head"]], capture_output=True, text=True)
         print(log.stdout + log.stderr, file=sys.stderr)
         sys.exit(done.stderr.strip().splitlines()[-1] if done.stderr.strip() else f"exit code {done.returncode}")
 

@@ -74,30 +74,30 @@ def variable(kind: str) -> str:
     return f"DOCKER_RESOURCE_{kind.upper()}"
 
 
-def wanted_daemon(given: SwarmHost, before: dict, registered: bool) -> dict:
+def wanted_daemon(inputs: SwarmHost, before: dict, registered: bool) -> dict:
     """daemon.json with our keys; those of others stay.
 
     registered  Docker has the NVIDIA runtime: from this file, or by a flag, which must not stand here again
     """
-    kind = given["kind"]
+    kind = inputs["kind"]
     others = [entry for entry in before.get("node-generic-resources") or [] if not entry.startswith(f"{kind}=")]
     return {
         **before,
         **({} if registered else {"runtimes": {**(before.get("runtimes") or {}), "nvidia": RUNTIME}}),
         "default-runtime": "nvidia",
-        "node-generic-resources": [*others, f"{kind}={given['uuid']}"],
+        "node-generic-resources": [*others, f"{kind}={inputs['uuid']}"],
         "default-ulimits": {
             **(before.get("default-ulimits") or {}),
             "memlock": {"Name": "memlock", "Hard": -1, "Soft": -1},
-            "stack": {"Name": "stack", "Hard": given["stack_limit"], "Soft": given["stack_limit"]},
+            "stack": {"Name": "stack", "Hard": inputs["stack_limit"], "Soft": inputs["stack_limit"]},
         },
-        "default-shm-size": f"{given['shm_size']}M",
+        "default-shm-size": f"{inputs['shm_size']}M",
     }
 
 
-def wanted_toolkit(given: SwarmHost, before: str) -> str:
+def wanted_toolkit(inputs: SwarmHost, before: str) -> str:
     """config.toml with `swarm-resource` above the first table, where alone it counts."""
-    line = f'swarm-resource = "{variable(given["kind"])}"'
+    line = f'swarm-resource = "{variable(inputs["kind"])}"'
     lines = before.splitlines(keepends=True)
     first_table = next((n for n, text in enumerate(lines) if text.lstrip().startswith("[")), len(lines))
     for number, text in enumerate(lines[:first_table]):
@@ -216,44 +216,44 @@ def start_again(ran: list) -> None:
             subprocess.run(["docker", "start", container], capture_output=True)
 
 
-def check(info: dict, given: SwarmHost) -> None:
+def check(info: dict, inputs: SwarmHost) -> None:
     """Ends the script where Docker can't be given these settings."""
     if info.get("LiveRestoreEnabled"):
         sys.exit(
             'Docker\'s live-restore is on, with which there is no Swarm: set "live-restore": false in '
-            f"{given['daemon']} and `sudo systemctl restart docker`, or take serving.launcher mpi"
+            f"{inputs['daemon']} and `sudo systemctl restart docker`, or take serving.launcher mpi"
         )
     if "nvidia" not in info["Runtimes"] and not shutil.which(PROGRAM):
         sys.exit(f"there is no {PROGRAM}, which brings the GPU in: sudo apt install nvidia-container-toolkit")
 
 
-def apply(given: SwarmHost) -> None:
+def apply(inputs: SwarmHost) -> None:
     info = Docker().get("/info")
-    check(info, given)
-    former = read_record(given["record"])
-    now = {path: text_of(path) for path in (given["daemon"], given["toolkit"])}
-    known = settings(given["daemon"], now[given["daemon"]])
-    merged = wanted_daemon(given, known, "nvidia" in info["Runtimes"])
+    check(info, inputs)
+    former = read_record(inputs["record"])
+    now = {path: text_of(path) for path in (inputs["daemon"], inputs["toolkit"])}
+    known = settings(inputs["daemon"], now[inputs["daemon"]])
+    merged = wanted_daemon(inputs, known, "nvidia" in info["Runtimes"])
     texts = {
-        given["daemon"]: now[given["daemon"]] if merged == known else json.dumps(merged, indent=4) + "\n",
-        given["toolkit"]: wanted_toolkit(given, now[given["toolkit"]] or ""),
+        inputs["daemon"]: now[inputs["daemon"]] if merged == known else json.dumps(merged, indent=4) + "\n",
+        inputs["toolkit"]: wanted_toolkit(inputs, now[inputs["toolkit"]] or ""),
     }
     about = {
         "originals": former.get("originals") or now,
         "written": texts,
-        "keep": given["keep"],
-        "kind": given["kind"],
+        "keep": inputs["keep"],
+        "kind": inputs["kind"],
     }
     unfinished = former.get("spec") == UNFINISHED
     if texts != now or unfinished or info["DefaultRuntime"] != "nvidia":
         # First, so that an interrupted run can be undone; of no spec, so that it is not taken for a finished one.
-        write_record({**given["record"], "spec": UNFINISHED}, {}, **about)
+        write_record({**inputs["record"], "spec": UNFINISHED}, {}, **about)
         settle(texts, nvidia=True)
-    write_record(given["record"], {"digests": {path: digest_of(path) for path in texts}}, **about)
+    write_record(inputs["record"], {"digests": {path: digest_of(path) for path in texts}}, **about)
 
 
-def remove(given: SwarmHost) -> None:
-    known = read_record(given["record"])
+def remove(inputs: SwarmHost) -> None:
+    known = read_record(inputs["record"])
     if not known or known["keep"]:
         return
     texts = {}
@@ -267,7 +267,7 @@ def remove(given: SwarmHost) -> None:
             texts[path] = merged_back(path, now, original, known)
     if texts:
         settle(texts, nvidia=False)
-    remove_record({**given["record"], "generation": known["generation"]})
+    remove_record({**inputs["record"], "generation": known["generation"]})
 
 
 def merged_back(path: str, now: str, original: str | None, known: dict[str, Any]) -> str:

@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from contracts import Manager, SwarmManager
 
 
-def apply(given: SwarmManager) -> None:
+def apply(inputs: SwarmManager) -> None:
     swarm = Docker().get("/info")["Swarm"]
-    former = read_record(given["record"])
+    former = read_record(inputs["record"])
     made, bridge = former.get("made", False), former.get("bridge", False)
     if swarm["LocalNodeState"] == "inactive":
         bridge = bridge or (not made and has_swarm_bridge())
@@ -39,17 +39,17 @@ def apply(given: SwarmManager) -> None:
     if not swarm["ControlAvailable"]:
         sys.exit("this Spark is a worker in a Swarm of others: `docker swarm leave` on it, or serving.launcher mpi")
     token = docker("swarm", "join-token", "--quiet", "worker")
-    write_record(given["record"], {"swarm": swarm["NodeID"]}, made=made, bridge=bridge)
-    address = f"{swarm['NodeAddr']}:{given['port']}"
+    write_record(inputs["record"], {"swarm": swarm["NodeID"]}, made=made, bridge=bridge)
+    address = f"{swarm['NodeAddr']}:{inputs['port']}"
     cluster = swarm["Cluster"]["ID"]
     answer: Manager = {"node": swarm["NodeID"], "cluster": cluster, "address": address, "token": token}
     print(json.dumps(answer))
 
 
-def remove(given: SwarmManager) -> None:
-    if not given["keep"]:
-        leave_swarm(given["record"], "--force")
-    remove_record(given["record"])
+def remove(inputs: SwarmManager) -> None:
+    if not inputs["keep"]:
+        leave_swarm(inputs["record"], "--force")
+    remove_record(inputs["record"])
 
 
 run(apply, remove)

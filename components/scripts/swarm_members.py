@@ -36,17 +36,17 @@ def lacks(node: dict, kind: str) -> str:
     return "" if kind in kinds else f"does not offer its {kind}: Docker was not restarted with the new daemon.json?"
 
 
-def apply(given: SwarmMembers) -> None:
+def apply(inputs: SwarmMembers) -> None:
     began = time.monotonic()
-    deadline = began + given["wait"]
+    deadline = began + inputs["wait"]
     while True:
         found = {node["ID"]: node for node in nodes()}
         wrong = {
-            name: lacks(found[id_], given["kind"]) if id_ in found else "has not joined"
-            for name, id_ in given["nodes"].items()
+            name: lacks(found[id_], inputs["kind"]) if id_ in found else "has not joined"
+            for name, id_ in inputs["nodes"].items()
         }
         missing = [f"{name} {what}" for name, what in wrong.items() if what]
-        leaving = former(found, given)
+        leaving = former(found, inputs)
         if not missing and (not leaving or time.monotonic() - began > LEAVING):
             break
         if time.monotonic() > deadline:
@@ -58,15 +58,15 @@ def apply(given: SwarmMembers) -> None:
         time.sleep(1)
 
 
-def former(found: dict, given: SwarmMembers) -> list:
+def former(found: dict, inputs: SwarmMembers) -> list:
     """Nodes that our Sparks were before they joined again: same host name, another id."""
-    ids = set(given["nodes"].values())
+    ids = set(inputs["nodes"].values())
     ours = {found[id_]["Description"]["Hostname"] for id_ in ids & set(found)}
     return [id_ for id_, node in found.items() if id_ not in ids and node["Description"]["Hostname"] in ours]
 
 
-def remove(given: SwarmMembers) -> None:
-    subprocess.run(["docker", "node", "rm", "--force", *list(given["nodes"].values())[1:]], capture_output=True)
+def remove(inputs: SwarmMembers) -> None:
+    subprocess.run(["docker", "node", "rm", "--force", *list(inputs["nodes"].values())[1:]], capture_output=True)
 
 
 run(apply, remove)

@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     from contracts import Manager, SwarmWorker
 
 
-def apply(given: SwarmWorker) -> None:
-    manager: Manager = json.loads(given["manager"])
+def apply(inputs: SwarmWorker) -> None:
+    manager: Manager = json.loads(inputs["manager"])
     swarm = Docker().get("/info")["Swarm"]
-    former = read_record(given["record"])
+    former = read_record(inputs["record"])
     if former.get("made") and swarm["LocalNodeState"] != "inactive" and former.get("cluster") != manager["cluster"]:
         # Of a Swarm of ours that is gone.
         docker("swarm", "leave", "--force")
@@ -38,11 +38,11 @@ def apply(given: SwarmWorker) -> None:
     made, bridge = former.get("made", False), former.get("bridge", False)
     if swarm["LocalNodeState"] == "inactive":
         bridge = bridge or (not made and has_swarm_bridge())
-        join(manager, ethernet_address(), given["port"])
+        join(manager, ethernet_address(), inputs["port"])
         made, swarm = True, Docker().get("/info")["Swarm"]
     elif not made and (swarm.get("Cluster") or {}).get("ID") not in (None, manager["cluster"]):
         sys.exit("this Spark is in a Swarm of others: `docker swarm leave` on it, or serving.launcher mpi")
-    write_record(given["record"], {"swarm": swarm["NodeID"]}, made=made, bridge=bridge, cluster=manager["cluster"])
+    write_record(inputs["record"], {"swarm": swarm["NodeID"]}, made=made, bridge=bridge, cluster=manager["cluster"])
     print(swarm["NodeID"])
 
 
@@ -56,10 +56,10 @@ def join(manager: Manager, address: str, port: int) -> None:
         sys.exit(f"can't join the Swarm at {manager['address']}: {error}")
 
 
-def remove(given: SwarmWorker) -> None:
-    if not given["keep"]:
-        leave_swarm(given["record"])
-    remove_record(given["record"])
+def remove(inputs: SwarmWorker) -> None:
+    if not inputs["keep"]:
+        leave_swarm(inputs["record"])
+    remove_record(inputs["record"])
 
 
 run(apply, remove)

@@ -90,18 +90,20 @@ def get(url: str, key: str, body: dict | None = None, timeout: float = 5) -> Any
         return json.loads(answer.read() or b"null")
 
 
-def healthy(given: Watch) -> bool:
+def healthy(inputs: Watch) -> bool:
     try:
-        get(given["api"].removesuffix("/v1") + "/health", given["key"])
+        get(inputs["api"].removesuffix("/v1") + "/health", inputs["key"])
     except (OSError, ValueError):
         return False
     return True
 
 
-def ask(given: Watch, path: str, **body: object) -> dict:
+def ask(inputs: Watch, path: str, **body: object) -> dict:
     """The answer of one of the API's endpoints."""
     try:
-        found: dict[str, Any] = get(given["api"] + path, given["key"], {"model": given["model"], **body}, FIRST_ANSWER)
+        found: dict[str, Any] = get(
+            inputs["api"] + path, inputs["key"], {"model": inputs["model"], **body}, FIRST_ANSWER
+        )
         return found
     except urllib.error.HTTPError as error:
         raise Refused(path, error.code, error.read().decode(errors="replace")) from None
@@ -109,14 +111,14 @@ def ask(given: Watch, path: str, **body: object) -> dict:
         raise Unfit(f"/health answers but /v1{path} fails: {error}") from None
 
 
-def chat(given: Watch) -> str | None:
+def chat(inputs: Watch) -> str | None:
     """What it says in a chat; None where the model has no chat template. Content may be null where it reasons, which
     engines call by two names."""
     messages = [{"role": "user", "content": QUESTION}]
     try:
-        answer = ask(given, "/chat/completions", messages=messages, max_tokens=LONG, temperature=0)
+        answer = ask(inputs, "/chat/completions", messages=messages, max_tokens=LONG, temperature=0)
     except Refused as refused:
-        if re.search("chat.template", refused.words, re.IGNORECASE) and not given["template"]:
+        if re.search("chat.template", refused.words, re.IGNORECASE) and not inputs["template"]:
             return None
         raise
     message = answer["choices"][0]["message"]
@@ -126,23 +128,23 @@ def chat(given: Watch) -> str | None:
     return said
 
 
-def generates(given: Watch) -> str:
-    text = ask(given, "/completions", prompt=BEGUN, max_tokens=16, temperature=0)["choices"][0]["text"]
+def generates(inputs: Watch) -> str:
+    text = ask(inputs, "/completions", prompt=BEGUN, max_tokens=16, temperature=0)["choices"][0]["text"]
     if not text.strip():
         raise Unfit("the completion came back empty")
-    said = chat(given)
+    said = chat(inputs)
     asked, answer = (BEGUN, text) if said is None else (QUESTION, said)
-    if given["check"] and RIGHT not in answer.lower():
+    if inputs["check"] and RIGHT not in answer.lower():
         raise Unfit(f"the answer makes no sense: {asked!r} brought {answer!r}")
     return answer
 
 
-def embeds(given: Watch) -> str:
-    data = ask(given, "/embeddings", input=[CAPITAL, SAME, OTHER])["data"]
+def embeds(inputs: Watch) -> str:
+    data = ask(inputs, "/embeddings", input=[CAPITAL, SAME, OTHER])["data"]
     first, same, other = ([float(number) for number in one["embedding"]] for one in data)
     if not all(map(math.isfinite, (*first, *same, *other))) or not any(first):
         raise Unfit("the embedding is no vector of numbers")
-    if given["check"] and likeness(first, same) <= likeness(first, other):
+    if inputs["check"] and likeness(first, same) <= likeness(first, other):
         raise Unfit(f"the embeddings make no sense: {CAPITAL!r} is nearer to {OTHER!r} than to {SAME!r}")
     return f"vectors of {len(first)} numbers"
 
@@ -153,12 +155,12 @@ def likeness(one: list[float], other: list[float]) -> float:
     return product / (math.hypot(*one) * math.hypot(*other) or 1)
 
 
-def scores(given: Watch) -> str:
-    results = ask(given, "/rerank", query=QUESTION, documents=[OTHER, CAPITAL])["results"]
+def scores(inputs: Watch) -> str:
+    results = ask(inputs, "/rerank", query=QUESTION, documents=[OTHER, CAPITAL])["results"]
     found = {result["index"]: float(result["relevance_score"]) for result in results}
     if set(found) != {0, 1} or not all(map(math.isfinite, found.values())):
         raise Unfit(f"the scores are not those of two documents: {results}")
-    if given["check"] and found[1] <= found[0]:
+    if inputs["check"] and found[1] <= found[0]:
         raise Unfit(f"the scores make no sense: {QUESTION!r} finds {OTHER!r} more fitting than {CAPITAL!r}")
     return f"{CAPITAL!r} scores {found[1]:.2f}, {OTHER!r} {found[0]:.2f}"
 
@@ -166,20 +168,20 @@ def scores(given: Watch) -> str:
 TASKS = {"generate": generates, "embed": embeds, "score": scores}
 
 
-def try_it(given: Watch) -> None:
+def try_it(inputs: Watch) -> None:
     """The model must be listed and do what people want of it."""
-    models = [model["id"] for model in get(f"{given['api']}/models", given["key"])["data"]]
-    if given["model"] not in models:
-        emit(wrong=f"the server on this port serves {', '.join(models)}, not {given['model']}")
+    models = [model["id"] for model in get(f"{inputs['api']}/models", inputs["key"])["data"]]
+    if inputs["model"] not in models:
+        emit(wrong=f"the server on this port serves {', '.join(models)}, not {inputs['model']}")
         return
     try:
-        text = TASKS[given["task"]](given)
+        text = TASKS[inputs["task"]](inputs)
     except Unfit as unfit:
         emit(wrong=str(unfit))
     except (LookupError, TypeError, ValueError) as error:
         emit(wrong=f"/health answers but an answer has another form: {error!r}")
     else:
-        write_record(given["record"], {})
+        write_record(inputs["record"], {})
         emit(ready={"text": text, "models": models})
 
 
@@ -219,40 +221,40 @@ def ended(name: str, lines: list[str], known: dict[str, Known]) -> str:
     return ""
 
 
-def tell_network(name: str, given: Watch, told: dict) -> None:
+def tell_network(name: str, inputs: Watch, told: dict) -> None:
     """What NCCL has said since; with one Spark there is no network to speak of."""
-    found = networks(log(name, "all")) if given["several"] else []
+    found = networks(log(name, "all")) if inputs["several"] else []
     if found != told.get(name, []):
         told[name] = found
         emit(nccl=found)
 
 
 def main() -> None:
-    given: Watch = job()[1]
+    inputs: Watch = job()[1]
     said: dict = {}
     known: dict = {}
     told: dict = {}
     asked = False
     while True:
-        for component in given["components"]:
-            name = find(given["stack"], component)
+        for component in inputs["components"]:
+            name = find(inputs["stack"], component)
             if not name:
                 emit(ended=[component, "has no container"])
                 return
-            lines = log(name, given["lines"])
+            lines = log(name, inputs["lines"])
             if lines != said.get(name):
                 said[name] = lines
                 emit(log=[name, lines])
-                tell_network(name, given, told)
+                tell_network(name, inputs, told)
             how = ended(name, lines, known)
             if how:
                 emit(ended=[name, how])
                 return
-        if "api" in given and not asked and healthy(given):
+        if "api" in inputs and not asked and healthy(inputs):
             emit(health=True)
             for name in said:
-                tell_network(name, given, told)
-            try_it(given)
+                tell_network(name, inputs, told)
+            try_it(inputs)
             asked = True
         time.sleep(POLL)
 

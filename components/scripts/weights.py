@@ -43,16 +43,16 @@ READERS = 4
 """Files that are verified at a time; more than one, because a checksum is slower than the disk."""
 
 
-def download(given: Weights) -> None:
+def download(inputs: Weights) -> None:
     user = f"{os.getuid()}:{os.getgid()}"
     argv = ["docker", "run", "--rm", "--interactive", "--network=host", f"--user={user}"]
-    argv += [f"--volume={given['cache']}:/hf", "--env=HF_HOME=/hf", "--env=HOME=/tmp", "--entrypoint=/usr/bin/env"]
-    argv += [given["image"], "python3", "-c", program(given["record"]["stack"], "download.py")]
-    order = {key: given[key] for key in ("endpoint", "repo", "commit", "token", "files")}
-    execute(argv, f"{given['repo']}: the download failed", json.dumps(order))
+    argv += [f"--volume={inputs['cache']}:/hf", "--env=HF_HOME=/hf", "--env=HOME=/tmp", "--entrypoint=/usr/bin/env"]
+    argv += [inputs["image"], "python3", "-c", program(inputs["record"]["stack"], "download.py")]
+    order = {key: inputs[key] for key in ("endpoint", "repo", "commit", "token", "files")}
+    execute(argv, f"{inputs['repo']}: the download failed", json.dumps(order))
 
 
-def copy(given: Weights, there: str, here: str, whole: list) -> None:
+def copy(inputs: Weights, there: str, here: str, whole: list) -> None:
     """What is missing or another, and of links that leave the folder what they lead to.
 
     there  relative to the one directory on the head that the key may read
@@ -63,26 +63,26 @@ def copy(given: Weights, there: str, here: str, whole: list) -> None:
     except PermissionError:
         user = os.path.basename(os.path.expanduser("~"))
         sys.exit(f"{here} can't be made: on this Spark, sudo install -d -o {user} {here}")
-    source = given["source"]
-    ssh = from_head(source, key_file(given["record"]["stack"], "copy-key"))
+    source = inputs["source"]
+    ssh = from_head(source, key_file(inputs["record"]["stack"], "copy-key"))
     argv = ["rsync", "--archive", "--no-owner", "--no-group", "--copy-unsafe-links", "--exclude=*.incomplete"]
     argv += [f"--exclude=/{name}" for name in whole]
     # What had come before a power cut is not sent again: it is written in place, for which it must be writable.
     argv += ["--inplace", "--chmod=Fu+w"]
     remote = f"{source['user']}@{source['address']}:{there}/"
-    execute([*argv, "--rsh", shlex.join(ssh), remote, f"{here}/"], f"{given['repo']}: the copy from the head failed")
+    execute([*argv, "--rsh", shlex.join(ssh), remote, f"{here}/"], f"{inputs['repo']}: the copy from the head failed")
 
 
-def place_encodings(given: Weights) -> None:
-    wrong = [encoding for encoding in given["encodings"] if digest_of(encoding["path"]) != encoding["sha256"]]
-    there = given.get("source", {}).get("encodings")
+def place_encodings(inputs: Weights) -> None:
+    wrong = [encoding for encoding in inputs["encodings"] if digest_of(encoding["path"]) != encoding["sha256"]]
+    there = inputs.get("source", {}).get("encodings")
     if wrong and there:
-        copy(given, there, os.path.dirname(wrong[0]["path"]), [])
+        copy(inputs, there, os.path.dirname(wrong[0]["path"]), [])
     elif wrong:
         os.makedirs(os.path.dirname(wrong[0]["path"]), exist_ok=True)
         for encoding in wrong:
             fetch(encoding)
-    for encoding in given["encodings"]:
+    for encoding in inputs["encodings"]:
         if digest_of(encoding["path"]) != encoding["sha256"]:
             sys.exit(f"{encoding['url']} is not the vocabulary that was expected (sha256 {encoding['sha256'][:12]}…)")
 
@@ -104,22 +104,22 @@ def execute(argv: list, failure: str, stdin: str = "") -> None:
         sys.exit(f"{failure}: {' | '.join(lines[-3:])}")
 
 
-def report(given: Weights, stop: threading.Event) -> None:
+def report(inputs: Weights, stop: threading.Event) -> None:
     """Rate and time left, from what is on the disk."""
-    total, before = sum(file["size"] for file in given["files"]), held(given["folder"])
+    total, before = sum(file["size"] for file in inputs["files"]), held(inputs["folder"])
     while not stop.wait(PROGRESS):
-        now = held(given["folder"])
+        now = held(inputs["folder"])
         rate = (now - before) / PROGRESS
         left = f", {(total - now) / rate / 60:.0f} min left" if rate > 0 else ""
-        say(f"{given['repo']}: {now / 1e9:.1f} of {total / 1e9:.1f} GB, {rate / 1e6:.0f} MB/s{left}")
+        say(f"{inputs['repo']}: {now / 1e9:.1f} of {total / 1e9:.1f} GB, {rate / 1e6:.0f} MB/s{left}")
         before = now
 
 
-def broken(given: Weights) -> list:
+def broken(inputs: Weights) -> list:
     """Paths that are missing, of another size, or of other content than the hub says."""
     with ThreadPoolExecutor(READERS) as pool:
-        fine = list(pool.map(lambda file: whole(os.path.join(given["path"], file["path"]), file), given["files"]))
-    return [file["path"] for file, right in zip(given["files"], fine, strict=True) if not right]
+        fine = list(pool.map(lambda file: whole(os.path.join(inputs["path"], file["path"]), file), inputs["files"]))
+    return [file["path"] for file, right in zip(inputs["files"], fine, strict=True) if not right]
 
 
 def whole(path: str, file: File) -> bool:
@@ -128,38 +128,38 @@ def whole(path: str, file: File) -> bool:
     return not file["sha256"] or digest_of(path) == file["sha256"]
 
 
-def stay(given: Weights, wrong: list) -> list:
+def stay(inputs: Weights, wrong: list) -> list:
     """Blobs of whole files that are links themselves, into the store of all models: rsync would put files in their
     place, and the same bytes on the disk twice."""
-    paths = [os.path.join(given["path"], file["path"]) for file in given["files"] if file["path"] not in wrong]
+    paths = [os.path.join(inputs["path"], file["path"]) for file in inputs["files"] if file["path"] not in wrong]
     trails = [trail(path) for path in paths]
-    return [os.path.relpath(found[1], os.path.realpath(given["folder"])) for found in trails if len(found) > 2]
+    return [os.path.relpath(found[1], os.path.realpath(inputs["folder"])) for found in trails if len(found) > 2]
 
 
-def forget(given: Weights, names: list) -> None:
+def forget(inputs: Weights, names: list) -> None:
     """Take away what would be taken for whole and is not, so that it comes anew.
 
     rsync mends whatever differs in size, sending only what differs; the hub's client trusts every file that it finds.
     """
-    sizes = {file["path"]: file["size"] for file in given["files"]}
+    sizes = {file["path"]: file["size"] for file in inputs["files"]}
     for name in names:
-        path = os.path.join(given["path"], name)
-        if "source" in given and not (os.path.exists(path) and os.path.getsize(path) == sizes[name]):
+        path = os.path.join(inputs["path"], name)
+        if "source" in inputs and not (os.path.exists(path) and os.path.getsize(path) == sizes[name]):
             continue
         for doomed in trail(path):
             if os.path.lexists(doomed):
                 os.unlink(doomed)
 
 
-def place(given: Weights, wrong: list) -> None:
+def place(inputs: Weights, wrong: list) -> None:
     stop = threading.Event()
-    reporter = threading.Thread(target=report, args=(given, stop), daemon=True)
+    reporter = threading.Thread(target=report, args=(inputs, stop), daemon=True)
     reporter.start()
     try:
-        if "source" in given:
-            copy(given, given["source"]["model"], given["folder"], stay(given, wrong))
+        if "source" in inputs:
+            copy(inputs, inputs["source"]["model"], inputs["folder"], stay(inputs, wrong))
         else:
-            download(given)
+            download(inputs)
     finally:
         stop.set()
         reporter.join()
@@ -176,37 +176,37 @@ def free_page_cache() -> None:
     subprocess.run(["sh", "-c", "echo 3 | sudo -n tee /proc/sys/vm/drop_caches"], capture_output=True)
 
 
-def apply(given: Weights) -> None:
-    if has_record(given["record"]) or vouched(given):
+def apply(inputs: Weights) -> None:
+    if has_record(inputs["record"]) or vouched(inputs):
         # Only the means changed (another image, a new token), or it was staged: reading 100 GB again proves nothing.
-        say(f"{given['repo']}@{given['commit'][:12]}: in place")
+        say(f"{inputs['repo']}@{inputs['commit'][:12]}: in place")
     else:
-        verify(given)
-    place_encodings(given)
-    paths = [os.path.join(given["path"], file["path"]) for file in given["files"]]
-    paths += [encoding["path"] for encoding in given["encodings"]]
-    model = {key: given[key] for key in ("repo", "revision", "commit", "files", "path")}
-    write_record(given["record"], {"files": {path: stamp(path) for path in paths}}, model=model)
+        verify(inputs)
+    place_encodings(inputs)
+    paths = [os.path.join(inputs["path"], file["path"]) for file in inputs["files"]]
+    paths += [encoding["path"] for encoding in inputs["encodings"]]
+    model = {key: inputs[key] for key in ("repo", "revision", "commit", "files", "path")}
+    write_record(inputs["record"], {"files": {path: stamp(path) for path in paths}}, model=model)
 
 
-def verify(given: Weights) -> None:
-    wrong = broken(given)
-    if wrong and not {"endpoint", "source"} & set(given):
-        sys.exit(f"{given['path']} lacks, or has damaged: {', '.join(wrong)}; and nothing says where to get it from")
+def verify(inputs: Weights) -> None:
+    wrong = broken(inputs)
+    if wrong and not {"endpoint", "source"} & set(inputs):
+        sys.exit(f"{inputs['path']} lacks, or has damaged: {', '.join(wrong)}; and nothing says where to get it from")
     if wrong:
-        forget(given, wrong)
-        place(given, wrong)
-        wrong = broken(given)
+        forget(inputs, wrong)
+        place(inputs, wrong)
+        wrong = broken(inputs)
     if wrong:
-        forget(given, wrong)
-        sys.exit(f"{given['repo']}: {', '.join(wrong)} arrived damaged; run `pulumi up` again")
-    say(f"{given['repo']}@{given['commit'][:12]}: {len(given['files'])} files verified")
+        forget(inputs, wrong)
+        sys.exit(f"{inputs['repo']}: {', '.join(wrong)} arrived damaged; run `pulumi up` again")
+    say(f"{inputs['repo']}@{inputs['commit'][:12]}: {len(inputs['files'])} files verified")
 
 
-def vouched(given: Weights) -> bool:
+def vouched(inputs: Weights) -> bool:
     """Has another stack, or this one when it staged the model, verified these very files?"""
-    about = {key: given[key] for key in ("commit", "files", "path")}
-    names = {os.path.join(given["path"], file["path"]) for file in given["files"]}
+    about = {key: inputs[key] for key in ("commit", "files", "path")}
+    names = {os.path.join(inputs["path"], file["path"]) for file in inputs["files"]}
     return any(
         all(record["model"][key] == value for key, value in about.items())
         and holds({"files": {p: s for p, s in record["checks"]["files"].items() if p in names}}, set())
@@ -214,11 +214,11 @@ def vouched(given: Weights) -> bool:
     )
 
 
-def remove(given: Weights) -> None:
-    remove_record(given["record"])
-    if not given["keep"]:
-        with open(discards(given["record"]["stack"]), "a") as stream:
-            print(given["folder"], file=stream)
+def remove(inputs: Weights) -> None:
+    remove_record(inputs["record"])
+    if not inputs["keep"]:
+        with open(discards(inputs["record"]["stack"]), "a") as stream:
+            print(inputs["folder"], file=stream)
 
 
 run(apply, remove)

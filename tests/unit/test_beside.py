@@ -78,8 +78,8 @@ def test_ports_beside_the_server_are_looked_at_too():
 
 
 def test_what_runs_beside_the_server_stays_when_room_is_made():
-    rooms = plan(settings(monitoring=True)).room
-    assert [step.given["beside"] for step in rooms] == [
+    rooms = plan(settings(monitoring=True)).evictions
+    assert [step.inputs["beside"] for step in rooms] == [
         ["gpu-exporter", "grafana", "node-exporter", "prometheus"],
         ["gpu-exporter", "node-exporter"],
     ]

@@ -106,7 +106,7 @@ def test_containers_are_unprivileged_and_labelled():
 def test_vllm_without_ray_has_a_rank_on_every_spark():
     made = plan()
     assert made.ray is None
-    assert all(step.given["add"] == {} for step in made.image.looks.values())
+    assert all(step.inputs["add"] == {} for step in made.image.looks.values())
     head, worker = made.ranks
     rendezvous = ("--nnodes=2", "--master-addr=192.168.177.1", "--master-port=29501")
     assert {*rendezvous, "--node-rank=0", "--distributed-executor-backend=mp"} <= set(head.command)

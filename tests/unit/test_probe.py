@@ -8,9 +8,11 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from components.facts.spark import explain, parse
+from components.facts.failure import Failure
+from components.facts.spark import NodeFacts, explain, parse
 from components.remote import parcel
 from components.remote.ask import ask, classify, read
+from components.scripts.contracts import Facts
 from tests.unit.build import facts, settings
 
 
@@ -39,7 +41,7 @@ def test_who_failed_is_told_by_the_exit_code_and_then_by_the_words(code, stderr,
     assert classify(code, stderr) == kind
 
 
-@pytest.mark.parametrize("kind", ["login", "host key", "unreachable", "name", "python", "slow", "answer", "other"])
+@pytest.mark.parametrize("kind", Failure)
 def test_every_kind_names_the_spark_and_a_remedy(kind):
     problem = explain(settings().nodes[1], settings(), kind, "ssh said so")
     assert problem.at == "spark-2 (nvidia@10.0.0.2:22)"
@@ -123,3 +125,8 @@ def test_every_spark_that_fails_is_reported():
 def test_the_module_runs_as_a_program():
     done = subprocess.run([sys.executable, "-m", "components.remote.ask"], input="[]", capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "{}")
+
+
+def test_what_the_probe_answers_and_what_is_read_of_it_have_the_same_names():
+    read = {"model_config" if name == "model_config_" else name for name in NodeFacts.model_fields}
+    assert set(Facts.__annotations__) == read

@@ -133,7 +133,7 @@ def probed(home: Home) -> dict[str, bool]:
 
 @pytest.mark.parametrize(
     "harm",
-    [shutil.rmtree, lambda folder: (folder / "room.py").unlink(), lambda folder: (folder / "room.py").write_text("")],
+    [shutil.rmtree, lambda folder: (folder / "evict.py").unlink(), lambda folder: (folder / "evict.py").write_text("")],
 )
 def test_scripts_that_are_gone_or_others_are_missed_and_laid_again_and_nothing_else_is(home, harm):
     home.lease("apply")
@@ -148,10 +148,10 @@ def test_scripts_that_are_gone_or_others_are_missed_and_laid_again_and_nothing_e
 def test_a_script_of_a_former_version_stays_for_what_it_has_made(home):
     home.lease("apply")
     (home.path / SCRIPTS / "former.py").write_text("print('removed')")
-    (home.path / SCRIPTS / "room.py").write_text("# before")
+    (home.path / SCRIPTS / "evict.py").write_text("# before")
     home.lease("apply")
     assert home.step("former.py", "remove").stdout == "removed\n"
-    assert (home.path / SCRIPTS / "room.py").read_text() == parcel.script("room.py")
+    assert (home.path / SCRIPTS / "evict.py").read_text() == parcel.script("evict.py")
 
 
 def test_no_script_has_the_name_of_a_module_of_pythons_own():

@@ -36,7 +36,7 @@ def test_a_pair_is_launched_by_mpi_from_the_head():
     )
     assert {"--tp_size=2", "--pp_size=1", "--backend=pytorch"} <= set(first.command)
     assert second.command[2:] == ("listen", "--address=192.168.177.2", "--port=2233")
-    assert {step.given["add"]["sshd"] for step in made.image.looks.values()} == {"openssh-server"}
+    assert {step.inputs["add"]["sshd"] for step in made.image.looks.values()} == {"openssh-server"}
 
 
 def test_the_model_is_served_under_its_own_name():
@@ -69,7 +69,7 @@ def test_swarm_is_set_up_only_where_it_is_used():
     made = plan(settings(engine="trtllm"))
     assert [step.node for step in made.swarm.hosts] == ["spark-1", "spark-2"]
     assert all(step.root for step in made.swarm.hosts)
-    assert made.swarm.hosts[1].given["uuid"] == "GPU-2"
+    assert made.swarm.hosts[1].inputs["uuid"] == "GPU-2"
     assert made.ranks[0].environment["NVIDIA_MOFED"] == "enabled"
     assert plan(settings(engine="trtllm", serving={"launcher": "mpi"})).swarm is None
     assert plan(settings(engine="sglang")).swarm is None
@@ -171,13 +171,13 @@ def test_copies_of_the_model_on_sparks_of_their_own():
 
 def test_vocabularies_are_placed_where_a_model_needs_them():
     made = plan(settings())
-    assert [e["path"].rsplit("/", 1)[1] for e in made.weights[1].given["encodings"]] == [
+    assert [e["path"].rsplit("/", 1)[1] for e in made.weights[1].inputs["encodings"]] == [
         "cl100k_base.tiktoken",
         "o200k_base.tiktoken",
     ]
     base = made.ranks[0].environment["TIKTOKEN_ENCODINGS_BASE"]
     assert base == "/root/.cache/huggingface/hub/tiktoken-encodings"
-    assert made.weights[0].given["encodings"][0]["path"].startswith("/home/nvidia/.cache/huggingface/hub/tiktoken-enc")
+    assert made.weights[0].inputs["encodings"][0]["path"].startswith("/home/nvidia/.cache/huggingface/hub/tiktoken-enc")
     other = replace(MODEL, repo="Qwen/Qwen2.5-7B-Instruct")
-    assert plan(model=other).weights[0].given["encodings"] == []
+    assert plan(model=other).weights[0].inputs["encodings"] == []
     assert "TIKTOKEN_ENCODINGS_BASE" not in plan(model=other).ranks[0].environment

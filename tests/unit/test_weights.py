@@ -159,26 +159,26 @@ def test_a_directory_is_served_under_its_last_name_from_where_it_is(engine):
     assert made.served_name == "mine"
     everywhere = [*made.ranks, *((made.ray.head, *made.ray.workers) if made.ray else ())]
     assert all("/data/mine" in {mount.source for mount in one.mounts} for one in everywhere)
-    assert all(step.given["path"] == "/data/mine" for step in made.weights)
+    assert all(step.inputs["path"] == "/data/mine" for step in made.weights)
     head, other = made.weights
-    assert "endpoint" not in head.given
-    assert other.given["source"]["model"] == "."
-    assert made.authorization.given["directory"] == "/data/mine"
-    assert plan(settings(model="/data/mine", weights={"keep": False}), model=DIRECTORY).weights[0].given["keep"]
+    assert "endpoint" not in head.inputs
+    assert other.inputs["source"]["model"] == "."
+    assert made.authorization.inputs["directory"] == "/data/mine"
+    assert plan(settings(model="/data/mine", weights={"keep": False}), model=DIRECTORY).weights[0].inputs["keep"]
 
 
 def test_offline_nothing_is_fetched_and_the_others_still_copy():
     head, other = plan(settings(weights={"offline": True})).weights
-    assert not {"endpoint", "source"} & set(head.given)
-    assert "source" in other.given
+    assert not {"endpoint", "source"} & set(head.inputs)
+    assert "source" in other.inputs
 
 
 def test_on_a_shared_filesystem_the_head_alone_places_and_removes():
     made = plan(settings(weights={"shared": True, "keep": False}))
     head, other = made.weights
-    assert head.given["endpoint"]
-    assert not {"endpoint", "source"} & set(other.given)
-    assert (head.given["keep"], other.given["keep"]) == (False, True)
+    assert head.inputs["endpoint"]
+    assert not {"endpoint", "source"} & set(other.inputs)
+    assert (head.inputs["keep"], other.inputs["keep"]) == (False, True)
     assert (made.copy_keys, made.authorization) == ((), None)
 
 
@@ -188,7 +188,7 @@ def test_staged_models_are_placed_like_the_one_that_is_served_and_each_once():
     other = replace(MODEL, repo="openai/gpt-oss-20b")
     (staged,) = decided(chosen, staged=(other,)).staged
     assert [step.kind for step in staged.weights] == ["staged-openai-gpt-oss-20b"] * 2
-    assert [step.given["record"]["kind"] for step in decided(chosen, staged=(other,)).weights] == ["weights"] * 2
+    assert [step.inputs["record"]["kind"] for step in decided(chosen, staged=(other,)).weights] == ["weights"] * 2
 
 
 def test_the_disk_must_hold_what_is_staged_too():

@@ -18,19 +18,19 @@ from common import LEASE, containers, docker, lease_holder, name_of, remove_reco
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from contracts import Room
+    from contracts import Eviction
 
 GRACE = "30"
 """Seconds between SIGTERM and SIGKILL."""
 
 
-def stop_unwanted(given: Room) -> None:
-    for container in containers(given["stack"]):
+def stop_unwanted(inputs: Eviction) -> None:
+    for container in containers(inputs["stack"]):
         labels = container["Labels"]
         service = labels.get("com.docker.swarm.service.id")
         component = labels["dgx-spark.component"]
-        stays = component in given["beside"] or (
-            component in given["components"] and bool(service) == given["services"]
+        stays = component in inputs["beside"] or (
+            component in inputs["components"] and bool(service) == inputs["services"]
         )
         if stays or container["State"] != "running":
             continue
@@ -57,18 +57,18 @@ def remove_all(stack: str) -> None:
         subprocess.run(["docker", "rm", "--force", container["Id"]], capture_output=True)
 
 
-def apply(given: Room) -> None:
-    owner = lease_holder() or given["stack"]
-    if owner != given["stack"] and not given["takeover"]:
+def apply(inputs: Eviction) -> None:
+    owner = lease_holder() or inputs["stack"]
+    if owner != inputs["stack"] and not inputs["takeover"]:
         sys.exit(f"this Spark is held by the stack {owner}: destroy that one first, or take it over")
-    if owner != given["stack"]:
+    if owner != inputs["stack"]:
         remove_all(owner)
-    stop_unwanted(given)
-    write_record(given["record"], {"lines": {LEASE: [take_lease(given["stack"])]}})
+    stop_unwanted(inputs)
+    write_record(inputs["record"], {"lines": {LEASE: [take_lease(inputs["stack"])]}})
 
 
-def remove(given: Room) -> None:
-    remove_record(given["record"])
+def remove(inputs: Eviction) -> None:
+    remove_record(inputs["record"])
 
 
 run(apply, remove)
