@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import inspect
 import json
 import os
 import re
@@ -46,10 +47,13 @@ def simulated(warm_starts: None) -> Iterator[list[Spark]]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests of the third Spark alone can run beside all others (ops/gates.py)."""
+    """Tests of the third Spark alone can run beside all others (ops/gates.py). What a test itself asks for says so:
+    `simulated` is all Sparks, and `two` the second with the third."""
     for item in items:
-        if {"alone", "unlike"} & set(getattr(item, "fixturenames", ())):
-            item.add_marker("alone")
+        if isinstance(item, pytest.Function) and "third" in item.fixturenames:
+            asked = inspect.signature(item.function).parameters
+            if not {"simulated", "two"} & set(asked):
+                item.add_marker("alone")
 
 
 @dataclass

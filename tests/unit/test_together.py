@@ -110,7 +110,8 @@ def test_all_stop_and_start_again_when_one_ends(start, tmp_path):
 
 
 def test_after_its_restarts_a_server_gives_up_and_every_rank_says_why(start, tmp_path):
-    first = start(0, engine(tmp_path, "a", "exit 3"), restarts=1)
+    # Not before the other one has written its pid, which would otherwise be ended too early.
+    first = start(0, engine(tmp_path, "a", f"until test -s {tmp_path}/b; do sleep 0.1; done; exit 3"), restarts=1)
     second = start(1, engine(tmp_path, "b"), restarts=1)
     reason = "FAILED: rank 0 (a) ended with exit code 3; gave up after 2 starts"
     first.says(reason)
