@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from components import catalog
 from components.facts import fabric
@@ -58,6 +58,44 @@ def endpoint_generation(
     return record.generation if record and whole else fresh
 
 
+def troubles(context: Context) -> Iterator[Problem]:
+    """What stands against the plan, or should be known of it."""
+    settings, facts = context.settings, context.facts
+    yield from checks.parallelism(settings, facts, context.model)
+    yield from checks.context_length(settings, context.model)
+    yield from fabric.warnings(settings, facts, context.links) if context.links else ()
+    yield from host.troubles(settings, facts)
+    yield from checks.docker_restarts(settings, facts, context.identity)
+    yield from checks.takeovers(context.identity, facts)
+    yield from checks.addresses(settings)
+    yield from checks.pooling(context)
+    yield from checks.fit(context)
+
+
+def missing(settings: Settings, placed: Sequence[tuple[Model, Sequence[Step]]], fresh: str) -> dict[str, list[Model]]:
+    """Node → models whose weights are not complete there yet. `placed`: with its step for each node."""
+    return {
+        node.name: [
+            model
+            for model, on_nodes in placed
+            # Whether a directory of its own has room is not known: rsync says it.
+            if on_nodes[rank].triggers[-1] == fresh and not model.path
+        ]
+        for rank, node in enumerate(settings.nodes)
+    }
+
+
+def readiness(context: Context, containers: Mapping[str, tuple[str, ...]]) -> Readiness:
+    return Readiness(
+        context.port,
+        context.served_name,
+        startup_limit(context),
+        containers,
+        context.task,
+        models.has_chat_template(context.model),
+    )
+
+
 def decide(
     settings: Settings,
     facts: Mapping[str, NodeFacts],
@@ -74,22 +112,11 @@ def decide(
     dockerfile   text, where the image is built
     staged       models to have in place beside the one that is served
     """
-    multi = len(settings.nodes) > 1
-    links = fabric.detect(settings, facts)[0] if multi else {}
-    problems = [*checks.parallelism(settings, facts, model), *checks.context_length(settings, model)]
-    problems += fabric.warnings(settings, facts, links) if multi else ()
-    problems += host.troubles(settings, facts)
-    problems += checks.docker_restarts(settings, facts, identity)
-    problems += checks.takeovers(identity, facts)
-    problems += checks.addresses(settings)
-    port = api_port(settings)
-    context = Context(settings, facts, links, model, catalog.find(settings.model, settings.catalog), identity, port)
-    problems += checks.pooling(context)
+    links = fabric.detect(settings, facts)[0] if len(settings.nodes) > 1 else {}
+    entry = catalog.find(settings.model, settings.catalog)
+    context = Context(settings, facts, links, model, entry, identity, api_port(settings))
     made = engine(settings).plan(context)
-    containers = watched(made)
     maker = Steps(identity, facts, fresh)
-    extras = beside.plan(settings, identity, links, port, context.served_name)
-    confirmed = steps.confirm_fabric(maker, links)
     images = steps.images(maker, settings, links, made.image, dockerfile)
     weights = steps.place_weights(maker, settings, facts, links, model, images.name)
     in_store = tuple(
@@ -99,20 +126,13 @@ def decide(
         )
         for other in staged
     )
-    missing = {
-        node.name: [
-            wanted
-            for wanted, placed in zip((model, *staged), (weights, *(one.weights for one in in_store)), strict=True)
-            # Whether a directory of its own has room is not known: rsync says it.
-            if placed[rank].triggers[-1] == fresh and not wanted.path
-        ]
-        for rank, node in enumerate(settings.nodes)
-    }
-    problems += checks.disk(facts, missing)
-    problems += checks.fit(context)
-    refusals, warnings = split(problems)
+    placed = zip((model, *staged), (weights, *(one.weights for one in in_store)), strict=True)
+    refusals, warnings = split([*troubles(context), *checks.disk(facts, missing(settings, list(placed), fresh))])
     if refusals:
         raise Refused(refusals)
+    containers = watched(made)
+    extras = beside.plan(settings, identity, links, context.port, context.served_name)
+    confirmed = steps.confirm_fabric(maker, links)
     return Plan(
         identity=identity,
         nodes=tuple(node.name for node in settings.nodes),
@@ -132,17 +152,10 @@ def decide(
         evictions=steps.evict(maker, settings, identity, containers, made.swarm, extras),
         ranks=made.ranks,
         extras=extras,
-        readiness=Readiness(
-            port,
-            context.served_name,
-            startup_limit(context),
-            containers,
-            context.task,
-            models.has_chat_template(model),
-        ),
+        readiness=readiness(context, containers),
         model=model,
         served_name=context.served_name,
-        api_base=api_base(settings, port),
+        api_base=api_base(settings, context.port),
         endpoint_generation=endpoint_generation(identity, containers, facts, settings.head.name, fresh),
         api_key_file=engine(settings).api_key_file(settings.api_key.get_secret_value()),
         environment=made.environment,
