@@ -15,6 +15,7 @@ from rich.table import Table
 
 from components import catalog
 from components.plan.engines.common import wanted
+from components.scripts.contracts import Gpu, GpuBusy, Nccl, Network
 from ops.pulumi import CommandError
 from ops.stack import Stack
 
@@ -172,9 +173,9 @@ def calls_tools(cluster: Stack) -> bool:
     return wanted(settings, known).tool_call_parser is not None
 
 
-def under_load(cluster: Stack, api: Api) -> dict[str, list[dict[str, float | None]]]:
+def under_load(cluster: Stack, api: Api) -> dict[str, list[Gpu]]:
     """Node → looks at its GPU (scripts/gpu_busy.py) while answers are made."""
-    given = {node.name: {"seconds": WATCHED} for node in cluster.settings.nodes}
+    given = {node.name: GpuBusy(seconds=WATCHED) for node in cluster.settings.nodes}
     with ThreadPoolExecutor(1) as pool:
         watching = pool.submit(cluster.ask, "gpu_busy.py", given)
         while not watching.done():
@@ -194,8 +195,8 @@ def busy(cluster: Stack, api: Api) -> str:
 
 def transport(cluster: Stack) -> str:
     """From the ranks' own logs."""
-    given = {node.name: {"stack": cluster.identity} for node in cluster.settings.nodes}
-    said = [rank for found in cluster.ask("nccl.py", given).values() for rank in found]
+    given = {node.name: Nccl(stack=cluster.identity) for node in cluster.settings.nodes}
+    said: list[Network] = [rank for found in cluster.ask("nccl.py", given).values() for rank in found]
     used = {rank["host"]: rank["network"] for rank in said if rank["network"]}
     if not used:
         raise Wrong("the logs say nothing of it (NCCL_DEBUG=INFO is needed)")

@@ -25,6 +25,7 @@ from components.plan.engines.registry import image_name
 from components.plan.values import Identity
 from components.problems import Problem, Severity
 from components.programs import qualification
+from components.scripts.contracts import Doctor, Examined, Gpu
 from ops import check as probing
 from ops.pulumi import CommandError
 from ops.stack import Stack
@@ -60,8 +61,15 @@ class Finding:
     fix: str = ""
 
 
-Answers = Mapping[str, Mapping[str, Any]]
-"""Node → what scripts/doctor.py says."""
+class Answer(Examined):
+    """What scripts/doctor.py says."""
+
+    skew: float
+    """Seconds that its clock is off this machine's, at least."""
+
+
+Answers = Mapping[str, Answer]
+"""By node."""
 
 
 def examine(cluster: Stack, *, bandwidth: bool = False, texts: bool = False) -> tuple[list[Finding], dict[str, Any]]:
@@ -95,24 +103,25 @@ def _ask(
 ) -> Answers:
     listens = sorted({port for _, port in checks.used_ports(cluster.settings)})
     before = time.time()
-    found = cluster.ask(
+    found: dict[str, Examined] = cluster.ask(
         "doctor.py",
         {
-            name: {
-                "cache": facts[name].cache.path,
-                "peers": {peer: link.address for peer, link in links.items() if peer != name},
-                "interface": links[name].interface if name in links else "",
-                "mtu": links[name].mtu if name in links else 0,
-                "ports": listens,
-                "texts": texts,
-            }
+            name: Doctor(
+                cache=facts[name].cache.path,
+                peers={peer: link.address for peer, link in links.items() if peer != name},
+                interface=links[name].interface if name in links else "",
+                mtu=links[name].mtu if name in links else 0,
+                ports=listens,
+                texts=texts,
+            )
             for name in facts
         },
         limit=120,
     )
     after = time.time()
     # Half of what the question took is the best guess of when it was answered.
-    return {name: {**one, "skew": max(before - one["time"], one["time"] - after, 0.0)} for name, one in found.items()}
+    skews = {name: max(before - one["time"], one["time"] - after, 0.0) for name, one in found.items()}
+    return {name: Answer(**one, skew=skews[name]) for name, one in found.items()}
 
 
 def _spark(cluster: Stack, name: str, node: NodeFacts) -> Iterator[Finding]:
@@ -181,12 +190,14 @@ HOT = 80
 """Degrees Celsius."""
 
 
-def speed(name: str, looks: Sequence[Mapping[str, float | None]]) -> Finding:
+def speed(name: str, looks: Sequence[Gpu]) -> Finding:
     """`looks`: as scripts/gpu_busy.py prints them."""
-    loaded = [{key: value or 0 for key, value in look.items()} for look in looks if (look["busy"] or 0) >= LOADED]
+    loaded = [look for look in looks if (look["busy"] or 0) >= LOADED]
     if len(loaded) < 3:
         return Finding(name, "GPU clock", "note", "not under load, so its clock says nothing")
-    clock, power, temperature = (median(look[key] for look in loaded) for key in ("clock", "power", "temperature"))
+    clock = median(look["clock"] or 0 for look in loaded)
+    power = median(look["power"] or 0 for look in loaded)
+    temperature = median(look["temperature"] or 0 for look in loaded)
     if clock < STUCK:
         return Finding(
             name, "GPU clock", "FAILED",
@@ -235,7 +246,7 @@ def _lease(cluster: Stack, name: str, node: NodeFacts) -> Finding:
     )
 
 
-def _beside(cluster: Stack, name: str, node: NodeFacts, answer: Mapping[str, Any]) -> Iterator[Finding]:
+def _beside(cluster: Stack, name: str, node: NodeFacts, answer: Answer) -> Iterator[Finding]:
     """From scripts/doctor.py."""
     if answer["memlock"] in (None, -1):
         yield Finding(name, "memlock", "ok", "unlimited" if answer["memlock"] == -1 else "not to be seen")

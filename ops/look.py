@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from components.remote import parcel, ssh
+from components.scripts.contracts import Gpu, Logs, Look
 from ops.pulumi import CommandError
 from ops.stack import Stack, terminal
 
@@ -29,7 +30,7 @@ DAY = 24 * 3600
 def status(cluster: Stack) -> dict[str, Any]:
     """Every Spark and the endpoint, as they are now. Raises CommandError naming Sparks that can't be asked."""
     stack = cluster.identity
-    given = {name: {"stack": stack, "cache": cache} for name, cache in cluster.caches().items()}
+    given = {name: Look(stack=stack, cache=cache) for name, cache in cluster.caches().items()}
     outputs = cluster.outputs
     return {
         "stack": stack,
@@ -74,9 +75,9 @@ def show(found: dict[str, Any]) -> None:
     console.print(f"Endpoint: {end['state']}" + (f", {end['model']} at {end['url']}" if end["url"] else ""))
 
 
-def _gpu(gpu: dict[str, float | None]) -> str:
-    units = {"busy": "%", "temperature": " °C", "power": " W"}
-    shown = [f"{gpu[key]:.0f}{unit}" for key, unit in units.items() if gpu[key] is not None]
+def _gpu(gpu: Gpu) -> str:
+    units = ((gpu["busy"], "%"), (gpu["temperature"], " °C"), (gpu["power"], " W"))
+    shown = [f"{value:.0f}{unit}" for value, unit in units if value is not None]
     return ", ".join(shown) or "no answer"
 
 
@@ -87,7 +88,7 @@ def logs(
     known = {node.name for node in cluster.settings.nodes}
     nodes = cluster.nodes([name for name in names if name in known])
     components = [name for name in names if name not in known]
-    given = {"stack": cluster.identity, "components": components, "lines": lines, "follow": follow, "since": since}
+    given = Logs(stack=cluster.identity, components=components, lines=lines, follow=follow, since=since)
     command = parcel.command("logs.py", "apply", limit=DAY)
     lock, width = threading.Lock(), max(len(node.name) for node in nodes)
     running = []
@@ -127,7 +128,7 @@ def shell(cluster: Stack, name: str | None, command: Sequence[str]) -> int:
     """In the server's container on a Spark (by default the head), or that of Ray where the server has none there;
     with the rank's own environment. Returns the exit code."""
     node = cluster.nodes([name] if name else [])[0]
-    given = {node.name: {"stack": cluster.identity, "cache": cluster.caches()[node.name]}}
+    given = {node.name: Look(stack=cluster.identity, cache=cluster.caches()[node.name])}
     found = cluster.ask("look.py", given)[node.name]["containers"]
     running = [one for one in found if one["state"] == "running"]
     if not running:

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+from components.scripts.contracts import Prune, Revision
 from ops.project import Confirm
 from ops.stack import Stack
 
 console = Console(highlight=False, soft_wrap=True)
 
 
-def unused(cluster: Stack, models: list[str]) -> dict[str, list[dict[str, Any]]]:
+def unused(cluster: Stack, models: list[str]) -> dict[str, list[Revision]]:
     """Node → revisions that no stack on that Spark uses; only those of `models` (repositories) where some are named."""
-    given = {name: {"cache": cache, "remove": []} for name, cache in cluster.caches().items()}
+    given = {name: Prune(cache=cache, remove=[]) for name, cache in cluster.caches().items()}
     return {
         node: [row for row in rows if not row["used_by"] and (not models or row["repo"] in models)]
         for node, rows in cluster.ask("prune.py", given, limit=120).items()
@@ -35,7 +35,7 @@ def prune(cluster: Stack, models: list[str], confirm: Confirm, *, as_json: bool,
         return
     caches = cluster.caches()
     given = {
-        node: {"cache": caches[node], "remove": [[row["repo"], row["commit"]] for row in rows]}
+        node: Prune(cache=caches[node], remove=[(row["repo"], row["commit"]) for row in rows])
         for node, rows in found.items()
     }
     cluster.ask("prune.py", given, limit=600)
@@ -44,7 +44,7 @@ def prune(cluster: Stack, models: list[str], confirm: Confirm, *, as_json: bool,
         console.print(f"[bold]·[/bold] {freed / 1e9:.1f} GB freed")
 
 
-def show(found: dict[str, list[dict[str, Any]]]) -> None:
+def show(found: dict[str, list[Revision]]) -> None:
     if not any(found.values()):
         console.print("[bold]·[/bold] every revision in the caches is in use")
         return

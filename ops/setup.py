@@ -9,7 +9,6 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pydantic import ValidationError
 from rich.console import Console
@@ -20,6 +19,7 @@ from components.facts.usable import unusable
 from components.problems import Refused
 from components.remote import ask, parcel, reach
 from components.remote.ssh import Config
+from components.scripts.contracts import FoundNetplan, Netplan
 from components.settings import PROJECT, Node, Settings, Ssh, load
 from ops.project import Confirm
 from ops.pulumi import CommandError
@@ -293,23 +293,24 @@ def setup_network(of: Stack, confirm: Confirm, *, subnets: Sequence[str] = SUBNE
     console.print("[bold]·[/bold] done. Next: ./spark doctor")
 
 
-def undone(of: Stack) -> dict[str, dict[str, Any]]:
+def undone(of: Stack) -> dict[str, Netplan]:
     """Node → input of scripts/netplan.py that takes away what is ours."""
-    return {node.name: {"text": "", "ports": [], "aside": []} for node in of.settings.nodes}
+    return {node.name: Netplan(text="", ports=[], write=False, aside=[]) for node in of.settings.nodes}
 
 
-def wanted_networks(of: Stack, subnets: Sequence[str]) -> dict[str, dict[str, Any]]:
+def wanted_networks(of: Stack, subnets: Sequence[str]) -> dict[str, Netplan]:
     """Node → input of scripts/netplan.py. Raises CommandError for Sparks that can't be asked or have no cable."""
     known, problems = look(of.settings, of.stack)
     if problems:
         raise CommandError("\n".join(problems))
     rows = addresses(len(known), subnets)
     return {
-        name: {
-            "text": netplan(cabled(node, name), own),
-            "ports": [port.netdev for port in rdma.ports(node)],
-            "aside": [],
-        }
+        name: Netplan(
+            text=netplan(cabled(node, name), own),
+            ports=[port.netdev for port in rdma.ports(node)],
+            write=False,
+            aside=[],
+        )
         for (name, node), own in zip(known.items(), rows, strict=True)
     }
 
@@ -325,7 +326,7 @@ def asides(movable: Mapping[str, Sequence[str]], confirm: Confirm) -> dict[str, 
     return agreed
 
 
-def show_network(name: str, text: str, found: Mapping[str, Any]) -> None:
+def show_network(name: str, text: str, found: FoundNetplan) -> None:
     """What would change, and what stands against it in files of others."""
     show_difference(name, found["before"], text)
     for path in found["aside"] if not text else ():
@@ -337,7 +338,7 @@ def show_network(name: str, text: str, found: Mapping[str, Any]) -> None:
         console.print(f"{name}: {one['path']} names {', '.join(one['lists'])} too{added}{by_hand}", markup=False)
 
 
-def _netplan(of: Stack, given: Mapping[str, Mapping[str, Any]], sudo: Sudo, *, write: bool) -> dict[str, Any]:
+def _netplan(of: Stack, given: Mapping[str, Netplan], sudo: Sudo, *, write: bool) -> dict[str, FoundNetplan]:
     return of.ask("netplan.py", {name: {**one, "write": write} for name, one in given.items()}, root=sudo)
 
 

@@ -61,11 +61,11 @@ class Stack:
         return look(self.settings, self.identity)
 
     def ask(
-        self, script: str, given: Mapping[str, Mapping[str, Any]], *, limit: int = 60, root: Sudo | None = None
+        self, script: str, given: Mapping[str, Mapping[str, object]], *, limit: int = 60, root: Sudo | None = None
     ) -> dict[str, Any]:
         """Node → what a script prints there as JSON, all at once. Raises CommandError naming those that fail.
 
-        given   node → input
+        given   node → input, one of scripts/contracts.py
         limit   seconds
         root    runs it as root
         """

@@ -16,7 +16,7 @@ DROP_LIMIT = 60
 """Seconds for all Sparks to have dropped the weights' pages; without it, the engine may still find enough memory."""
 
 
-def all_there(address: str, limit: int, wanted: list) -> list:
+def all_there(address: str, limit: int, wanted: list[str]) -> list[str]:
     """Ray's own ids of the nodes, once all are there."""
     deadline = time.monotonic() + limit
     while True:
@@ -42,7 +42,7 @@ def all_there(address: str, limit: int, wanted: list) -> list:
         time.sleep(1)
 
 
-def drop_everywhere(directory: str, nodes: list) -> None:
+def drop_everywhere(directory: str, nodes: list[str]) -> None:
     import together
 
     # A worker's container has no such module.

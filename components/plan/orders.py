@@ -1,7 +1,8 @@
-"""What the programs on this machine are given: which Sparks to reach how, and with which script. Pure."""
+"""What the programs on this machine are given: which Sparks to reach how, and what to ask there. Pure."""
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from components.plan import models
@@ -9,7 +10,8 @@ from components.plan.checks import on_swarm
 from components.plan.engines.registry import image_name
 from components.plan.values import Qualification, Readiness
 from components.remote import parcel, ssh
-from components.settings import Settings
+from components.scripts.contracts import Probe, Record, Watch
+from components.settings import Node, Settings
 
 PROBE_LIMIT = 50
 """Seconds after which a Spark's probe ends itself."""
@@ -23,14 +25,14 @@ def probe(settings: Settings, stack: str) -> list[dict[str, Any]]:
             "argv": [*ssh.argv(node, settings.ssh), parcel.command("probe.py", "apply", limit=PROBE_LIMIT)],
             "stdin": parcel.asking(
                 "probe.py",
-                {
-                    "stack": stack,
-                    "cache": node.cache or settings.weights.cache,
-                    "repos": [models.repository(settings), *models.staged_repositories(settings)],
-                    "look": models.look(settings),
-                    "images": [image_name(settings)],
-                    "sudo": on_swarm(settings),
-                },
+                Probe(
+                    stack=stack,
+                    cache=node.cache or settings.weights.cache,
+                    repos=[models.repository(settings), *models.staged_repositories(settings)],
+                    look=models.look(settings),
+                    images=[image_name(settings)],
+                    sudo=on_swarm(settings),
+                ),
             ),
         }
         for node in settings.nodes
@@ -39,16 +41,9 @@ def probe(settings: Settings, stack: str) -> list[dict[str, Any]]:
 
 def qualification(settings: Settings, wanted: Qualification) -> dict[str, Any]:
     """For programs/qualification.py."""
-    command = parcel.command("bandwidth.py", "apply", limit=wanted.seconds + 120)
     return {
         "sparks": [
-            {
-                "node": node.name,
-                "argv": [*ssh.argv(node, settings.ssh), command],
-                "given": dict(wanted.given[node.name]),
-                "parcel": parcel.pack("bandwidth.py", {}),
-            }
-            for node in settings.nodes
+            {"ssh": asdict(ssh.target(node, settings.ssh)), "given": wanted.given[node.name]} for node in settings.nodes
         ],
         "seconds": wanted.seconds,
         "minimum": dict(wanted.minimum),
@@ -66,17 +61,26 @@ def readiness(settings: Settings, wanted: Readiness, stack: str, generation: str
     generation   what the record of the endpoint will say
     key          the API's, '' where it is open; may be a Pulumi output
     """
-    head = settings.head.name
-    record = {"stack": stack, "kind": "endpoint", "spec": "", "generation": generation}
-    api = {
-        "api": f"http://{settings.serving.local_host}:{wanted.port}/v1",
-        "model": wanted.model,
-        "key": key,
-        "record": record,
-        "task": wanted.task,
-        "template": wanted.template,
-        "check": settings.serving.check_answer,
-    }
+
+    def watch(node: Node) -> Watch:
+        given = Watch(
+            stack=stack,
+            components=list(wanted.containers[node.name]),
+            lines=LAST_LINES,
+            several=len(settings.nodes) > 1,
+        )
+        if node is settings.head:
+            given |= {
+                "api": f"http://{settings.serving.local_host}:{wanted.port}/v1",
+                "model": wanted.model,
+                "key": key,
+                "record": Record(stack=stack, kind="endpoint", spec="", generation=generation),
+                "task": wanted.task,
+                "template": wanted.template,
+                "check": settings.serving.check_answer,
+            }
+        return given
+
     return {
         "stack": stack.rsplit("/", 1)[-1],
         "engine": settings.engine,
@@ -90,24 +94,5 @@ def readiness(settings: Settings, wanted: Readiness, stack: str, generation: str
             and "server" in wanted.containers[node.name]
             and (node is settings.head or settings.engine != "trtllm")
         ],
-        "watches": [
-            {
-                "node": node.name,
-                "argv": [
-                    *ssh.argv(node, settings.ssh),
-                    parcel.command("watch.py", "apply", limit=wanted.timeout + 120),
-                ],
-                "parcel": parcel.pack(
-                    "watch.py",
-                    {
-                        "stack": stack,
-                        "components": list(wanted.containers[node.name]),
-                        "lines": LAST_LINES,
-                        "several": len(settings.nodes) > 1,
-                        **(api if node.name == head else {}),
-                    },
-                ),
-            }
-            for node in settings.nodes
-        ],
+        "watches": [{"ssh": asdict(ssh.target(node, settings.ssh)), "given": watch(node)} for node in settings.nodes],
     }

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from components import ports
 from components.facts.fabric import NodeLink
@@ -24,6 +22,28 @@ from components.plan.values import (
     Step,
     Swarm,
     digest,
+)
+from components.scripts.contracts import (
+    Encoding,
+    File,
+    Gid,
+    HeadSource,
+    Link,
+    PlannedBandwidth,
+    PlannedBuild,
+    PlannedCopyAccess,
+    PlannedFabric,
+    PlannedImage,
+    PlannedImageCopy,
+    PlannedLease,
+    PlannedMember,
+    PlannedMembers,
+    PlannedRoom,
+    PlannedSwarmHost,
+    PlannedWeights,
+    Readable,
+    ReadableSource,
+    Record,
 )
 from components.settings import Node, Settings
 
@@ -57,39 +77,47 @@ class Steps:
         node: str,
         kind: str,
         script: str,
-        given: Mapping[str, Any],
+        given: Mapping[str, object],
         *,
-        means: Mapping[str, Any] | None = None,
+        how: Collection[str] = (),
         limit: int = 120,
         root: bool = False,
         secret: bool = False,
     ) -> Step:
-        """`given` is what the thing is; `means` is how it gets there, and alone never makes it anew."""
-        facts = self.facts[node]
-        spec = digest(given)
-        record = facts.intact(kind, spec)
-        generation = record.generation if record else self._fresh
-        wanted = {"stack": self._identity.full, "kind": kind, "spec": spec, "generation": generation}
+        """`how`: keys of `given` that say how the thing gets there; the others say what it is, and make it anew."""
+        record = self.record(node, kind, digest({key: value for key, value in given.items() if key not in how}))
         return Step(
             node,
             kind,
             script,
-            {**given, **(means or {}), "record": wanted},
-            (facts.machine_id, spec, generation),
+            {**given, "record": record},
+            (self.facts[node].machine_id, record["spec"], record["generation"]),
             limit,
             root,
             secret,
         )
 
+    def record(self, node: str, kind: str, spec: str) -> Record:
+        """What the record will say of a thing: the recorded generation where it is intact, else a fresh one."""
+        known = self.facts[node].intact(kind, spec)
+        generation = known.generation if known else self._fresh
+        return {"stack": self._identity.full, "kind": kind, "spec": spec, "generation": generation}
+
 
 def prepare(steps: Steps, settings: Settings, identity: Identity, facts: Mapping[str, NodeFacts]) -> tuple[Step, ...]:
+    """Scripts that are gone, or others, are laid again, and nothing is made anew for it."""
     return tuple(
         steps.make(
             node.name,
             "node",
             "node.py",
-            {"stack": identity.full, "cache": facts[node.name].cache.path},
-            means={"takeover": settings.takeover},
+            PlannedLease(
+                stack=identity.full,
+                cache=facts[node.name].cache.path,
+                takeover=settings.takeover,
+                laid=steps.record(node.name, "scripts", ""),
+            ),
+            how=("takeover", "laid"),
         )
         for node in settings.nodes
     )
@@ -101,9 +129,23 @@ def confirm_fabric(steps: Steps, links: Mapping[str, NodeLink]) -> tuple[Step, .
             name,
             "fabric",
             "fabric.py",
-            {"link": asdict(link), "peers": [peer.address for peer in links.values() if peer.node != name]},
+            PlannedFabric(link=_planned(link), peers=[peer.address for peer in links.values() if peer.node != name]),
         )
         for name, link in links.items()
+    )
+
+
+def _planned(link: NodeLink) -> Link:
+    return Link(
+        node=link.node,
+        interface=link.interface,
+        address=link.address,
+        prefix=link.prefix,
+        hcas=list(link.hcas),
+        gid_index=link.gid_index,
+        mtu=link.mtu,
+        gids=[Gid(device=gid.device, index=gid.index, address=gid.address) for gid in link.gids],
+        gid_range=link.gid_range,
     )
 
 
@@ -121,12 +163,12 @@ def qualify(settings: Settings, links: Mapping[str, NodeLink], confirmed: Sequen
         seconds=MEASURED,
         minimum=minimum if devices else {"perftest": 0, "tcp": minimum["tcp"]},
         given={
-            name: {
-                "address": link.address,
-                "devices": list(link.hcas),
-                "gid_indexes": _gid_indexes(link),
-                "port": ports.PERFTEST,
-            }
+            name: PlannedBandwidth(
+                address=link.address,
+                devices=list(link.hcas),
+                gid_indexes=_gid_indexes(link),
+                port=ports.PERFTEST,
+            )
             for name, link in links.items()
         },
         triggers=tuple(word for step in confirmed for word in step.triggers),
@@ -140,11 +182,11 @@ def _gid_indexes(link: NodeLink) -> dict[str, int]:
     return {gid.device: gid.index for gid in link.gids}
 
 
-def _encodings(settings: Settings, model: Model, cache: str) -> list[dict[str, str]]:
+def _encodings(settings: Settings, model: Model, cache: str) -> list[Encoding]:
     if not needs_encodings(model):
         return []
     return [
-        {"path": f"{cache}/{ENCODINGS}/{name}.tiktoken", "url": encoding.url, "sha256": encoding.sha256}
+        Encoding(path=f"{cache}/{ENCODINGS}/{name}.tiktoken", url=encoding.url, sha256=encoding.sha256)
         for name, encoding in sorted(settings.weights.encodings.items())
     ]
 
@@ -162,42 +204,43 @@ def place_weights(
     """Head first: it downloads, the others copy from it over the fabric."""
     head, *others = settings.nodes
     chosen = settings.weights
-    fetch = {
-        "endpoint": chosen.endpoint,
-        "image": image,
-        "cache": facts[head.name].cache.path,
-        "client": inside("download.py"),
-    }
-    copy = {"source": {**_head_source(steps, settings, links), **_readable(model)}} if others else {}
-    # A directory is the user's own on the head; on the others it is our copy.
-    at_head = {"keep": chosen.keep or bool(model.path), **({} if model.path or chosen.offline else fetch)}
-    at_others = {"keep": chosen.keep or chosen.shared, **({} if chosen.shared else copy)}
-    return tuple(
-        steps.make(
-            node.name,
-            kind,
-            "weights.py",
-            {
-                "repo": model.repo,
-                "revision": chosen.revision if kind == WEIGHTS else None,
-                "commit": model.commit,
-                "files": [asdict(file) for file in model.files],
-                "folder": model_folder(facts[node.name].cache.path, model),
-                "path": snapshot_directory(facts[node.name].cache.path, model),
-                "encodings": _encodings(settings, model, facts[node.name].cache.path),
-            },
-            means=at_head if node is head else at_others,
-            limit=24 * HOUR,
+    source = ReadableSource(**_head_source(steps, settings, links), **_readable(model)) if others else None
+
+    def given(node: Node) -> PlannedWeights:
+        cache = facts[node.name].cache.path
+        # A directory is the user's own on the head; on the others it is our copy.
+        keep = chosen.keep or (bool(model.path) if node is head else chosen.shared)
+        wanted = PlannedWeights(
+            repo=model.repo,
+            revision=chosen.revision if kind == WEIGHTS else None,
+            commit=model.commit,
+            files=[File(path=file.path, size=file.size, sha256=file.sha256) for file in model.files],
+            folder=model_folder(cache, model),
+            path=snapshot_directory(cache, model),
+            encodings=_encodings(settings, model, cache),
+            keep=keep,
         )
+        if node is head and not (model.path or chosen.offline):
+            wanted |= {"endpoint": chosen.endpoint, "image": image, "cache": cache}
+        if node is not head and source and not chosen.shared:
+            wanted |= {"source": source}
+        return wanted
+
+    return tuple(
+        steps.make(node.name, kind, "weights.py", given(node), how=HOW_WEIGHTS_COME, limit=24 * HOUR)
         for node in settings.nodes
     )
 
 
-def _readable(model: Model) -> dict[str, str]:
+HOW_WEIGHTS_COME = ("keep", "endpoint", "image", "cache", "source")
+"""The files are the same whatever it is, and a change of it leaves them alone."""
+
+
+def _readable(model: Model) -> Readable:
     """What the copies ask for, relative to the directory that their key may read (`authorize`)."""
     if model.path:
-        return {"model": ".", "encodings": ""}
-    return {"model": posixpath.basename(model_folder("", model)), "encodings": posixpath.basename(ENCODINGS)}
+        return Readable(model=".", encodings="")
+    return Readable(model=posixpath.basename(model_folder("", model)), encodings=posixpath.basename(ENCODINGS))
 
 
 def images(steps: Steps, settings: Settings, links: Mapping[str, NodeLink], image: Image, dockerfile: str) -> Images:
@@ -210,7 +253,7 @@ def images(steps: Steps, settings: Settings, links: Mapping[str, NodeLink], imag
     copied = chosen.source != "pull" and bool(others)
     on = settings.nodes if chosen.source == "pull" else (head,)
     name = built_tag(settings, dockerfile) if chosen.source == "build" else image.name
-    given = {"name": name, "add": image.additions}
+    given = PlannedImage(name=name, add=image.additions)
     return Images(
         name=name,
         source=chosen.source,
@@ -227,8 +270,8 @@ def images(steps: Steps, settings: Settings, links: Mapping[str, NodeLink], imag
                 node.name,
                 "image-copy",
                 "image_copy.py",
-                {"name": name},
-                means={"source": _head_source(steps, settings, links)},
+                PlannedImageCopy(name=name, source=_head_source(steps, settings, links)),
+                how=("source",),
                 limit=6 * HOUR,
             )
             for node in others
@@ -244,14 +287,15 @@ def built_tag(settings: Settings, dockerfile: str) -> str:
 
 def _build(steps: Steps, settings: Settings, dockerfile: str) -> Step:
     arguments = dict(settings.image.build_args)
-    given = {"dockerfile": dockerfile, "args": arguments, "tag": built_tag(settings, dockerfile)}
     limit = 12 * HOUR
+    tag = built_tag(settings, dockerfile)
+    given = PlannedBuild(dockerfile=dockerfile, args=arguments, tag=tag, limit=limit - 60)
     return steps.make(
         settings.head.name,
         "image-build",
         "image_build.py",
         given,
-        means={"limit": limit - 60},
+        how=("limit",),
         limit=limit,
         secret=settings.is_encrypted("image"),
     )
@@ -261,18 +305,17 @@ def copy_keys(steps: Steps, settings: Settings, kind: str) -> tuple[Step, ...]:
     return tuple(steps.make(node.name, kind, "copy_key.py", {}) for node in settings.nodes[1:])
 
 
-def _access(key: str, others: Sequence[Node], links: Mapping[str, NodeLink]) -> dict[str, Any]:
-    return {"key": key, "sources": sorted(links[node.name].address for node in others)}
+def _access(key: str, others: Sequence[Node], links: Mapping[str, NodeLink]) -> PlannedCopyAccess:
+    return PlannedCopyAccess(key=key, sources=sorted(links[node.name].address for node in others))
 
 
-def _head_source(steps: Steps, settings: Settings, links: Mapping[str, NodeLink]) -> dict[str, Any]:
-    """Where the other Sparks copy from (common.from_head)."""
-    return {
-        "address": links[settings.head.name].address,
-        "user": settings.login(settings.head.name).user,
-        "port": steps.facts[settings.head.name].ssh_port,
-        "host_key": settings.ssh.host_keys[settings.head.name],
-    }
+def _head_source(steps: Steps, settings: Settings, links: Mapping[str, NodeLink]) -> HeadSource:
+    return HeadSource(
+        address=links[settings.head.name].address,
+        user=settings.login(settings.head.name).user,
+        port=steps.facts[settings.head.name].ssh_port,
+        host_key=settings.ssh.host_keys[settings.head.name],
+    )
 
 
 def authorize(
@@ -283,18 +326,14 @@ def authorize(
         return None
     head, *others = settings.nodes
     directory = model.path or f"{facts[head.name].cache.path}/hub"
-    given = {"directory": directory, "server": copy_server(), **_access("copy-key", others, links)}
+    given = _access("copy-key", others, links)
+    given["directory"] = directory
     return steps.make(head.name, "copy-access", "copy_access.py", given)
 
 
 def inside(name: str) -> str:
     """Text of a program that runs inside the containers."""
     return (Path(__file__).parent.parent / "inside" / name).read_text()
-
-
-def copy_server() -> str:
-    """Text of the program that sshd runs on the head for the others' keys."""
-    return (Path(__file__).parent.parent / "scripts" / "copy_server.py").read_text()
 
 
 def copies(settings: Settings) -> bool:
@@ -304,26 +343,29 @@ def copies(settings: Settings) -> bool:
 
 def swarm(steps: Steps, settings: Settings, facts: Mapping[str, NodeFacts]) -> Swarm:
     """Addresses, tokens and node ids join the steps' input when they are known (swarm_cluster.py)."""
-    keep = {"keep": settings.swarm.keep}
-    member = {**keep, "port": ports.SWARM}
+    keep = settings.swarm.keep
 
     def host(name: str) -> Step:
-        given = {
-            "uuid": facts[name].gpus[0].uuid,
-            "kind": GPU_KIND,
-            "shm_size": settings.containers.shm_size,
-            "stack_limit": STACK_LIMIT,
-            "daemon": "/etc/docker/daemon.json",
-            "toolkit": "/etc/nvidia-container-runtime/config.toml",
-        }
-        return steps.make(name, "swarm-host", "swarm_host.py", given, means=keep, limit=300, root=True)
+        given = PlannedSwarmHost(
+            uuid=facts[name].gpus[0].uuid,
+            kind=GPU_KIND,
+            shm_size=settings.containers.shm_size,
+            stack_limit=STACK_LIMIT,
+            daemon="/etc/docker/daemon.json",
+            toolkit="/etc/nvidia-container-runtime/config.toml",
+            keep=keep,
+        )
+        return steps.make(name, "swarm-host", "swarm_host.py", given, how=("keep",), limit=300, root=True)
+
+    def member(name: str, kind: str, script: str) -> Step:
+        return steps.make(name, kind, script, PlannedMember(keep=keep, port=ports.SWARM), how=("keep", "port"))
 
     head, *others = [node.name for node in settings.nodes]
-    wanted = {"kind": GPU_KIND, "wait": SWARM_LIMIT}
+    wanted = PlannedMembers(kind=GPU_KIND, wait=SWARM_LIMIT)
     return Swarm(
         hosts=tuple(host(node.name) for node in settings.nodes),
-        manager=steps.make(head, "swarm-manager", "swarm_manager.py", {}, means=member),
-        workers=tuple(steps.make(name, "swarm-worker", "swarm_worker.py", {}, means=member) for name in others),
+        manager=member(head, "swarm-manager", "swarm_manager.py"),
+        workers=tuple(member(name, "swarm-worker", "swarm_worker.py") for name in others),
         members=Step(head, "swarm-members", "swarm_members.py", wanted, (), SWARM_LIMIT + 60),
     )
 
@@ -343,13 +385,14 @@ def make_room(
             node.name,
             "room",
             "room.py",
-            {
-                "stack": identity.full,
-                "components": sorted(containers.get(node.name, ())),
-                "beside": beside[node.name],
-                "services": services,
-            },
-            means={"takeover": settings.takeover},
+            PlannedRoom(
+                stack=identity.full,
+                components=sorted(containers.get(node.name, ())),
+                beside=beside[node.name],
+                services=services,
+                takeover=settings.takeover,
+            ),
+            how=("takeover",),
         )
         for node in settings.nodes
     )

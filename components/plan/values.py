@@ -15,6 +15,7 @@ from components.facts.fabric import NodeLink
 from components.facts.hub import Model
 from components.problems import Problem
 from components.remote.ssh import Way
+from components.scripts.contracts import PlannedBandwidth
 from components.settings import Settings
 
 GPU_KIND = "GPU"
@@ -51,7 +52,9 @@ class Step:
     """Names the record on the Spark."""
 
     script: str
-    given: Mapping[str, Any]
+    given: Mapping[str, object]
+    """One of scripts/contracts.py, and the record; the rest joins when it is known."""
+
     triggers: tuple[str, ...]
     """(machine id, spec, generation): the thing is made anew when one of them changes."""
 
@@ -183,8 +186,8 @@ class Qualification:
     minimum: Mapping[str, float]
     """`perftest` and `tcp` → Gb/s; 0: not measured."""
 
-    given: Mapping[str, Mapping[str, Any]]
-    """Node → input of scripts/bandwidth.py."""
+    given: Mapping[str, PlannedBandwidth]
+    """By node."""
 
     triggers: tuple[str, ...]
     """What was confirmed of the links: measured again with it."""

@@ -4,8 +4,8 @@ A degraded ConnectX-7 carries 13 Gb/s while its link says 200 (NVIDIA's playbook
 measurement shows it. Run as a program on the machine that runs Pulumi, `python3 -m components.programs.qualification`,
 and imported by `./spark doctor`. Standard library only.
 
-stdin   JSON: sparks [{node, argv (ssh … command), given (input of scripts/bandwidth.py), parcel}], seconds,
-        minimum {perftest, tcp} (Gb/s)
+stdin   JSON: sparks [{ssh (openssh.Target), given (input of scripts/bandwidth.py)}], seconds, minimum {perftest, tcp}
+        (Gb/s)
 stdout  one line per direction.  stderr: what is too slow, and what may be the cause
 exit    0 fast enough | 1 not, or it could not be measured
 """
@@ -13,12 +13,13 @@ exit    0 fast enough | 1 not, or it could not be measured
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import permutations
 from typing import Any
+
+from components.programs import session
 
 TOOLS = {"perftest": "RDMA (perftest)", "tcp": "TCP streams (no perftest on both Sparks: RDMA was not measured)"}
 
@@ -27,8 +28,8 @@ CAUSES = (
     "cable or address; MTU 1500 on the way; a switch without flow control"
 )
 
-SLACK = 60
-"""Seconds beside the measurement itself."""
+SLACK = 120
+"""Seconds beside the measurement itself, after which a Spark ends its side."""
 
 
 class Failed(Exception):
@@ -53,27 +54,17 @@ class Figure:
 class Side:
     """The script on one Spark."""
 
-    def __init__(self, spark: dict[str, Any], **given: Any) -> None:
-        self.node = spark["node"]
-        self.process = subprocess.Popen(
-            spark["argv"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
-        assert self.process.stdin
-        parcel = {**spark["parcel"], "input": {**spark["given"], **given}}
-        try:
-            self.process.stdin.write(json.dumps(parcel))
-            self.process.stdin.close()
-        except BrokenPipeError:
-            pass  # ssh has ended: its stderr says why
+    def __init__(self, spark: dict[str, Any], seconds: int, **given: Any) -> None:
+        self.node = spark["ssh"]["name"]
+        given = {**spark["given"], "seconds": seconds, **given}
+        self.process = session.start(spark["ssh"], "bandwidth.py", given, limit=seconds + SLACK)
 
-    def hear(self) -> dict[str, Any]:
+    def next(self) -> dict[str, Any]:
         """Its next message."""
         assert self.process.stdout
-        assert self.process.stderr
         line = self.process.stdout.readline()
         if not line:
-            said = self.process.stderr.read().strip().splitlines() or ["it ended without a word"]
-            raise Failed(f"{self.node}: {said[-1]}")
+            raise Failed(f"{self.node}: {session.last_words(self.process, 'it ended without a word')}")
         found: dict[str, Any] = json.loads(line)
         return found
 
@@ -84,26 +75,25 @@ class Side:
 
 def measure(order: dict[str, Any]) -> Iterator[Figure]:
     """One direction after the other, so that none disturbs another. Raises Failed."""
-    sparks = order["sparks"]
-    asked = [Side(spark, role="ask") for spark in sparks]
-    tool = "perftest" if all(side.hear()["perftest"] for side in asked) else "tcp"
+    sparks, seconds = order["sparks"], order["seconds"]
+    asked = [Side(spark, seconds, role="ask") for spark in sparks]
+    tool = "perftest" if all(side.next()["perftest"] for side in asked) else "tcp"
     for side in asked:
         side.end()
     if not order["minimum"][tool]:
         return
     for source, target in permutations(sparks, 2):
-        peer = {"tool": tool, "seconds": order["seconds"]}
-        server = Side(target, role="serve", **peer)
+        server = Side(target, seconds, role="serve", tool=tool)
         try:
-            server.hear()
-            client = Side(source, role="measure", peer=target["given"]["address"], **peer)
+            server.next()
+            client = Side(source, seconds, role="measure", tool=tool, peer=target["given"]["address"])
             try:
-                found = client.hear()
+                found = client.next()
             finally:
                 client.end()
         finally:
             server.end()
-        yield Figure(source["node"], target["node"], tool, found["gbps"], found["latency_us"])
+        yield Figure(client.node, server.node, tool, found["gbps"], found["latency_us"])
 
 
 def too_slow(figure: Figure, minimum: dict[str, float]) -> str:

@@ -4,7 +4,7 @@ Run as a program on the machine that runs Pulumi: `python3 -m components.program
 connection per Spark, over which scripts/watch.py reports. Standard library only.
 
 stdin   JSON: stack (its short name), engine, timeout (seconds), rdma (`require` or `warn`), ranks [nodes whose
-        containers tell which network NCCL uses], watches [{node, argv, parcel}]
+        containers tell which network NCCL uses], watches [{ssh (openssh.Target), given (input of scripts/watch.py)}]
 stdout  progress lines.  stderr: on failure the reason and the last log lines of every rank
 exit    0 the model has answered | 1 it never will | 2 not within `timeout`
 """
@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 import queue
-import subprocess
 import sys
 import threading
 import time
@@ -21,10 +20,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from components.programs import session
 from components.programs.hints import hints
 
 EVERY = 10
 """Seconds between two progress lines while the logs say the same."""
+
+SLACK = 120
+"""Seconds beside `timeout` after which a Spark ends its watch by itself."""
 
 LAST_WORDS = 2
 """Seconds left to the other Sparks to show their logs when one reports an end."""
@@ -50,27 +53,18 @@ Tails = dict[tuple[str, str], list[str]]
 class Watch:
     """One Spark's reports, as they come."""
 
-    def __init__(self, order: dict[str, Any], inbox: Inbox) -> None:
-        self.node = order["node"]
-        self.process = subprocess.Popen(
-            order["argv"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
-        threading.Thread(target=self._run, args=(json.dumps(order["parcel"]), inbox), daemon=True).start()
+    def __init__(self, watch: dict[str, Any], limit: int, inbox: Inbox) -> None:
+        self.node = watch["ssh"]["name"]
+        self.process = session.start(watch["ssh"], "watch.py", watch["given"], limit=limit)
+        threading.Thread(target=self._run, args=(inbox,), daemon=True).start()
 
-    def _run(self, parcel: str, inbox: Inbox) -> None:
-        assert self.process.stdin
+    def _run(self, inbox: Inbox) -> None:
         assert self.process.stdout
-        assert self.process.stderr
-        try:
-            self.process.stdin.write(parcel)
-            self.process.stdin.close()
-        except BrokenPipeError:
-            pass  # ssh has ended: its stderr says why
         for line in self.process.stdout:
             inbox.put((self.node, json.loads(line)))
-        said = self.process.stderr.read().strip().splitlines()
+        said = session.last_words(self.process, "ssh ended without a word")
         if self.process.wait():
-            inbox.put((self.node, {"lost": said[-1] if said else f"ssh ended with {self.process.returncode}"}))
+            inbox.put((self.node, {"lost": said}))
 
     def end(self) -> None:
         self.process.terminate()
@@ -83,7 +77,7 @@ def say(began: float, timeout: int, text: str) -> None:
 
 def wait(order: dict[str, Any]) -> int:
     inbox: Inbox = queue.Queue()
-    watches = [Watch(watch, inbox) for watch in order["watches"]]
+    watches = [Watch(watch, order["timeout"] + SLACK, inbox) for watch in order["watches"]]
     try:
         code = follow(inbox, order["engine"], order["timeout"], order["rdma"], set(order["ranks"]))
         if code == 0:

@@ -1,7 +1,9 @@
-"""How a script of ours gets to a Spark: whole, on the standard input of one fixed command.
+"""How a script of ours gets to a Spark: text only; nothing is run or sent here. Standard library only.
 
-Nothing is installed or left on the Spark, the command line is short and holds no secret (sshd's log and
-Pulumi's error text show it), and input goes the same way as JSON.
+Two ways. Questions and measurements travel whole, on the standard input of one fixed command, and leave nothing behind:
+they work on a Spark that no stack has been on. What a stack does on its Sparks runs from a folder of its own there,
+which its lease lays (scripts/node.py): a command's input is then what it is given and no more. Either way the command
+line is short and holds no secret (sshd's log and Pulumi's error text show it).
 """
 
 from __future__ import annotations
@@ -12,6 +14,10 @@ from pathlib import Path
 from typing import Any
 
 FOLDER = Path(__file__).parent.parent / "scripts"
+INSIDE = FOLDER.parent / "inside"
+
+INTO_CONTAINERS = ("download.py", "ray_ready.py")
+"""Programs of inside/ that scripts hand to a container."""
 
 FIRST = "import json,sys;job=json.load(sys.stdin);exec(job['loader'])"
 """Short, because Pulumi repeats a failing command in its error text."""
@@ -19,12 +25,13 @@ FIRST = "import json,sys;job=json.load(sys.stdin);exec(job['loader'])"
 LOADER = """
 import io, types
 common = types.ModuleType("common")
-exec(compile(job["common"], "common.py", "exec"), common.__dict__)
+exec(compile(job["scripts"]["common.py"], "common.py", "exec"), common.__dict__)
+common.PARCEL = job["scripts"]
 sys.modules["common"] = common
 sys.stdin = io.StringIO(json.dumps(job["input"]))
-exec(compile(job["script"], sys.argv[2], "exec"))
+exec(compile(job["scripts"][sys.argv[2]], sys.argv[2], "exec"))
 """
-"""Runs `script` with the module `common` importable and `input` on its standard input."""
+"""Runs the script that the command line names, with the module `common` to import and `input` on its standard input."""
 
 
 SUDO = "sudo -n "
@@ -33,13 +40,30 @@ SUDO_ASKS = "sudo -k -S -p '' "
 
 
 def command(name: str, verb: str, *, limit: int, root: bool = False, asks: bool = False) -> str:
-    """Shell command for the Spark, which sh, bash, zsh and fish read alike.
+    """Shell command for the Spark, which sh, bash, zsh and fish read alike, for a script that comes by stdin.
 
     limit   seconds after which it is ended, whatever it does
     root    by sudo without a password; with `asks`, the password is the first line of stdin, before the parcel
     """
     sudo = (SUDO_ASKS if asks else SUDO) if root else ""
     return f'{sudo}timeout {limit} python3 -c "{FIRST}" {verb} {name}'
+
+
+def laid(stack: str) -> str:
+    """Where a stack's scripts are on its Sparks, as their shells read it. `stack`: ORG/PROJECT/STACK, whose characters
+    no shell minds. The same as common.scripts_directory."""
+    return f"~/.local/state/dgx-spark/{stack.replace('/', '.')}/scripts"
+
+
+def command_there(stack: str, name: str, verb: str, *, limit: int, root: bool = False) -> str:
+    """The same for a script of the stack's folder; its stdin is what it is given, as JSON.
+
+    To remove succeeds where there is no such script: on a Spark that was reinstalled, nothing is left to remove.
+    -B: Python would leave compiled files, root's own where it runs as root.
+    """
+    path = f"{laid(stack)}/{name}"
+    unless_gone = f"test -e {path} || exec echo {name} is gone, nothing to remove >&2; " if verb == "remove" else ""
+    return f"{unless_gone}{SUDO if root else ''}timeout {limit} python3 -B {path} {verb}"
 
 
 BEGIN, END = "<dgx-spark:answer>", "</dgx-spark:answer>"
@@ -55,25 +79,30 @@ sys.stdout.flush()
 """The same, with what it prints between marks."""
 
 
-def pack(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    """What goes to the command's standard input, as JSON; `given` may hold Pulumi outputs."""
-    return {
-        "loader": LOADER,
-        "script": (FOLDER / name).read_text(),
-        "common": common_text(),
-        "input": dict(given),
-    }
+def pack(name: str, given: Mapping[str, object], *, loader: str = LOADER, every: bool = False) -> dict[str, Any]:
+    """What goes to `command`'s standard input, as JSON; `given` may hold Pulumi outputs.
+
+    every   with all scripts, for the one that lays them
+    """
+    scripts = every_script() if every else {file: script(file) for file in ("common.py", name)}
+    return {"loader": loader, "scripts": scripts, "input": dict(given)}
 
 
-def common_text() -> str:
-    return (FOLDER / "common.py").read_text()
+def script(name: str) -> str:
+    return (FOLDER / name).read_text()
 
 
-def text(name: str, given: Mapping[str, Any]) -> str:
+def every_script() -> dict[str, str]:
+    """Name in the stack's folder → text."""
+    inside = {f"inside/{name}": (INSIDE / name).read_text() for name in INTO_CONTAINERS}
+    return {path.name: script(path.name) for path in sorted(FOLDER.glob("[!_]*.py"))} | inside
+
+
+def text(name: str, given: Mapping[str, object]) -> str:
     """`pack` as text, for plain values."""
     return json.dumps(pack(name, given))
 
 
-def asking(name: str, given: Mapping[str, Any]) -> str:
+def asking(name: str, given: Mapping[str, object]) -> str:
     """`text` for a script whose answer is read by remote/ask.py."""
-    return json.dumps({**pack(name, given), "loader": MARKED})
+    return json.dumps(pack(name, given, loader=MARKED))

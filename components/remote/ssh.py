@@ -1,8 +1,4 @@
-"""How to reach a Spark: OpenSSH's options, and what its ssh_config says. Nothing is run here.
-
-The host key is part of the options (KnownHostsCommand), so no known_hosts file has to exist on whatever
-machine runs `pulumi destroy`, and none can be edited behind our back. Source: ssh_config(5), OpenSSH 8.5+.
-"""
+"""How to reach a Spark by its settings, and what ssh_config says of it. Nothing is run here."""
 
 from __future__ import annotations
 
@@ -13,37 +9,24 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from components.remote import openssh
+from components.remote.openssh import Target
 from components.settings import Node, Ssh
 
-CONNECT_TIMEOUT = 5
-"""Seconds to wait for a Spark's TCP answer; they are on the same LAN."""
+
+def target(node: Node, ssh: Ssh) -> Target:
+    login = ssh.login(node)
+    return Target(node.name, node.host, login.port, login.user, ssh.host_keys[node.name], login.key_file)
 
 
 def options(node: Node, ssh: Ssh) -> list[str]:
     """`-o` words for one Spark, the same for the probe and the docker provider."""
-    chosen = {
-        "BatchMode": "yes",
-        "ConnectTimeout": str(CONNECT_TIMEOUT),
-        "HostKeyAlias": node.name,
-        "KnownHostsCommand": f"/bin/echo {node.name} {ssh.host_keys[node.name]}",
-        "UserKnownHostsFile": "none",
-        "GlobalKnownHostsFile": "none",
-        "StrictHostKeyChecking": "yes",
-        # The default file of a user who works with several Sparks names other keys for these hosts.
-        "UpdateHostKeys": "no",
-        "LogLevel": "ERROR",
-        "ServerAliveInterval": "15",
-    }
-    key = ssh.login(node).key_file
-    if key is not None:
-        chosen |= {"IdentityFile": key, "IdentitiesOnly": "yes"}
-    return [word for key, value in chosen.items() for word in ("-o", f"{key}={value}")]
+    return openssh.options(target(node, ssh))
 
 
 def argv(node: Node, ssh: Ssh) -> list[str]:
     """`ssh … user@host`, to which a command is appended."""
-    login = ssh.login(node)
-    return ["ssh", *options(node, ssh), "-p", str(login.port), f"{login.user}@{node.host}"]
+    return openssh.argv(target(node, ssh))
 
 
 def docker_host(node: Node, ssh: Ssh) -> str:

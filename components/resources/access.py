@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,9 +23,16 @@ DIAL_TIMEOUT = 10
 """Seconds for one try."""
 
 
+REMOVE_LIMIT = 300
+"""Seconds to take a thing away again."""
+
+
 @dataclass(frozen=True)
 class SparkAccess:
     node: str
+    stack: str
+    """ORG/PROJECT/STACK, whose scripts the Spark has."""
+
     connection: remote.ConnectionArgs
     provider: docker.Provider
 
@@ -45,15 +53,44 @@ class SparkAccess:
         remove  whether the script also takes the thing away again
         secret  what it prints is a secret
         """
-        given = {**step.given, **(more or {})}
-        stdin: pulumi.Input[str] = pulumi.Output.json_dumps(parcel.pack(step.script, given))
+        apply, undo = (
+            parcel.command_there(self.stack, step.script, verb, limit=limit, root=step.root)
+            for verb, limit in (("apply", step.limit), ("remove", REMOVE_LIMIT))
+        )
+        given: pulumi.Input[str] = pulumi.Output.json_dumps({**step.given, **(more or {})})
+        stdin = pulumi.Output.secret(given) if step.secret else given
+        triggered = [*step.triggers, *triggers]
+        return self._command(name, apply, undo if remove else None, stdin, triggered, opts, secret=secret)
+
+    def take(self, name: str, step: Step, opts: pulumi.ResourceOptions) -> remote.Command:
+        """The first step, which brings the scripts of all others, and has to take them away in the end."""
+        return self._command(
+            name,
+            parcel.command(step.script, "apply", limit=step.limit),
+            parcel.command(step.script, "remove", limit=REMOVE_LIMIT),
+            json.dumps(parcel.pack(step.script, step.given, every=True)),
+            step.triggers,
+            opts,
+        )
+
+    def _command(
+        self,
+        name: str,
+        create: str,
+        delete: str | None,
+        stdin: pulumi.Input[str],
+        triggers: Sequence[Any],
+        opts: pulumi.ResourceOptions,
+        *,
+        secret: bool = False,
+    ) -> remote.Command:
         return remote.Command(
             name,
             connection=self.connection,
-            create=parcel.command(step.script, "apply", limit=step.limit, root=step.root),
-            delete=parcel.command(step.script, "remove", limit=300, root=step.root) if remove else None,
-            stdin=pulumi.Output.secret(stdin) if step.secret else stdin,
-            triggers=[*step.triggers, *triggers],
+            create=create,
+            delete=delete,
+            stdin=stdin,
+            triggers=list(triggers),
             logging=remote.Logging.STDERR,
             # Otherwise the provider sends variables that sshd's AcceptEnv turns away, with a warning each time.
             add_previous_output_in_env=False,

@@ -61,7 +61,9 @@ class Cluster(ComponentResource):
         """Each Spark's access, and the leases: what takes the Sparks for this stack."""
         made = {
             node.name: SparkNode(
-                node.name, SparkNodeArgs(node, self._settings, step, self.plan.ways[node.name]), self._child
+                node.name,
+                SparkNodeArgs(node, self._settings, self.plan.identity.full, step, self.plan.ways[node.name]),
+                self._child,
             )
             for node, step in zip(self._settings.nodes, self.plan.preparation, strict=True)
         }

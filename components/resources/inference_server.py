@@ -65,9 +65,11 @@ class InferenceServer(ComponentResource):
         step = self._args.mpi_key
         if step is None:
             return {}
+        # To run it again, for whatever reason, would make another key, and all ranks anew.
+        once = ResourceOptions.merge(self._ready, ResourceOptions(ignore_changes=["create", "stdin"]))
         return {
             MPI_KEY_PATH: self._args.sparks[step.node]
-            .run(f"{self._name}-key", step, self._ready, remove=False, secret=True)
+            .run(f"{self._name}-key", step, once, remove=False, secret=True)
             # The provider takes the last line's end away, without which ssh reads no key.
             .stdout.apply(lambda text: f"{text.rstrip()}\n")
         }

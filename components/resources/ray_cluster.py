@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import pulumi_docker as docker
 from pulumi import ComponentResource, Output, Resource, ResourceOptions
 
-from components.plan.steps import inside
 from components.plan.values import Ray, Step
 from components.resources import container
 from components.resources.access import SparkAccess
+from components.scripts.contracts import RayFormed
 
 FORMING_LIMIT = 180
 """Seconds for all Sparks to join. About 11 when all start; up to 60 after the head alone was replaced."""
@@ -53,13 +53,13 @@ class RayCluster(ComponentResource):
         self.register_outputs({"containers": self.containers})
 
     def _await(self, name: str, args: RayClusterArgs, ids: Sequence[Output[str]]) -> None:
-        given = {
-            "program": inside("ray_ready.py"),
-            "head": args.ray.head.name,
-            "addresses": list(args.ray.addresses),
-            "port": args.ray.port,
-            "wait": FORMING_LIMIT,
-        }
-        step = Step(args.ray.head.node, "ray", "ray_formed.py", given, (), FORMING_LIMIT + 90)
         spark = args.sparks[args.ray.head.node]
+        given = RayFormed(
+            stack=spark.stack,
+            head=args.ray.head.name,
+            addresses=list(args.ray.addresses),
+            port=args.ray.port,
+            wait=FORMING_LIMIT,
+        )
+        step = Step(args.ray.head.node, "ray", "ray_formed.py", given, (), FORMING_LIMIT + 90)
         spark.run(f"{name}-formed", step, ResourceOptions(parent=self), triggers=tuple(ids), remove=False)

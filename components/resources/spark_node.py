@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pulumi import ComponentResource, ResourceOptions
 
 from components.plan.values import Step
-from components.remote import parcel
 from components.remote.ssh import Way
 from components.resources import access
 from components.settings import Node, Settings
@@ -17,12 +16,15 @@ from components.settings import Node, Settings
 class SparkNodeArgs:
     node: Node
     settings: Settings
+    stack: str
+    """ORG/PROJECT/STACK"""
+
     preparation: Step
     way: Way
 
 
 class SparkNode(ComponentResource):
-    """A DGX Spark with its docker provider, state directory, cache directory and lease."""
+    """A DGX Spark with its docker provider, scripts, cache directory and lease."""
 
     access: access.SparkAccess
     """For the components that put something on this Spark."""
@@ -32,13 +34,9 @@ class SparkNode(ComponentResource):
         child = ResourceOptions(parent=self)
         self.access = access.SparkAccess(
             node=args.node.name,
+            stack=args.stack,
             connection=access.connection(args.way),
             provider=access.provider(f"{name}-docker", args.node, args.settings, child),
         )
-        stack = args.preparation.given["stack"]
-        undo = {
-            "command": parcel.command("swarm_host.py", "remove", limit=300, root=True),
-            "stdin": parcel.text("swarm_host.py", {"record": {"stack": stack, "kind": "swarm-host"}}),
-        }
-        self.lease = self.access.run(f"{name}-lease", args.preparation, child, more={"host": undo})
+        self.lease = self.access.take(f"{name}-lease", args.preparation, child)
         self.register_outputs({})

@@ -9,6 +9,8 @@ stdout  ask: {"perftest": bool}
         measure: {"gbps", "latency_us"}
 """
 
+from __future__ import annotations
+
 import contextlib
 import json
 import multiprocessing
@@ -20,6 +22,10 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 from common import PERFTEST, job
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from contracts import Bandwidth
 
 STREAMS = 8
 """TCP streams at a time: one keeps a core of GB10 busy before it fills the link."""
@@ -36,7 +42,7 @@ def emit(**message: object) -> None:
     print(json.dumps(message), flush=True)
 
 
-def perftest(given: dict, tool: str, port: int, device: str) -> list:
+def perftest(given: Bandwidth, tool: str, port: int, device: str) -> list:
     argv = [tool, f"--ib-dev={device}", f"--port={port}", "--CPU-freq"]
     argv += [f"--gid-index={given['gid_indexes'][device]}"] if device in given["gid_indexes"] else []
     if tool == "ib_write_bw":
@@ -44,7 +50,7 @@ def perftest(given: dict, tool: str, port: int, device: str) -> list:
     return [*argv, given["peer"]] if given["role"] == "measure" else argv
 
 
-def run_perftest(given: dict, tool: str, port: int, devices: list) -> list:
+def run_perftest(given: Bandwidth, tool: str, port: int, devices: list) -> list:
     """Last rows of the tables that perftest prints, one per device, as numbers."""
     with ThreadPoolExecutor(len(devices)) as pool:
         asked = [pool.submit(row, perftest(given, tool, port + n, device), given) for n, device in enumerate(devices)]
@@ -53,7 +59,7 @@ def run_perftest(given: dict, tool: str, port: int, devices: list) -> list:
         return [one.result() for one in asked]
 
 
-def row(argv: list, given: dict) -> list:
+def row(argv: list, given: Bandwidth) -> list:
     deadline = time.monotonic() + PATIENCE
     while True:
         done = subprocess.run(argv, capture_output=True, text=True, timeout=given["seconds"] + PATIENCE)
@@ -67,7 +73,7 @@ def row(argv: list, given: dict) -> list:
         time.sleep(0.2)
 
 
-def by_rdma(given: dict) -> None:
+def by_rdma(given: Bandwidth) -> None:
     # Columns: #bytes #iterations, then peak and average; minimum, maximum and typical. Source: perftest's README.
     widths = run_perftest(given, "ib_write_bw", given["port"], given["devices"])
     behind = given["port"] + len(given["devices"])
@@ -77,7 +83,7 @@ def by_rdma(given: dict) -> None:
         emit(gbps=sum(row[3] for row in widths), latency_us=delay[4])
 
 
-def serve_tcp(given: dict) -> None:
+def serve_tcp(given: Bandwidth) -> None:
     with socket.create_server((given["address"], given["port"]), backlog=STREAMS + 1) as listener:
         listener.settimeout(PATIENCE)
         emit(ready="tcp")
@@ -104,13 +110,13 @@ def swallow(connection: socket.socket) -> None:
     connection.sendall(json.dumps([count, time.monotonic() - began]).encode())
 
 
-def connect(given: dict) -> socket.socket:
+def connect(given: Bandwidth) -> socket.socket:
     return socket.create_connection(
         (given["peer"], given["port"]), timeout=PATIENCE, source_address=(given["address"], 0)
     )
 
 
-def pour(given: dict, results: object) -> None:
+def pour(given: Bandwidth, results: multiprocessing.Queue[list[float]]) -> None:
     block = bytes(BLOCK)
     with connect(given) as connection:
         deadline = time.monotonic() + given["seconds"]
@@ -121,7 +127,7 @@ def pour(given: dict, results: object) -> None:
         results.put(json.loads(connection.makefile().read()))
 
 
-def latency(given: dict) -> float:
+def latency(given: Bandwidth) -> float:
     """Half a round trip, microseconds."""
     took = []
     with connect(given) as connection:
@@ -134,9 +140,9 @@ def latency(given: dict) -> float:
     return sorted(took)[ROUNDS // 2] / 2 * 1e6
 
 
-def measure_tcp(given: dict) -> None:
+def measure_tcp(given: Bandwidth) -> None:
     delay = latency(given)
-    results: multiprocessing.Queue = multiprocessing.Queue()
+    results: multiprocessing.Queue[list[float]] = multiprocessing.Queue()
     writers = [multiprocessing.Process(target=pour, args=(given, results)) for _ in range(STREAMS)]
     for writer in writers:
         writer.start()
@@ -150,7 +156,7 @@ def main() -> None:
     # A child must find the functions here, which were never in a file: only a forked one does.
     with contextlib.suppress(RuntimeError):
         multiprocessing.set_start_method("fork")
-    _, given = job()
+    given: Bandwidth = job()[1]
     if given["role"] == "ask":
         emit(perftest=all(map(shutil.which, PERFTEST)))
     elif given["tool"] == "perftest":

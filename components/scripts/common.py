@@ -1,5 +1,7 @@
 """Shared by the scripts that run on a Spark: records, directories and Docker's API. Python 3.10+, no packages."""
 
+from __future__ import annotations
+
 import contextlib
 import fcntl
 import glob
@@ -14,13 +16,22 @@ import subprocess
 import sys
 import tempfile
 import urllib.parse
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from contracts import Gpu, HeadSource, Network, Record
 
 STATE = os.path.expanduser(f"~{os.environ.get('SUDO_USER', '')}/.local/state/dgx-spark")
 """Holds the lease and one directory of records per stack; of the login user, also in a script that runs as root.
 Source: XDG base directories, state that may be lost."""
 
 LEASE = os.path.join(STATE, "lease.json")
+
+PARCEL: dict[str, str] = {}
+"""Name → text of the scripts that came by stdin with the one that runs; empty where it runs from its stack's folder."""
 
 PERFTEST = ("ib_write_bw", "ib_write_lat")
 """Programs of the package perftest that measure RDMA (bandwidth.py)."""
@@ -41,12 +52,12 @@ SWARM_BRIDGE = "docker_gwbridge"
 """Network that Docker makes when a node enters a Swarm, and keeps when it leaves."""
 
 
-def job() -> tuple:
+def job() -> tuple[str, Any]:
     """(verb, input): `apply` or `remove`, and the JSON on stdin."""
     return sys.argv[1], json.load(sys.stdin)
 
 
-def run(apply: Callable, remove: Callable) -> None:
+def run(apply: Callable[[Any], None], remove: Callable[[Any], None]) -> None:
     """Do what the command line asks for with what is on stdin."""
     verb, given = job()
     {"apply": apply, "remove": remove}[verb](given)
@@ -68,15 +79,16 @@ def number(text: str) -> float | None:
         return None
 
 
-def gpu_now() -> dict:
+def gpu_now() -> Gpu:
     """The GPU as it is at this moment, by the keys of GPU; None for what the driver does not print."""
     argv = ["nvidia-smi", f"--query-gpu={','.join(GPU.values())}", "--format=csv,noheader,nounits"]
     try:
         line = subprocess.run(argv, capture_output=True, text=True, timeout=20, check=True).stdout.splitlines()[0]
     except (OSError, subprocess.SubprocessError, IndexError):
-        return dict.fromkeys(GPU)
+        line = ""
     values = [number(word) for word in line.split(", ")]
-    return dict(zip(GPU, values, strict=True)) if len(values) == len(GPU) else dict.fromkeys(GPU)
+    busy, temperature, power, clock = values if len(values) == len(GPU) else [None] * len(GPU)
+    return {"busy": busy, "temperature": temperature, "power": power, "clock": clock}
 
 
 def existing(path: str) -> str:
@@ -128,7 +140,7 @@ def stored(blob: str) -> str:
     return target if below and read(os.path.join(store, STORE_MARK)) == "1" else ""
 
 
-def references(payload: str):
+def references(payload: str) -> set[str] | None:
     """The blobs that are links to a stored file; None where no account was kept, so that there may be any."""
     hub = os.path.dirname(os.path.dirname(os.path.dirname(payload)))
     try:
@@ -179,7 +191,7 @@ def key_file(stack: str, kind: str) -> str:
     return os.path.join(stack_directory(stack), kind.replace("-", "_"))
 
 
-def from_head(source: dict, key: str) -> list:
+def from_head(source: HeadSource, key: str) -> list:
     """`ssh` to the head over the fabric with a key of the stack; source: address, user, port, host_key."""
     options = (
         "BatchMode=yes",
@@ -201,6 +213,17 @@ def stack_directory(stack: str) -> str:
     return os.path.join(STATE, stack.replace("/", "."))
 
 
+def scripts_directory(stack: str) -> str:
+    """Where node.py lays the scripts that this stack's steps run (components/remote/parcel.py)."""
+    return os.path.join(stack_directory(stack), "scripts")
+
+
+def program(stack: str, name: str) -> str:
+    """Text of a program that runs in a container (components/inside/)."""
+    with open(os.path.join(scripts_directory(stack), "inside", name)) as stream:
+        return stream.read()
+
+
 def record_path(stack: str, kind: str) -> str:
     return os.path.join(stack_directory(stack), f"{kind}.json")
 
@@ -217,7 +240,7 @@ NO_DEVICE = "NCCL finds no RDMA device in the container"
 NO_PLUGIN = "NCCL_NET names a network that has no device there"
 
 
-def networks(lines: list) -> list:
+def networks(lines: Iterable[str]) -> list[Network]:
     """What each rank's NCCL says of its network: {host, network, proven, finding}, one for each Spark that speaks.
 
     network   `IB`, `Socket` or a plugin's name, of the last communicator; '' while NCCL has not said it
@@ -250,7 +273,7 @@ def _read_nccl(about: dict, text: str) -> None:
         about["finding"] = NO_PLUGIN
 
 
-def _network(host: str, about: dict) -> dict:
+def _network(host: str, about: dict[str, Any]) -> Network:
     # One channel over sockets slows all down.
     used = "Socket" if "Socket" in about["channels"] else next(iter(sorted(about["channels"])), "")
     finding = "" if about["off"] and about["finding"] == NO_DEVICE else about["finding"]
@@ -268,7 +291,7 @@ def discards(stack: str) -> str:
     return os.path.join(stack_directory(stack), "discards")
 
 
-def write_record(wanted: dict, checks: dict, **more: object) -> None:
+def write_record(wanted: Record, checks: dict, **more: object) -> None:
     """Say that `wanted` (stack, kind, spec, generation) is in place; written last, and whole or not at all.
 
     checks   what the probe must find for the record to count as intact:
@@ -295,7 +318,7 @@ def write_file(path: str, text: str, mode: int = 0o600) -> None:
 
 def lease_holder() -> str:
     """The stack that holds this Spark; '' for none."""
-    return json.loads(read(LEASE) or "{}").get("stack", "")
+    return str(json.loads(read(LEASE) or "{}").get("stack", ""))
 
 
 def take_lease(stack: str) -> str:
@@ -305,9 +328,10 @@ def take_lease(stack: str) -> str:
     return line
 
 
-def read_record(wanted: dict) -> dict:
+def read_record(wanted: Record) -> dict[str, Any]:
     """The record of this kind as it stands, whatever its generation; {} for none."""
-    return json.loads(read(record_path(wanted["stack"], wanted["kind"])) or "{}")
+    found: dict[str, Any] = json.loads(read(record_path(wanted["stack"], wanted["kind"])) or "{}")
+    return found
 
 
 def digest_of(path: str) -> str:
@@ -388,7 +412,7 @@ def is_named(image: dict, name: str) -> bool:
     return f"{tagged.rpartition(':')[0]}@{digest}" in (image.get("RepoDigests") or [])
 
 
-def has_record(wanted: dict) -> bool:
+def has_record(wanted: Record) -> bool:
     """Does a record of exactly this thing, in this generation, stand?"""
     record = read_record(wanted)
     return (
@@ -398,13 +422,13 @@ def has_record(wanted: dict) -> bool:
     )
 
 
-def remove_record(wanted: dict) -> None:
+def remove_record(wanted: Record) -> None:
     """Forget a record, unless a newer one has taken its place."""
     if read_record(wanted).get("generation") == wanted["generation"]:
         os.unlink(record_path(wanted["stack"], wanted["kind"]))
 
 
-def leave_swarm(wanted: dict, *words: str) -> None:
+def leave_swarm(wanted: Record, *words: str) -> None:
     """Leave the Swarm if this stack joined it, and take away the bridge that Docker made for it."""
     record = read_record(wanted)
     if not record.get("made"):
@@ -430,33 +454,34 @@ class Docker(http.client.HTTPConnection):
         self.sock.settimeout(30)
         self.sock.connect("/var/run/docker.sock")
 
-    def get(self, path: str) -> object:
+    def get(self, path: str) -> Any:
         """Decoded answer; None where Docker says 404."""
         return self._ask("GET", path)
 
-    def post(self, path: str, body: dict) -> object:
-        return self._ask("POST", path, json.dumps(body), {"Content-Type": "application/json"})
+    def post(self, path: str, body: dict[str, Any]) -> Any:
+        return self._ask("POST", path, json.dumps(body))
 
-    def _ask(self, *request: object) -> object:
-        self.request(*request)
+    def _ask(self, method: str, path: str, body: str | None = None) -> Any:
+        self.request(method, path, body, {"Content-Type": "application/json"} if body else {})
         answer = self.getresponse()
-        body = answer.read()
+        said = answer.read()
         if answer.status == 404:
             return None
         if answer.status >= 400:
-            raise OSError(f"Docker answers {answer.status}: {body.decode()}")
-        return json.loads(body or "null")
+            raise OSError(f"Docker answers {answer.status}: {said.decode()}")
+        return json.loads(said or "null")
 
 
-def containers(stack: str, *labels: str) -> list:
+def containers(stack: str, *labels: str) -> list[dict[str, Any]]:
     """The stack's containers as Docker's API lists them, running or not; `labels`: KEY=VALUE that they also carry."""
     wanted = json.dumps({"label": [f"dgx-spark.stack={stack}", *labels]})
-    return Docker().get(f"/containers/json?all=1&filters={urllib.parse.quote(wanted)}")
+    found: list[dict[str, Any]] = Docker().get(f"/containers/json?all=1&filters={urllib.parse.quote(wanted)}")
+    return found
 
 
 def name_of(container: dict) -> str:
     """Of a container as Docker lists it; one that is being removed has none any more."""
-    return container["Names"][0].lstrip("/") if container.get("Names") else container["Id"][:12]
+    return str(container["Names"][0].lstrip("/") if container.get("Names") else container["Id"][:12])
 
 
 def labels_of(container: dict) -> dict:

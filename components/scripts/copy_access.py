@@ -1,11 +1,13 @@
 """Let the other Sparks' keys copy weights or an image from this one, over the fabric, and do nothing else.
 
 stdin   JSON: keys [public key], key (the kind of their record), sources [address], record, and either
-        directory (the only one they may read) and server (text of copy_server.py, which sees to that), or
-        image (id of the only one they may save)
+        directory (the only one they may read: copy_server.py sees to that), or image (id of the only one they may
+        save)
 apply   one line per key in ~/.ssh/authorized_keys, or in what that links to; all else in that file stays as it is
 remove  takes exactly those lines away
 """
+
+from __future__ import annotations
 
 import contextlib
 import fcntl
@@ -14,30 +16,31 @@ import shlex
 import sys
 from collections.abc import Iterator
 
-from common import digest_of, read_record, remove_record, run, stack_directory, write_file, write_record
+from common import read_record, remove_record, run, scripts_directory, write_file, write_record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from contracts import ImageAccess
 
 FILE = os.path.expanduser("~/.ssh/authorized_keys")
 
 
-def marker(given: dict) -> str:
+def marker(given: ImageAccess) -> str:
     return f" dgx-spark:{given['record']['stack']}:{given['key']}"
 
 
-def lines(given: dict) -> list:
+def lines(given: ImageAccess) -> list:
     command = allowed(given).replace('"', '\\"')
     limits = f'restrict,from="{",".join(given["sources"])}",command="{command}"'
     return [f"{limits} {key}" for key in given["keys"]]
 
 
-def allowed(given: dict) -> str:
+def allowed(given: ImageAccess) -> str:
     """The one command that sshd runs for these keys."""
     if "image" in given:
         return f"docker save {given['image']}"
-    return shlex.join(["python3", server(given), given["directory"]])
-
-
-def server(given: dict) -> str:
-    return os.path.join(stack_directory(given["record"]["stack"]), "copy_server.py")
+    server = os.path.join(scripts_directory(given["record"]["stack"]), "copy_server.py")
+    return shlex.join(["python3", "-B", server, given["directory"]])
 
 
 @contextlib.contextmanager
@@ -61,35 +64,34 @@ def editing() -> Iterator:
         os.close(lock)
 
 
-def without_ours(text: str, given: dict) -> str:
+def without_ours(text: str, given: ImageAccess) -> str:
     return "".join(line for line in text.splitlines(keepends=True) if not line.rstrip("\n").endswith(marker(given)))
 
 
-def apply(given: dict) -> None:
-    digests = {}
+def apply(given: ImageAccess) -> None:
     if "directory" in given:
         os.makedirs(given["directory"], exist_ok=True)
-        os.makedirs(os.path.dirname(server(given)), mode=0o700, exist_ok=True)
-        write_file(server(given), given["server"])
-        digests = {server(given): digest_of(server(given))}
     wanted = lines(given)
     with editing() as (text, write):
         rest = without_ours(text, given)
         unended = bool(rest) and not rest.endswith("\n")
         write(rest + ("\n" if unended else "") + "".join(f"{line}\n" for line in wanted))
-    write_record(given["record"], {"lines": {FILE: wanted}, "digests": digests}, unended=unended)
+    write_record(given["record"], {"lines": {FILE: wanted}}, unended=unended)
 
 
-def remove(given: dict) -> None:
+def remove(given: ImageAccess) -> None:
+    if os.path.exists(FILE):
+        take_away(given)
+    remove_record(given["record"])
+
+
+def take_away(given: ImageAccess) -> None:
     with editing() as (text, write):
         rest = without_ours(text, given)
         if read_record(given["record"]).get("unended"):
             rest = rest.removesuffix("\n")
         if rest != text:
             write(rest)
-    if "directory" in given and os.path.exists(server(given)):
-        os.unlink(server(given))
-    remove_record(given["record"])
 
 
 run(apply, remove)

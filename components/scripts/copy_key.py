@@ -4,17 +4,23 @@ stdin   JSON: record
 apply   stdout: the public key
 """
 
+from __future__ import annotations
+
 import os
 import subprocess
 
 from common import key_file, remove_record, run, stamp, write_record
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from contracts import Managed
 
-def path(given: dict) -> str:
+
+def path(given: Managed) -> str:
     return key_file(given["record"]["stack"], given["record"]["kind"])
 
 
-def apply(given: dict) -> None:
+def apply(given: Managed) -> None:
     key = path(given)
     if not os.path.exists(key):
         os.makedirs(os.path.dirname(key), mode=0o700, exist_ok=True)
@@ -25,7 +31,7 @@ def apply(given: dict) -> None:
         print(stream.read().strip())
 
 
-def remove(given: dict) -> None:
+def remove(given: Managed) -> None:
     remove_record(given["record"])
     for doomed in (path(given), f"{path(given)}.pub"):
         if os.path.exists(doomed):

@@ -2,7 +2,7 @@
 
 rsync's own rrsync does not let links be followed out of the folder that is sent, and a cache's files may be such links
 (huggingface_hub ≥ 1.32 keeps large files once for all models; people link to larger disks). So this follows them, and
-knows no other option than those that weights.py uses. Left by copy_access.py in the stack's directory.
+knows no other option than those that weights.py uses. Named by copy_access.py in ~/.ssh/authorized_keys.
 
 argument  the directory
 env       SSH_ORIGINAL_COMMAND: what the other Spark's rsync asks for. Source: sshd(8), command="…"

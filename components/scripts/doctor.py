@@ -8,6 +8,8 @@ stdout  JSON: time (seconds since the epoch), kernel, system, memlock (bytes, -1
         swarm {state, nodes}, containers [names of other people's that run], texts {command: output, for a report}
 """
 
+from __future__ import annotations
+
 import glob
 import json
 import os
@@ -18,6 +20,10 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 from common import Docker, job, labels_of, name_of, ping, read
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from contracts import Doctor, Examined, SwarmState
 
 WAIT = 2
 """Seconds after which a port counts as filtered: a peer on the fabric answers within microseconds."""
@@ -80,12 +86,13 @@ def port(address: str, number: int) -> str:
         return "filtered"
 
 
-def ports(address: str, given: dict) -> dict:
+def ports(address: str, given: Doctor) -> dict[str, str]:
     with ThreadPoolExecutor(max(1, len(given["ports"]))) as pool:
-        return dict(zip(given["ports"], pool.map(lambda number: port(address, number), given["ports"]), strict=True))
+        states = pool.map(lambda number: port(address, number), given["ports"])
+        return dict(zip(map(str, given["ports"]), states, strict=True))
 
 
-def swarm() -> dict:
+def swarm() -> SwarmState:
     try:
         found = Docker().get("/info")["Swarm"]
     except OSError:
@@ -102,27 +109,22 @@ def others() -> list:
 
 
 def main() -> None:
-    _, given = job()
+    given: Doctor = job()[1]
     peers = given["peers"].items()
-    print(
-        json.dumps(
-            {
-                "time": time.time(),
-                "kernel": platform.release(),
-                "system": next(
-                    (s[13:-1] for s in read("/etc/os-release").splitlines() if s[:12] == "PRETTY_NAME="), ""
-                ),
-                "memlock": memlock(),
-                "foreign": foreign(os.path.expanduser(given["cache"])),
-                "pings": {node: ping(given["interface"], address, given["mtu"]) for node, address in peers},
-                "ports": {node: ports(address, given) for node, address in peers},
-                "guard": guard(),
-                "swarm": swarm(),
-                "containers": others(),
-                "texts": {command: output(command) for command in TEXTS} if given["texts"] else {},
-            }
-        )
-    )
+    found: Examined = {
+        "time": time.time(),
+        "kernel": platform.release(),
+        "system": next((s[13:-1] for s in read("/etc/os-release").splitlines() if s[:12] == "PRETTY_NAME="), ""),
+        "memlock": memlock(),
+        "foreign": foreign(os.path.expanduser(given["cache"])),
+        "pings": {node: ping(given["interface"], address, given["mtu"]) for node, address in peers},
+        "ports": {node: ports(address, given) for node, address in peers},
+        "guard": guard(),
+        "swarm": swarm(),
+        "containers": others(),
+        "texts": {command: output(command) for command in TEXTS} if given["texts"] else {},
+    }
+    print(json.dumps(found))
 
 
 main()

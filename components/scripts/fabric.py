@@ -7,6 +7,8 @@ apply   device active, GID where it was and of the same address, address and MTU
 remove  nothing but the record
 """
 
+from __future__ import annotations
+
 import ipaddress
 import shutil
 import subprocess
@@ -14,17 +16,22 @@ import sys
 
 from common import ping, read, remove_record, run, say, write_record
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from contracts import Fabric, Link
+
 
 INFINIBAND = "/sys/class/infiniband"
 
 
-def problems(link: dict, peers: list) -> list:
+def problems(link: Link, peers: list) -> list:
     planned = {gid["device"]: gid for gid in link["gids"]}
     found = []
     for device in link["hcas"]:
         # Set by hand, an index comes without the address that it maps.
-        gid = planned.get(device, {"index": link["gid_index"], "address": ""})
-        found += wrong_device(device, gid["index"], gid["address"])
+        gid = planned.get(device)
+        index, address = (gid["index"], gid["address"]) if gid else (link["gid_index"], "")
+        found += wrong_device(device, index, address)
     shown = subprocess.run(["ip", "-o", "-4", "addr", "show", link["interface"]], capture_output=True, text=True)
     if f" {link['address']}/{link['prefix']} " not in shown.stdout:
         found.append(f"{link['interface']} has no longer the address {link['address']}/{link['prefix']}")
@@ -50,7 +57,7 @@ def wrong_device(device: str, index: int | None, address: str) -> list:
     return []
 
 
-def unreachable(link: dict, peers: list) -> list:
+def unreachable(link: Link, peers: list) -> list:
     found = []
     for peer in peers:
         state = ping(link["address"], peer, link["mtu"])
@@ -63,7 +70,7 @@ def unreachable(link: dict, peers: list) -> list:
     return found
 
 
-def apply(given: dict) -> None:
+def apply(given: Fabric) -> None:
     if not shutil.which("ping"):
         sys.exit("no program `ping`: sudo apt install iputils-ping")
     found = problems(given["link"], given["peers"])
@@ -73,7 +80,7 @@ def apply(given: dict) -> None:
     write_record(given["record"], {})
 
 
-def remove(given: dict) -> None:
+def remove(given: Fabric) -> None:
     remove_record(given["record"])
 
 

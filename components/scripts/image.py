@@ -6,6 +6,8 @@ apply   stdout: JSON {"image": id to run, "base": id, "content", "base_content":
 remove  forgets the record; a derived image stays, like pulled ones do, until `docker image prune`
 """
 
+from __future__ import annotations
+
 import contextlib
 import json
 import re
@@ -14,6 +16,10 @@ import sys
 from collections.abc import Iterator
 
 from common import build, content_of, docker, remove_record, run, say, write_record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from contracts import FoundImage, Image
 
 INSTALL = {
     # The dashboard needs the [default] extra.
@@ -43,7 +49,7 @@ def look(image: str, thing: str) -> str:
     return done.stdout.strip() if done.returncode == 0 else ""
 
 
-def derive(given: dict, missing: dict) -> str:
+def derive(given: Image, missing: dict) -> str:
     """Image id with what was missing: layers on the base. A second build of the same is found in Docker's cache."""
     words = ", ".join(f"{thing} ({what})" for thing, what in missing.items())
     say(f"{given['name']} lacks {words}: adding")
@@ -73,7 +79,7 @@ def named(image: str, tag: str) -> Iterator:
             docker("image", "rm", tag)
 
 
-def apply(given: dict) -> None:
+def apply(given: Image) -> None:
     base = image = given["image"]
     found = {thing: look(image, thing) for thing in given["add"]}
     missing = {thing: what for thing, what in given["add"].items() if not found[thing]}
@@ -81,11 +87,17 @@ def apply(given: dict) -> None:
         image = derive(given, missing)
         found |= {thing: look(image, thing) for thing in missing}
     write_record(given["record"], {"images": [image]})
-    contents = {"content": content_of(image), "base_content": content_of(base)}
-    print(json.dumps({"image": image, "base": base, **contents, "ray": found.get("ray", "")}))
+    answer: FoundImage = {
+        "image": image,
+        "base": base,
+        "content": content_of(image),
+        "base_content": content_of(base),
+        "ray": found.get("ray", ""),
+    }
+    print(json.dumps(answer))
 
 
-def remove(given: dict) -> None:
+def remove(given: Image) -> None:
     remove_record(given["record"])
 
 

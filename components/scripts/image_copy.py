@@ -6,17 +6,23 @@ apply   stdout: the image's id here, which is another one where this Docker keep
 remove  forgets the record; the image stays until `docker image prune`
 """
 
+from __future__ import annotations
+
 import re
 import subprocess
 import sys
 
 from common import content_of, docker, from_head, key_file, remove_record, run, say, write_record
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from contracts import ImageCopy
+
 LOADED = re.compile(r"^Loaded image(?: ID)?: (\S+)$", re.M)
 """What `docker load --quiet` prints."""
 
 
-def present(given: dict, names: list) -> str:
+def present(given: ImageCopy, names: list) -> str:
     """Id of the first of `names` that is the head's image; '' where none is."""
     for name in names:
         if content_of(name) == given["content"]:
@@ -24,7 +30,7 @@ def present(given: dict, names: list) -> str:
     return ""
 
 
-def load(given: dict) -> list:
+def load(given: ImageCopy) -> list:
     """What Docker calls the image that came."""
     source = given["source"]
     key = key_file(given["record"]["stack"], "image-key")
@@ -33,6 +39,8 @@ def load(given: dict) -> list:
     with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as sender:
         loaded = subprocess.run(["docker", "load", "--quiet"], stdin=sender.stdout, capture_output=True, text=True)
         # Nobody reads on where that failed, as on a full disk: the sender has to notice.
+        assert sender.stdout
+        assert sender.stderr
         sender.stdout.close()
         said = sender.stderr.read().decode().strip()
     if sender.returncode or loaded.returncode:
@@ -41,7 +49,7 @@ def load(given: dict) -> list:
     return LOADED.findall(loaded.stdout)
 
 
-def apply(given: dict) -> None:
+def apply(given: ImageCopy) -> None:
     # A name with a digest can be pulled, and not be given to an image.
     name = given["name"].partition("@")[0]
     image = present(given, [given["image"], name])
@@ -56,7 +64,7 @@ def apply(given: dict) -> None:
     print(image)
 
 
-def remove(given: dict) -> None:
+def remove(given: ImageCopy) -> None:
     remove_record(given["record"])
 
 

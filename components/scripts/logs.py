@@ -5,23 +5,30 @@ stdin   JSON: stack, components [label of a container; none: all], lines (of eac
 stdout  JSON lines: [component, text]
 """
 
+from __future__ import annotations
+
 import json
 import subprocess
 import threading
+from collections.abc import Iterable
 
 from common import docker, job
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from contracts import Logs
 
 LOCK = threading.Lock()
 
 
-def tell(component: str, stream: object) -> None:
+def tell(component: str, stream: Iterable[str]) -> None:
     for line in stream:
         with LOCK:
             print(json.dumps([component, line.rstrip("\n")]), flush=True)
 
 
 def main() -> None:
-    _, given = job()
+    given: Logs = job()[1]
     shown = '{{.ID}} {{.Label "dgx-spark.component"}}'
     found = docker("ps", "--all", "--filter", f"label=dgx-spark.stack={given['stack']}", "--format", shown)
     threads = []
@@ -32,6 +39,7 @@ def main() -> None:
         argv = ["docker", "logs", f"--tail={given['lines']}", *(["--follow"] if given["follow"] else [])]
         argv += [f"--since={given['since']}"] if given["since"] else []
         process = subprocess.Popen([*argv, container], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        assert process.stdout
         threads.append(threading.Thread(target=tell, args=(component, process.stdout)))
         threads[-1].start()
     for thread in threads:

@@ -6,14 +6,20 @@ stdout  JSON: gpu {busy, temperature, power, clock} (numbers, null where the dri
         image}] of the stack
 """
 
+from __future__ import annotations
+
 import json
 import os
 import shutil
 
 from common import containers, existing, gpu_now, job, lease_holder, name_of, read
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from contracts import Look, Looked, ShownContainer, Space
 
-def shown(stack: str) -> list:
+
+def shown(stack: str) -> list[ShownContainer]:
     try:
         found = containers(stack)
     except OSError:
@@ -33,27 +39,24 @@ def shown(stack: str) -> list:
     )
 
 
-def disk(path: str) -> dict:
+def disk(path: str) -> Space:
     usage = shutil.disk_usage(existing(path))
     return {"total": usage.total, "free": usage.free}
 
 
 def main() -> None:
-    _, given = job()
+    given: Look = job()[1]
     memory = {line.split(":")[0]: int(line.split()[1]) * 1024 for line in read("/proc/meminfo").splitlines()}
-    print(
-        json.dumps(
-            {
-                "gpu": gpu_now(),
-                "memory": {"total": memory["MemTotal"], "free": memory["MemAvailable"]},
-                "disk": disk(os.path.expanduser(given["cache"])),
-                "load": os.getloadavg()[0],
-                "uptime": float(read("/proc/uptime").split()[0]),
-                "lease": lease_holder(),
-                "containers": shown(given["stack"]),
-            }
-        )
-    )
+    found: Looked = {
+        "gpu": gpu_now(),
+        "memory": {"total": memory["MemTotal"], "free": memory["MemAvailable"]},
+        "disk": disk(os.path.expanduser(given["cache"])),
+        "load": os.getloadavg()[0],
+        "uptime": float(read("/proc/uptime").split()[0]),
+        "lease": lease_holder(),
+        "containers": shown(given["stack"]),
+    }
+    print(json.dumps(found))
 
 
 main()

@@ -3,6 +3,8 @@
 apply   stdout: the private key, a secret
 """
 
+from __future__ import annotations
+
 import os
 import subprocess
 import tempfile

@@ -10,6 +10,8 @@ stdout  JSON: before (text of our file as it was), others [{path, lists {interfa
         With text '' what was moved aside comes back.
 """
 
+from __future__ import annotations
+
 import glob
 import json
 import os
@@ -18,6 +20,10 @@ import subprocess
 import sys
 
 from common import job, read
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from contracts import FoundNetplan, Netplan, OtherNetplan
 
 FOLDER = "/etc/netplan/"
 FILE = os.path.join(FOLDER, "60-dgx-spark-fabric.yaml")
@@ -38,15 +44,15 @@ def network_of(text: str) -> dict:
         return {}
 
 
-def other(path: str, names: list, ports: list) -> dict | None:
+def other(path: str, names: list, ports: list) -> OtherNetplan | None:
     """What a file of others has to do with our interfaces; None for nothing."""
     text = read(path)
     network = network_of(text)
     ethernets = network.get("ethernets") or {}
     if not network:
         # Not to be read here: said where a name of ours stands in it, and left alone.
-        lists = {name: [] for name in names if re.search(rf"^\s*{re.escape(name)}:", text, re.MULTILINE)}
-        return {"path": path, "lists": lists, "alone": False} if lists else None
+        ours = [name for name in names if re.search(rf"^\s*{re.escape(name)}:", text, re.MULTILINE)]
+        return {"path": path, "lists": {name: [] for name in ours}, "alone": False} if ours else None
     lists = {
         name: sorted(key for key, value in (ethernets[name] or {}).items() if isinstance(value, list))
         for name in names
@@ -56,7 +62,7 @@ def other(path: str, names: list, ports: list) -> dict | None:
     return {"path": path, "lists": lists, "alone": alone} if lists else None
 
 
-def others(text: str, ports: list) -> list:
+def others(text: str, ports: list[str]) -> list[OtherNetplan]:
     names = re.findall(r"^    (\S+):$", text, re.MULTILINE)
     paths = [path for path in sorted(glob.glob(f"{FOLDER}*.yaml")) if path != FILE]
     return [found for path in paths if (found := other(path, names, ports))]
@@ -76,7 +82,7 @@ def put(text: str) -> None:
         stream.write(text)
 
 
-def write(given: dict, before: str) -> None:
+def write(given: Netplan, before: str) -> None:
     """Everything, or nothing where netplan refuses it."""
     put(given["text"])
     for path in given["aside"]:
@@ -98,8 +104,8 @@ def write(given: dict, before: str) -> None:
 
 
 def main() -> None:
-    _, given = job()
-    found = {"before": read(FILE), "others": others(given["text"], given["ports"]), "aside": moved()}
+    given: Netplan = job()[1]
+    found: FoundNetplan = {"before": read(FILE), "others": others(given["text"], given["ports"]), "aside": moved()}
     if given["write"]:
         write(given, found["before"])
     print(json.dumps(found))

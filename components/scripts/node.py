@@ -1,33 +1,52 @@
-"""Take a Spark for a stack, and give it back.
+"""Take a Spark for a stack, with the scripts that all its other steps run, and give it back. Comes by stdin, and they
+with it (components/remote/parcel.py).
 
-stdin   JSON: stack, cache, takeover, record, and to remove also host (the parcel that undoes swarm_host.py, as root)
+stdin   JSON: stack, cache, takeover, record, laid (record of the scripts)
 apply   makes the cache directory as the login user, before Docker would make it as root; takes the lease where
-        nobody has it. Where another stack has it: refuses, or with `takeover` leaves it there until image and
-        weights are in place (room.py)
-remove  takes away the lease, what this stack has noted here, the directories that were made, Docker's settings for
-        Swarm, and weights that need not be kept and that no other stack here uses
+        nobody has it, and lays the scripts. Where another stack has it: refuses, or with `takeover` leaves it there
+        until image and weights are in place (room.py)
+remove  takes away the lease, the scripts, what this stack has noted here, the directories that were made, Docker's
+        settings for Swarm, and weights that need not be kept and that no other stack here uses
 """
+
+from __future__ import annotations
 
 import contextlib
 import glob
+import json
 import os
 import shutil
 import subprocess
 import sys
 
 from common import (
-    LEASE, STATE, discards, lease_holder, models, read, read_record, record_path, remove_model, run, say,
-    stack_directory, take_lease, write_record,
+    LEASE, PARCEL, STATE, digest_of, discards, lease_holder, models, read, read_record, record_path, remove_model, run,
+    say, scripts_directory, stack_directory, take_lease, write_file, write_record,
 )  # fmt: skip
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
-LEFT = ("node", "endpoint", "swarm-host")
+    from contracts import Lease
+
+
+LEFT = ("node", "scripts", "endpoint", "swarm-host")
 """Kinds of records that nothing but `remove` here takes away."""
+
+LOST = (
+    ("copy_access.py", {"kind": "copy-access"}, {"key": "copy-key"}),
+    ("copy_access.py", {"kind": "image-access"}, {"key": "image-key"}),
+    ("swarm_worker.py", {"kind": "swarm-worker"}, {"keep": False}),
+    ("swarm_manager.py", {"kind": "swarm-manager"}, {"keep": False}),
+)
+"""(script, its record, its input) of what is outside the stack's directory, and still there when the scripts were gone
+before it could be removed."""
 
 
 def make(path: str) -> list:
     """The directories that had to be made for `path`, outermost first."""
-    missing = []
+    missing: list[str] = []
     while not os.path.isdir(path):
         missing.insert(0, path)
         path = os.path.dirname(path)
@@ -36,12 +55,24 @@ def make(path: str) -> list:
     return missing
 
 
-def apply(given: dict) -> None:
-    made = read_record(given["record"]).get("made", []) + make(STATE) + make(given["cache"])
-    checks = {"directories": [given["cache"]]}
+def lay(stack: str) -> list:
+    """Paths of the scripts. Those of former versions stay: what they made may still have to be removed."""
+    paths = []
+    for name, text in PARCEL.items():
+        paths.append(os.path.join(scripts_directory(stack), name))
+        os.makedirs(os.path.dirname(paths[-1]), exist_ok=True)
+        write_file(paths[-1], text, 0o644)
+    return paths
+
+
+def apply(given: Lease) -> None:
     owner = lease_holder() or given["stack"]
     if owner != given["stack"] and not given["takeover"]:
         sys.exit(f"this Spark is held by the stack {owner}: destroy that one first, or take it over")
+    made = read_record(given["record"]).get("made", []) + make(STATE) + make(given["cache"])
+    os.makedirs(stack_directory(given["stack"]), mode=0o700, exist_ok=True)
+    write_record(given["laid"], {"digests": {path: digest_of(path) for path in lay(given["stack"])}})
+    checks: dict[str, Any] = {"directories": [given["cache"]]}
     if owner != given["stack"]:
         say(f"held by the stack {owner} until image and weights are in place")
         write_record(given["record"], checks, made=made)
@@ -64,23 +95,35 @@ def discard(folders: list) -> None:
         remove_model(folder)
 
 
-def remove(given: dict) -> None:
+def undo(stack: str, script: str, given: dict[str, Any], *before: str) -> None:
+    """`before`: what runs it."""
+    path = os.path.join(scripts_directory(stack), script)
+    argv = [*before, "timeout", "300", "python3", "-B", path, "remove"]
+    if subprocess.run(argv, input=json.dumps(given), text=True).returncode:
+        sys.exit(f"what {script} has made could not be undone")
+
+
+def remove(given: Lease) -> None:
     known = read_record(given["record"])
     if known and known["generation"] != given["record"]["generation"]:
         return
-    if in_use(given["stack"]):
+    lost = not os.path.isdir(scripts_directory(given["stack"]))
+    if in_use(given["stack"]) and not lost:
         # Taken anew, not handed back: the stack goes on.
         return
+    made = known.get("made", []) + make(STATE)
+    lay(given["stack"])
+    for script, about, more in LOST if lost else ():
+        undo(given["stack"], script, {"record": {"stack": given["stack"], "generation": "", **about}, **more})
     if os.path.exists(record_path(given["stack"], "swarm-host")):
-        done = subprocess.run(["sh", "-c", given["host"]["command"]], input=given["host"]["stdin"], text=True)
-        if done.returncode:
-            sys.exit("Docker's settings for Swarm could not be undone")
+        host = {"record": {"stack": given["stack"], "kind": "swarm-host"}}
+        undo(given["stack"], "swarm_host.py", host, "sudo", "-n")
     doomed = read(discards(given["stack"])).splitlines()
     shutil.rmtree(stack_directory(given["stack"]), ignore_errors=True)
     discard(doomed)
     if lease_holder() == given["stack"]:
         os.unlink(LEASE)
-    for folder in sorted(known.get("made", []), key=len, reverse=True):
+    for folder in sorted(made, key=len, reverse=True):
         # It stays where somebody's files are in it.
         with contextlib.suppress(OSError):
             os.rmdir(folder)

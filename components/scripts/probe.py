@@ -7,6 +7,8 @@ stdout  JSON, read by components/facts/spark.py, which says what each fact means
 exit    0, also where something is missing: absence is a fact, and the plan decides what it means
 """
 
+from __future__ import annotations
+
 import glob
 import hashlib
 import json
@@ -17,11 +19,18 @@ import re
 import shutil
 import subprocess
 import urllib.parse
+from operator import itemgetter
 
 from common import (
     LEASE, PERFTEST, Docker, existing, held, holds, image_parts, is_named, job, labels_of, model_folder, name_of, read,
     record_path, stack_directory,
 )  # fmt: skip
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from contracts import Facts
 
 HOOKS = ("nvidia-container-runtime-hook", "nvidia-cdi-hook")
 """Programs of NVIDIA's toolkit by which dockerd hands a GPU to a container."""
@@ -94,7 +103,7 @@ def rdma_devices() -> list:
                 "netdev": netdevs[0] if netdevs else None,
                 "state": read(f"{port}/state"),
                 "rate": read(f"{port}/rate"),
-                "gids": sorted(gids, key=lambda gid: gid["index"]),
+                "gids": sorted(gids, key=itemgetter("index")),
             }
         )
     return devices
@@ -188,7 +197,7 @@ def written(cache: str, repos: list) -> list:
 
 def closed(cache: str, repos: list) -> list:
     """The topmost of it that the login user can't write."""
-    found = []
+    found: list[dict[str, Any]] = []
     for path in written(cache, repos):
         need = os.W_OK | os.X_OK if os.path.isdir(path) else os.W_OK
         if os.access(path, need) or any(path.startswith(f"{one['path']}/") for one in found):
@@ -271,7 +280,7 @@ def main() -> None:
     memory = {line.split(":")[0]: int(line.split()[1]) * 1024 for line in read("/proc/meminfo").splitlines()}
     found, words = gpus()
     weights = json.loads(read(record_path(stack, "weights")) or "{}").get("model") or {}
-    facts = {
+    facts: Facts = {
         "machine_id": read("/etc/machine-id"),
         "boot_id": read("/proc/sys/kernel/random/boot_id"),
         "hostname": platform.node(),

@@ -5,12 +5,18 @@ apply   stdout: JSON [{repo, commit, bytes, used_by [stack]}] of what is there n
         interrupted download has left of a model without a single revision
 """
 
+from __future__ import annotations
+
 import glob
 import json
 import os
 import shutil
 
 from common import held, job, model_folder, models, read, references, remove_model, stored, sweep, trail
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from contracts import Prune, Revision
 
 
 def users() -> dict:
@@ -42,8 +48,9 @@ def revisions(folder: str) -> dict:
     }
 
 
-def listing(cache: str) -> list:
-    used, rows = users(), []
+def listing(cache: str) -> list[Revision]:
+    used = users()
+    rows: list[Revision] = []
     for folder in sorted(glob.glob(os.path.join(cache, "hub", "models--*"))):
         repo = os.path.basename(folder).removeprefix("models--").replace("--", "/", 1)
         found = revisions(folder)
@@ -73,7 +80,7 @@ def remove(cache: str, repo: str, commit: str) -> None:
 
 
 def main() -> None:
-    _, given = job()
+    given: Prune = job()[1]
     cache = os.path.expanduser(given["cache"])
     free = {(row["repo"], row["commit"]) for row in listing(cache) if not row["used_by"]}
     for repo, commit in given["remove"]:

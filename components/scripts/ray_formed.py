@@ -1,30 +1,26 @@
 """Wait until every Spark has joined Ray with its GPU, as seen by the head itself.
 
-stdin   JSON: program (inside/ray_ready.py), head (container), addresses [of all nodes], port, wait (seconds)
+stdin   JSON: stack, head (container), addresses [of all nodes], port, wait (seconds)
 stderr  progress; on failure the reason, last
 """
+
+from __future__ import annotations
 
 import subprocess
 import sys
 
-from common import job
+from common import job, program
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from contracts import RayFormed
 
 
 def main() -> None:
-    _, given = job()
+    given: RayFormed = job()[1]
     address = f"{given['addresses'][0]}:{given['port']}"
-    argv = [
-        "docker",
-        "exec",
-        "-i",
-        given["head"],
-        "python3",
-        "-c",
-        given["program"],
-        address,
-        str(given["wait"]),
-        *given["addresses"],
-    ]
+    argv = ["docker", "exec", "-i", given["head"], "python3", "-c", program(given["stack"], "ray_ready.py")]
+    argv += [address, str(given["wait"]), *given["addresses"]]
     try:
         done = subprocess.run(argv, stderr=subprocess.PIPE, text=True, timeout=given["wait"] + 60)
     except subprocess.TimeoutExpired:

@@ -9,20 +9,22 @@ stdin   JSON: stack, components [that stay], services (whether they are Swarm se
 remove  nothing but the record
 """
 
+from __future__ import annotations
+
 import subprocess
 import sys
 
-from common import LEASE, containers, docker, lease_holder, remove_record, run, say, take_lease, write_record
+from common import LEASE, containers, docker, lease_holder, name_of, remove_record, run, say, take_lease, write_record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from contracts import Room
 
 GRACE = "30"
 """Seconds between SIGTERM and SIGKILL."""
 
 
-def name(container: dict) -> str:
-    return container["Names"][0].lstrip("/")
-
-
-def stop_unwanted(given: dict) -> None:
+def stop_unwanted(given: Room) -> None:
     for container in containers(given["stack"]):
         labels = container["Labels"]
         service = labels.get("com.docker.swarm.service.id")
@@ -32,7 +34,7 @@ def stop_unwanted(given: dict) -> None:
         )
         if stays or container["State"] != "running":
             continue
-        say(f"stopping {name(container)}")
+        say(f"stopping {name_of(container)}")
         if service:
             # Known to the manager alone; a worker's task ends with that of the head, which leads it.
             subprocess.run(["docker", "service", "scale", f"{service}=0"], capture_output=True)
@@ -49,13 +51,13 @@ def remove_all(stack: str) -> None:
     for service in found.stdout.split() if found.returncode == 0 else []:
         docker("service", "rm", service)
     for container in containers(stack):
-        say(f"removing {name(container)} of {stack}")
+        say(f"removing {name_of(container)} of {stack}")
         subprocess.run(["docker", "stop", "--time", GRACE, container["Id"]], capture_output=True)
         # A service's container goes by itself.
         subprocess.run(["docker", "rm", "--force", container["Id"]], capture_output=True)
 
 
-def apply(given: dict) -> None:
+def apply(given: Room) -> None:
     owner = lease_holder() or given["stack"]
     if owner != given["stack"] and not given["takeover"]:
         sys.exit(f"this Spark is held by the stack {owner}: destroy that one first, or take it over")
@@ -65,7 +67,7 @@ def apply(given: dict) -> None:
     write_record(given["record"], {"lines": {LEASE: [take_lease(given["stack"])]}})
 
 
-def remove(given: dict) -> None:
+def remove(given: Room) -> None:
     remove_record(given["record"])
 
 

@@ -10,6 +10,8 @@ remove  puts both files back as they were, byte for byte; where somebody has cha
         alone. Called by scripts/node.py when the Spark is handed back: until then another engine may run.
 """
 
+from __future__ import annotations
+
 import contextlib
 import json
 import os
@@ -21,7 +23,14 @@ import time
 
 from common import Docker, digest_of, read_record, remove_record, run, say, write_file, write_record
 
-RUNTIME = {"path": "nvidia-container-runtime", "args": []}
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from contracts import SwarmHost
+
+PROGRAM = "nvidia-container-runtime"
+RUNTIME = {"path": PROGRAM, "args": []}
 """As `nvidia-ctk runtime configure` writes it."""
 
 OURS = ("runtimes", "default-runtime", "node-generic-resources", "default-ulimits", "default-shm-size")
@@ -40,7 +49,7 @@ CAUSE = re.compile(r"unable to |failed to |incompatible|level=(error|fatal)")
 """What dockerd says last when it does not start."""
 
 
-def text_of(path: str):
+def text_of(path: str) -> str | None:
     """None where there is no such file. Line ends and bytes that are no UTF-8 come back as they are (write_file)."""
     try:
         with open(path, encoding="utf-8", errors="surrogateescape", newline="") as stream:
@@ -49,7 +58,7 @@ def text_of(path: str):
         return None
 
 
-def settings(path: str, text) -> dict:
+def settings(path: str, text: str | None) -> dict[str, Any]:
     """daemon.json's content. An empty file is one without settings, to dockerd too."""
     try:
         known = json.loads((text or "").strip() or "{}")
@@ -65,7 +74,7 @@ def variable(kind: str) -> str:
     return f"DOCKER_RESOURCE_{kind.upper()}"
 
 
-def wanted_daemon(given: dict, before: dict, registered: bool) -> dict:
+def wanted_daemon(given: SwarmHost, before: dict, registered: bool) -> dict:
     """daemon.json with our keys; those of others stay.
 
     registered  Docker has the NVIDIA runtime: from this file, or by a flag, which must not stand here again
@@ -86,7 +95,7 @@ def wanted_daemon(given: dict, before: dict, registered: bool) -> dict:
     }
 
 
-def wanted_toolkit(given: dict, before: str) -> str:
+def wanted_toolkit(given: SwarmHost, before: str) -> str:
     """config.toml with `swarm-resource` above the first table, where alone it counts."""
     line = f'swarm-resource = "{variable(given["kind"])}"'
     lines = before.splitlines(keepends=True)
@@ -113,7 +122,7 @@ def restored_daemon(now: dict, written: dict, original: dict) -> dict:
     return result
 
 
-def restored(now, written, original):
+def restored(now: Any, written: Any, original: Any) -> Any:
     """One key's value; of a table or a list what is ours alone goes."""
     if now == written:
         return original
@@ -126,13 +135,13 @@ def restored(now, written, original):
     return now
 
 
-def restored_toolkit(given: dict, now: str, original: str) -> str:
-    ours = f'swarm-resource = "{variable(given["kind"])}"\n'
+def restored_toolkit(kind: str, now: str, original: str) -> str:
+    ours = f'swarm-resource = "{variable(kind)}"\n'
     former = next((text for text in original.splitlines(keepends=True) if "swarm-resource" in text), "")
     return now.replace(ours, former, 1)
 
 
-def put(path: str, text) -> None:
+def put(path: str, text: str | None) -> None:
     if text is None:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
@@ -207,18 +216,18 @@ def start_again(ran: list) -> None:
             subprocess.run(["docker", "start", container], capture_output=True)
 
 
-def check(info: dict, given: dict) -> None:
+def check(info: dict, given: SwarmHost) -> None:
     """Ends the script where Docker can't be given these settings."""
     if info.get("LiveRestoreEnabled"):
         sys.exit(
             'Docker\'s live-restore is on, with which there is no Swarm: set "live-restore": false in '
             f"{given['daemon']} and `sudo systemctl restart docker`, or take serving.launcher mpi"
         )
-    if "nvidia" not in info["Runtimes"] and not shutil.which(RUNTIME["path"]):
-        sys.exit(f"there is no {RUNTIME['path']}, which brings the GPU in: sudo apt install nvidia-container-toolkit")
+    if "nvidia" not in info["Runtimes"] and not shutil.which(PROGRAM):
+        sys.exit(f"there is no {PROGRAM}, which brings the GPU in: sudo apt install nvidia-container-toolkit")
 
 
-def apply(given: dict) -> None:
+def apply(given: SwarmHost) -> None:
     info = Docker().get("/info")
     check(info, given)
     former = read_record(given["record"])
@@ -243,7 +252,7 @@ def apply(given: dict) -> None:
     write_record(given["record"], {"digests": {path: digest_of(path) for path in texts}}, **about)
 
 
-def remove(given: dict) -> None:
+def remove(given: SwarmHost) -> None:
     known = read_record(given["record"])
     if not known or known["keep"]:
         return
@@ -261,11 +270,11 @@ def remove(given: dict) -> None:
     remove_record({**given["record"], "generation": known["generation"]})
 
 
-def merged_back(path: str, now: str, original, known: dict) -> str:
+def merged_back(path: str, now: str, original: str | None, known: dict[str, Any]) -> str:
     if path.endswith(".json"):
         texts = (now, known["written"][path], original)
         return json.dumps(restored_daemon(*(settings(path, text) for text in texts)), indent=4) + "\n"
-    return restored_toolkit(known, now, original or "")
+    return restored_toolkit(known["kind"], now, original or "")
 
 
 run(apply, remove)

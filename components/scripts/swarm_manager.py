@@ -6,6 +6,8 @@ apply   makes a Swarm where there is none, on the address by which this Spark is
 remove  leaves the Swarm if it was made here
 """
 
+from __future__ import annotations
+
 import json
 import sys
 
@@ -21,8 +23,12 @@ from common import (
     write_record,
 )
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from contracts import Manager, SwarmManager
 
-def apply(given: dict) -> None:
+
+def apply(given: SwarmManager) -> None:
     swarm = Docker().get("/info")["Swarm"]
     former = read_record(given["record"])
     made, bridge = former.get("made", False), former.get("bridge", False)
@@ -35,10 +41,12 @@ def apply(given: dict) -> None:
     token = docker("swarm", "join-token", "--quiet", "worker")
     write_record(given["record"], {"swarm": swarm["NodeID"]}, made=made, bridge=bridge)
     address = f"{swarm['NodeAddr']}:{given['port']}"
-    print(json.dumps({"node": swarm["NodeID"], "cluster": swarm["Cluster"]["ID"], "address": address, "token": token}))
+    cluster = swarm["Cluster"]["ID"]
+    answer: Manager = {"node": swarm["NodeID"], "cluster": cluster, "address": address, "token": token}
+    print(json.dumps(answer))
 
 
-def remove(given: dict) -> None:
+def remove(given: SwarmManager) -> None:
     if not given["keep"]:
         leave_swarm(given["record"], "--force")
     remove_record(given["record"])

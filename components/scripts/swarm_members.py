@@ -4,12 +4,18 @@ stdin   JSON: nodes {name: node id}, kind (of the generic resource), wait (secon
 remove  takes the nodes that have left out of the manager's list
 """
 
+from __future__ import annotations
+
 import json
 import subprocess
 import sys
 import time
 
 from common import docker, run, say
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from contracts import SwarmMembers
 
 
 LEAVING = 30
@@ -30,7 +36,7 @@ def lacks(node: dict, kind: str) -> str:
     return "" if kind in kinds else f"does not offer its {kind}: Docker was not restarted with the new daemon.json?"
 
 
-def apply(given: dict) -> None:
+def apply(given: SwarmMembers) -> None:
     began = time.monotonic()
     deadline = began + given["wait"]
     while True:
@@ -52,14 +58,14 @@ def apply(given: dict) -> None:
         time.sleep(1)
 
 
-def former(found: dict, given: dict) -> list:
+def former(found: dict, given: SwarmMembers) -> list:
     """Nodes that our Sparks were before they joined again: same host name, another id."""
     ids = set(given["nodes"].values())
     ours = {found[id_]["Description"]["Hostname"] for id_ in ids & set(found)}
     return [id_ for id_, node in found.items() if id_ not in ids and node["Description"]["Hostname"] in ours]
 
 
-def remove(given: dict) -> None:
+def remove(given: SwarmMembers) -> None:
     subprocess.run(["docker", "node", "rm", "--force", *list(given["nodes"].values())[1:]], capture_output=True)
 
 

@@ -5,6 +5,8 @@ apply   joins the head's Swarm; stdout: this node's id
 remove  leaves the Swarm if it was joined here
 """
 
+from __future__ import annotations
+
 import json
 import sys
 
@@ -20,9 +22,13 @@ from common import (
     write_record,
 )
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from contracts import Manager, SwarmWorker
 
-def apply(given: dict) -> None:
-    manager = json.loads(given["manager"])
+
+def apply(given: SwarmWorker) -> None:
+    manager: Manager = json.loads(given["manager"])
     swarm = Docker().get("/info")["Swarm"]
     former = read_record(given["record"])
     if former.get("made") and swarm["LocalNodeState"] != "inactive" and former.get("cluster") != manager["cluster"]:
@@ -40,7 +46,7 @@ def apply(given: dict) -> None:
     print(swarm["NodeID"])
 
 
-def join(manager: dict, address: str, port: int) -> None:
+def join(manager: Manager, address: str, port: int) -> None:
     """By Docker's API: argv, which everybody on this Spark may read, is no place for the token."""
     order = {"RemoteAddrs": [manager["address"]], "JoinToken": manager["token"]}
     order |= {"ListenAddr": f"0.0.0.0:{port}", "AdvertiseAddr": address}
@@ -50,7 +56,7 @@ def join(manager: dict, address: str, port: int) -> None:
         sys.exit(f"can't join the Swarm at {manager['address']}: {error}")
 
 
-def remove(given: dict) -> None:
+def remove(given: SwarmWorker) -> None:
     if not given["keep"]:
         leave_swarm(given["record"])
     remove_record(given["record"])

@@ -11,6 +11,8 @@ stdout  one JSON object per line:
 exit    0 when ready or ended; the caller closes the connection of the others
 """
 
+from __future__ import annotations
+
 import calendar
 import json
 import math
@@ -20,7 +22,13 @@ import time
 import urllib.error
 import urllib.request
 
-from common import Docker, containers, job, networks, write_record
+from common import Docker, containers, job, name_of, networks, write_record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from contracts import Watch
 
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -59,8 +67,8 @@ def log(name: str, lines: int | str) -> list:
     while len(raw) >= 8:
         size = int.from_bytes(raw[4:8], "big")
         text, raw = text + raw[8 : 8 + size], raw[8 + size :]
-    lines = (COLOUR.sub("", line).rstrip() for line in text.decode(errors="replace").splitlines())
-    return [line for line in lines if line]
+    shown = (COLOUR.sub("", line).rstrip() for line in text.decode(errors="replace").splitlines())
+    return [line for line in shown if line]
 
 
 class Unfit(Exception):
@@ -75,14 +83,14 @@ class Refused(Unfit):
         self.words = words
 
 
-def get(url: str, key: str, body: dict | None = None, timeout: float = 5) -> object:
+def get(url: str, key: str, body: dict | None = None, timeout: float = 5) -> Any:
     headers = {"Content-Type": "application/json", **({"Authorization": f"Bearer {key}"} if key else {})}
     data = None if body is None else json.dumps(body).encode()
     with urllib.request.urlopen(urllib.request.Request(url, data, headers), timeout=timeout) as answer:
         return json.loads(answer.read() or b"null")
 
 
-def healthy(given: dict) -> bool:
+def healthy(given: Watch) -> bool:
     try:
         get(given["api"].removesuffix("/v1") + "/health", given["key"])
     except (OSError, ValueError):
@@ -90,17 +98,18 @@ def healthy(given: dict) -> bool:
     return True
 
 
-def ask(given: dict, path: str, **body: object) -> dict:
+def ask(given: Watch, path: str, **body: object) -> dict:
     """The answer of one of the API's endpoints."""
     try:
-        return get(given["api"] + path, given["key"], {"model": given["model"], **body}, FIRST_ANSWER)
+        found: dict[str, Any] = get(given["api"] + path, given["key"], {"model": given["model"], **body}, FIRST_ANSWER)
+        return found
     except urllib.error.HTTPError as error:
         raise Refused(path, error.code, error.read().decode(errors="replace")) from None
     except (OSError, ValueError) as error:
         raise Unfit(f"/health answers but /v1{path} fails: {error}") from None
 
 
-def chat(given: dict) -> str | None:
+def chat(given: Watch) -> str | None:
     """What it says in a chat; None where the model has no chat template. Content may be null where it reasons, which
     engines call by two names."""
     messages = [{"role": "user", "content": QUESTION}]
@@ -117,7 +126,7 @@ def chat(given: dict) -> str | None:
     return said
 
 
-def generates(given: dict) -> str:
+def generates(given: Watch) -> str:
     text = ask(given, "/completions", prompt=BEGUN, max_tokens=16, temperature=0)["choices"][0]["text"]
     if not text.strip():
         raise Unfit("the completion came back empty")
@@ -128,7 +137,7 @@ def generates(given: dict) -> str:
     return answer
 
 
-def embeds(given: dict) -> str:
+def embeds(given: Watch) -> str:
     data = ask(given, "/embeddings", input=[CAPITAL, SAME, OTHER])["data"]
     first, same, other = ([float(number) for number in one["embedding"]] for one in data)
     if not all(map(math.isfinite, (*first, *same, *other))) or not any(first):
@@ -138,12 +147,13 @@ def embeds(given: dict) -> str:
     return f"vectors of {len(first)} numbers"
 
 
-def likeness(one: list, other: list) -> float:
+def likeness(one: list[float], other: list[float]) -> float:
     """Cosine of the angle between two vectors."""
-    return sum(a * b for a, b in zip(one, other, strict=True)) / (math.hypot(*one) * math.hypot(*other) or 1)
+    product: float = sum(a * b for a, b in zip(one, other, strict=True))
+    return product / (math.hypot(*one) * math.hypot(*other) or 1)
 
 
-def scores(given: dict) -> str:
+def scores(given: Watch) -> str:
     results = ask(given, "/rerank", query=QUESTION, documents=[OTHER, CAPITAL])["results"]
     found = {result["index"]: float(result["relevance_score"]) for result in results}
     if set(found) != {0, 1} or not all(map(math.isfinite, found.values())):
@@ -156,7 +166,7 @@ def scores(given: dict) -> str:
 TASKS = {"generate": generates, "embed": embeds, "score": scores}
 
 
-def try_it(given: dict) -> None:
+def try_it(given: Watch) -> None:
     """The model must be listed and do what people want of it."""
     models = [model["id"] for model in get(f"{given['api']}/models", given["key"])["data"]]
     if given["model"] not in models:
@@ -177,7 +187,7 @@ def find(stack: str, component: str) -> str:
     """Name of the component's newest container (Swarm leaves old ones); '' where there is none."""
     found = containers(stack, f"dgx-spark.component={component}")
     newest = max(found, key=lambda container: container["Created"], default=None)
-    return newest["Names"][0].lstrip("/") if newest else ""
+    return name_of(newest) if newest else ""
 
 
 class Known:
@@ -191,7 +201,7 @@ class Known:
         self.failure = lines[-1] if lines and time.time() - began > YOUNG else ""
 
 
-def ended(name: str, lines: list, known: dict) -> str:
+def ended(name: str, lines: list[str], known: dict[str, Known]) -> str:
     """How a container ended; '' while it runs."""
     found = Docker().get(f"/containers/{name}/json")
     if found is None:
@@ -209,7 +219,7 @@ def ended(name: str, lines: list, known: dict) -> str:
     return ""
 
 
-def tell_network(name: str, given: dict, told: dict) -> None:
+def tell_network(name: str, given: Watch, told: dict) -> None:
     """What NCCL has said since; with one Spark there is no network to speak of."""
     found = networks(log(name, "all")) if given["several"] else []
     if found != told.get(name, []):
@@ -218,7 +228,7 @@ def tell_network(name: str, given: dict, told: dict) -> None:
 
 
 def main() -> None:
-    _, given = job()
+    given: Watch = job()[1]
     said: dict = {}
     known: dict = {}
     told: dict = {}

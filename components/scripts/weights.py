@@ -7,13 +7,15 @@ the stack's own key (copy_key.py, copy_access.py). Both keep whole files and res
 stdin   JSON: repo, commit, revision, files [{path, size, sha256}], encodings [{path, url, sha256}] (vocabularies
         that the engine would fetch), path (where the files are), folder (all that there is of the model), record,
         keep (leave the files when the record is removed), and one of
-        from the hub: endpoint, image, token, cache (HF_HOME), client (inside/download.py)
+        from the hub: endpoint, image, token, cache (HF_HOME)
         from another Spark: source (common.from_head; also model and encodings: what its key may read, relative)
         neither: the files are there already, or are an error
 stderr  progress; on failure the reason, last
 remove  forgets the record. Unless `keep`, the files go when the Spark is handed back (node.py), and not before: a model
         that is switched away from may be needed again in a moment
 """
+
+from __future__ import annotations
 
 import json
 import os
@@ -26,9 +28,13 @@ import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 
 from common import (
-    digest_of, discards, from_head, has_record, held, holds, key_file, models, remove_record, run, say, stamp,
-    trail, write_record,
+    digest_of, discards, from_head, has_record, held, holds, key_file, models, program, remove_record, run, say,
+    stamp, trail, write_record,
 )  # fmt: skip
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from contracts import Encoding, File, Weights
 
 PROGRESS = 10
 """Seconds between two lines of progress."""
@@ -37,16 +43,16 @@ READERS = 4
 """Files that are verified at a time; more than one, because a checksum is slower than the disk."""
 
 
-def download(given: dict) -> None:
+def download(given: Weights) -> None:
     user = f"{os.getuid()}:{os.getgid()}"
     argv = ["docker", "run", "--rm", "--interactive", "--network=host", f"--user={user}"]
     argv += [f"--volume={given['cache']}:/hf", "--env=HF_HOME=/hf", "--env=HOME=/tmp", "--entrypoint=/usr/bin/env"]
-    argv += [given["image"], "python3", "-c", given["client"]]
+    argv += [given["image"], "python3", "-c", program(given["record"]["stack"], "download.py")]
     order = {key: given[key] for key in ("endpoint", "repo", "commit", "token", "files")}
     execute(argv, f"{given['repo']}: the download failed", json.dumps(order))
 
 
-def copy(given: dict, there: str, here: str, whole: list) -> None:
+def copy(given: Weights, there: str, here: str, whole: list) -> None:
     """What is missing or another, and of links that leave the folder what they lead to.
 
     there  relative to the one directory on the head that the key may read
@@ -67,7 +73,7 @@ def copy(given: dict, there: str, here: str, whole: list) -> None:
     execute([*argv, "--rsh", shlex.join(ssh), remote, f"{here}/"], f"{given['repo']}: the copy from the head failed")
 
 
-def place_encodings(given: dict) -> None:
+def place_encodings(given: Weights) -> None:
     wrong = [encoding for encoding in given["encodings"] if digest_of(encoding["path"]) != encoding["sha256"]]
     there = given.get("source", {}).get("encodings")
     if wrong and there:
@@ -81,7 +87,7 @@ def place_encodings(given: dict) -> None:
             sys.exit(f"{encoding['url']} is not the vocabulary that was expected (sha256 {encoding['sha256'][:12]}…)")
 
 
-def fetch(encoding: dict) -> None:
+def fetch(encoding: Encoding) -> None:
     partial = f"{encoding['path']}.partial"
     try:
         with urllib.request.urlopen(encoding["url"], timeout=60) as answer, open(partial, "wb") as stream:
@@ -98,7 +104,7 @@ def execute(argv: list, failure: str, stdin: str = "") -> None:
         sys.exit(f"{failure}: {' | '.join(lines[-3:])}")
 
 
-def report(given: dict, stop: threading.Event) -> None:
+def report(given: Weights, stop: threading.Event) -> None:
     """Rate and time left, from what is on the disk."""
     total, before = sum(file["size"] for file in given["files"]), held(given["folder"])
     while not stop.wait(PROGRESS):
@@ -109,20 +115,20 @@ def report(given: dict, stop: threading.Event) -> None:
         before = now
 
 
-def broken(given: dict) -> list:
+def broken(given: Weights) -> list:
     """Paths that are missing, of another size, or of other content than the hub says."""
     with ThreadPoolExecutor(READERS) as pool:
         fine = list(pool.map(lambda file: whole(os.path.join(given["path"], file["path"]), file), given["files"]))
     return [file["path"] for file, right in zip(given["files"], fine, strict=True) if not right]
 
 
-def whole(path: str, file: dict) -> bool:
+def whole(path: str, file: File) -> bool:
     if not os.path.isfile(path) or os.path.getsize(path) != file["size"]:
         return False
     return not file["sha256"] or digest_of(path) == file["sha256"]
 
 
-def stay(given: dict, wrong: list) -> list:
+def stay(given: Weights, wrong: list) -> list:
     """Blobs of whole files that are links themselves, into the store of all models: rsync would put files in their
     place, and the same bytes on the disk twice."""
     paths = [os.path.join(given["path"], file["path"]) for file in given["files"] if file["path"] not in wrong]
@@ -130,7 +136,7 @@ def stay(given: dict, wrong: list) -> list:
     return [os.path.relpath(found[1], os.path.realpath(given["folder"])) for found in trails if len(found) > 2]
 
 
-def forget(given: dict, names: list) -> None:
+def forget(given: Weights, names: list) -> None:
     """Take away what would be taken for whole and is not, so that it comes anew.
 
     rsync mends whatever differs in size, sending only what differs; the hub's client trusts every file that it finds.
@@ -145,7 +151,7 @@ def forget(given: dict, names: list) -> None:
                 os.unlink(doomed)
 
 
-def place(given: dict, wrong: list) -> None:
+def place(given: Weights, wrong: list) -> None:
     stop = threading.Event()
     reporter = threading.Thread(target=report, args=(given, stop), daemon=True)
     reporter.start()
@@ -170,7 +176,7 @@ def free_page_cache() -> None:
     subprocess.run(["sh", "-c", "echo 3 | sudo -n tee /proc/sys/vm/drop_caches"], capture_output=True)
 
 
-def apply(given: dict) -> None:
+def apply(given: Weights) -> None:
     if has_record(given["record"]) or vouched(given):
         # Only the means changed (another image, a new token), or it was staged: reading 100 GB again proves nothing.
         say(f"{given['repo']}@{given['commit'][:12]}: in place")
@@ -183,7 +189,7 @@ def apply(given: dict) -> None:
     write_record(given["record"], {"files": {path: stamp(path) for path in paths}}, model=model)
 
 
-def verify(given: dict) -> None:
+def verify(given: Weights) -> None:
     wrong = broken(given)
     if wrong and not {"endpoint", "source"} & set(given):
         sys.exit(f"{given['path']} lacks, or has damaged: {', '.join(wrong)}; and nothing says where to get it from")
@@ -197,7 +203,7 @@ def verify(given: dict) -> None:
     say(f"{given['repo']}@{given['commit'][:12]}: {len(given['files'])} files verified")
 
 
-def vouched(given: dict) -> bool:
+def vouched(given: Weights) -> bool:
     """Has another stack, or this one when it staged the model, verified these very files?"""
     about = {key: given[key] for key in ("commit", "files", "path")}
     names = {os.path.join(given["path"], file["path"]) for file in given["files"]}
@@ -208,7 +214,7 @@ def vouched(given: dict) -> bool:
     )
 
 
-def remove(given: dict) -> None:
+def remove(given: Weights) -> None:
     remove_record(given["record"])
     if not given["keep"]:
         with open(discards(given["record"]["stack"]), "a") as stream:

@@ -183,12 +183,30 @@ def shown(value: Any) -> str:
 
 
 def difference(old: Any, new: Any) -> list[str]:
-    """Lists element by element, the order left aside."""
-    before, after = masked(old), masked(new)
+    """Lists element by element, the order left aside; of texts that are JSON, the keys that differ."""
+    before, after = decoded(masked(old)), decoded(masked(new))
+    if isinstance(before, dict) and isinstance(after, dict):
+        keys = [key for key in {**before, **after} if before.get(key) != after.get(key)]
+        below = {key: difference(before.get(key), after.get(key)) for key in keys}
+        return [
+            f"{key}: {line}"
+            for key in keys
+            for line in below[key] or [f"{shown(before.get(key))} => {shown(after.get(key))}"]
+        ]
     if not (isinstance(before, list) and isinstance(after, list)):
         return []
     gone = [f"- {shown(item)}" for item in before if item not in after]
     return gone + [f"+ {shown(item)}" for item in after if item not in before]
+
+
+def decoded(value: Any) -> Any:
+    """The object that a text is in JSON; all else as it is."""
+    if not (isinstance(value, str) and value.startswith("{")):
+        return value
+    try:
+        return json.loads(value)
+    except ValueError:
+        return value
 
 
 def is_change(step: Step) -> bool:

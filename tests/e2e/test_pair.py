@@ -119,6 +119,10 @@ def test_another_context_length_replaces_the_server_alone(pair, simulated):
     ]
     pair.configure(serving={"maxModelLen": 8192})
     assert pair.preview() == {SERVER: "replace", READY: "replace"}
+    shown = pair("preview", "--diff", "--stack", pair.name).text.partition("Outputs:")[0]
+    assert '+ "--max-model-len=8192"' in shown
+    assert "import" not in shown
+    assert len(shown.splitlines()) <= 25
     pair.up()
     models = requests.get(f"{pair.outputs()['api_base']}/models", timeout=5).json()
     assert models["data"][0]["max_model_len"] == 8192
@@ -164,6 +168,13 @@ def test_a_pair_with_different_ports_and_gid_indexes_runs_on_rdma(pair, simulate
     assert "Using [0]roceP2p1s0f0:1/RoCE [1]rocep1s0f0:1/RoCE [RO]" in listed["2"]
     assert on_rdma(log) == {"spark-1", "spark-2"}
     assert pair.complete()["choices"]
+
+
+def test_scripts_deleted_behind_its_back_are_laid_again_and_nothing_else_changes(pair, simulated):
+    sparks.on(simulated[1], "rm -r ~/.local/state/dgx-spark/organization.dgx-spark.pair/scripts")
+    assert pair.preview() == {"spark-2-lease": "update"}
+    pair.up()
+    assert pair.is_clean()
 
 
 def test_a_weights_file_deleted_behind_its_back_is_put_back(pair, simulated):

@@ -39,7 +39,7 @@ class Answers(Mocks):
     @staticmethod
     def _said(name: str, inputs: Mapping[str, Any]) -> str:
         if "image-with" in name:
-            added = json.loads(inputs["stdin"])["input"]["add"]
+            added = json.loads(inputs["stdin"])["add"]
             image = "sha256:with-ray" if added else IMAGE_ID
             return json.dumps(
                 {"image": image, "base": IMAGE_ID, "content": "c", "base_content": "b", "ray": added.get("ray")}

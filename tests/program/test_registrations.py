@@ -212,8 +212,8 @@ def test_ray_must_be_the_same_on_every_spark():
 
 def test_a_copied_image_is_compared_by_what_it_holds(tmp_path, monkeypatch):
     made = run(tmp_path, monkeypatch, serving={"executor": "ray"}, image={"source": "copy"})
-    given = json.loads(made.inputs("cluster-image-copy-spark-2")["stdin"])["input"]
-    assert (given["image"], given["content"]) == (IMAGE_ID, "c")
+    given = json.loads(made.inputs("cluster-image-copy-spark-2")["stdin"])
+    assert (given["image"], given["content"]) == ("sha256:with-ray", "c")
 
 
 def test_every_spark_of_several_looks_what_its_image_holds(tmp_path, monkeypatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -30,11 +31,32 @@ class Home:
             text=True,
         )
 
+    def step(self, script: str, verb: str, *, shell: str = "sh", **given: object) -> subprocess.CompletedProcess[str]:
+        """As a step of STACK runs it: from the folder that the lease has laid."""
+        command = parcel.command_there(STACK, script, verb, limit=20).replace("python3", sys.executable, 1)
+        return subprocess.run(
+            [shell, "-c", command], input=json.dumps(given), env=self.environment(), capture_output=True, text=True
+        )
+
+    def lease(
+        self, verb: str, stack: str = STACK, generation: str = "1", *, cache: str = "", takeover: bool = False
+    ) -> subprocess.CompletedProcess[str]:
+        """The first step on a Spark: it brings the scripts of the others."""
+        return self.run(
+            "node.py",
+            verb,
+            stack=stack,
+            cache=cache or str(self.path / ".cache/huggingface"),
+            takeover=takeover,
+            record=record("node", generation, stack),
+            laid=record("scripts", generation, stack),
+        )
+
     def environment(self) -> dict[str, str]:
         return {**os.environ, "HOME": str(self.path), "SSH_CONNECTION": "10.0.0.9 50000 10.0.0.1 22"}
 
     def text(self, script: str, given: Mapping[str, Any]) -> str:
-        return parcel.text(script, given)
+        return json.dumps(parcel.pack(script, given, every=script == "node.py"))
 
     def files(self) -> list[str]:
         return sorted(str(path.relative_to(self.path)) for path in self.path.rglob("*"))

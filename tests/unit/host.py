@@ -16,6 +16,7 @@ from typing import Any
 from components.remote import parcel
 from tests.unit.home import Home
 
+FUTURE = "from __future__ import annotations\n"
 OUTSIDE = re.compile(r"(?<=\")/(?=(?:sys|proc|etc|dev|run|var/run)/)")
 
 
@@ -104,9 +105,10 @@ class Host(Home):
 
     def text(self, script: str, given: Mapping[str, Any]) -> str:
         packed = parcel.pack(script, given)
-        for key in ("script", "common"):
-            packed[key] = OUTSIDE.sub(f"{self.root}/", packed[key])
-        packed["common"] = self.before + packed["common"]
+        texts = {name: OUTSIDE.sub(f"{self.root}/", text) for name, text in packed["scripts"].items()}
+        # Nothing may stand before an import from the future.
+        first, *rest = texts["common.py"].partition(FUTURE)
+        packed["scripts"] = {**texts, "common.py": first + FUTURE + self.before + rest[-1]}
         return json.dumps(packed)
 
     def json(self, script: str, **given: Any) -> Any:

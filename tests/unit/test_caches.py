@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from components.plan.steps import copy_server
 from tests.unit import caches
 from tests.unit.home import STACK, Home, record
 
@@ -77,9 +76,10 @@ class Head(Home):
     """A head from which others copy: its sshd runs the one command that it lets a key run."""
 
     def open(self, directory, **more):
+        assert self.lease("apply").returncode == 0
         done = self.run(
             "copy_access.py", "apply", keys=[f"ssh-ed25519 KEY dgx-spark:{STACK}:copy-key"], key="copy-key",
-            directory=str(directory), server=copy_server(), sources=["127.0.0.1"], record=record("copy-access"), **more,
+            directory=str(directory), sources=["127.0.0.1"], record=record("copy-access"), **more,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
 
@@ -213,13 +213,12 @@ def test_what_lets_the_others_copy_is_missed_when_it_is_changed_and_gone_when_it
     head, _ = pair
     (head.path / "hub").mkdir()
     head.open(head.path / "hub")
-    assert probe(head)["records"]["copy-access"]["intact"]
-    server = next(head.path.glob(".local/state/dgx-spark/*/copy_server.py"))
+    assert probe(head)["records"]["scripts"]["intact"]
+    server = next(head.path.glob(".local/state/dgx-spark/*/scripts/copy_server.py"))
     server.write_text("import os; os.system('id')\n")
-    assert not probe(head)["records"]["copy-access"]["intact"]
-    given = {"keys": [], "key": "copy-key", "directory": "", "server": "", "sources": []}
+    assert not probe(head)["records"]["scripts"]["intact"]
+    given = {"keys": [], "key": "copy-key", "directory": "", "sources": []}
     head.run("copy_access.py", "remove", **given, record=record("copy-access"))
-    assert not server.exists()
     assert (head.path / ".ssh/authorized_keys").read_text() == ""
 
 
@@ -232,7 +231,7 @@ def test_a_damaged_file_goes_with_all_that_would_be_taken_for_it(home, shared):
     payload.chmod(0o644)
     payload.write_bytes(b"x" * len(WEIGHTS["a.safetensors"]))
     # The download itself needs Docker, which is not here; what is damaged has gone by then.
-    means = {"endpoint": "http://nobody.invalid", "image": "i", "cache": str(home.path), "client": "", "token": ""}
+    means = {"endpoint": "http://nobody.invalid", "image": "i", "cache": str(home.path), "token": ""}
     weights(home, snapshot, snapshot.parent.parent, **means)
     assert not os.path.lexists(path)
     assert not os.path.lexists(blob)
@@ -280,14 +279,13 @@ def test_a_store_that_nobody_marked_is_left_alone(home):
 
 def test_weights_that_need_not_be_kept_leave_the_store_too(home):
     snapshot = caches.put(home.path, "a/b", COMMIT, WEIGHTS, shared=True)
-    given = {"stack": STACK, "cache": str(home.path), "takeover": True, "record": record("node")}
-    home.run("node.py", "apply", **given)
+    home.lease("apply", cache=str(home.path))
     folder = snapshot.parent.parent
     about = {"repo": "a/b", "commit": COMMIT, "revision": None, "files": [], "encodings": []}
     mine = {**about, "folder": str(folder), "path": str(snapshot), "record": record("weights")}
     home.run("weights.py", "apply", **mine, keep=False)
     home.run("weights.py", "remove", **mine, keep=False)
-    home.run("node.py", "remove", **given)
+    home.lease("remove", cache=str(home.path))
     assert not folder.exists()
     left = [path for path in (home.path / "hub/blobs").rglob("*") if path.is_file() and path.suffix != ".lock"]
     assert left == [Path(home.path / "hub/blobs" / caches.SHARED)]

@@ -58,10 +58,10 @@ def shell(text):
 
 def answer(monkeypatch, tmp_path, text):
     """Of a script that prints some JSON."""
-    (tmp_path / "say.py").write_text("import json, sys\nprint(json.dumps(json.load(sys.stdin)))")
+    (tmp_path / "probe.py").write_text("import json, sys\nprint(json.dumps(json.load(sys.stdin)))")
     (tmp_path / "common.py").write_text("")
     monkeypatch.setattr(parcel, "FOLDER", tmp_path)
-    return ask({"argv": shell(text), "stdin": parcel.asking("say.py", {"a": "ä <"})})
+    return ask({"argv": shell(text), "stdin": parcel.asking("probe.py", {"a": "ä <"})})
 
 
 @pytest.mark.parametrize(

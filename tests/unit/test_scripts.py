@@ -3,37 +3,32 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
-from components.plan.steps import copy_server
+from components.remote import parcel
 from components.scripts.common import is_named
 from tests.unit.home import STACK, Home, record
 
 
-def lease(
-    home: Home, verb: str, stack: str = STACK, generation: str = "1", *, takeover: bool = False
-) -> subprocess.CompletedProcess[str]:
-    cache = str(home.path / ".cache" / "huggingface")
-    wanted = record("node", generation, stack)
-    return home.run("node.py", verb, stack=stack, cache=cache, takeover=takeover, record=wanted)
-
-
 def test_a_lease_is_taken_and_given_back_without_a_trace(home):
-    assert lease(home, "apply").returncode == 0
+    assert home.lease("apply").returncode == 0
     assert json.loads((home.path / ".local/state/dgx-spark/lease.json").read_text())["stack"] == STACK
     assert (home.path / ".cache/huggingface").is_dir()
-    assert lease(home, "remove").returncode == 0
+    assert home.lease("remove").returncode == 0
     assert home.files() == []
 
 
 def test_directories_that_hold_something_of_others_stay(home):
-    lease(home, "apply")
+    home.lease("apply")
     (home.path / ".cache/huggingface/mine").write_text("")
     (home.path / ".local/state/other").mkdir()
-    lease(home, "remove")
+    home.lease("remove")
     assert home.files() == [
         ".cache",
         ".cache/huggingface",
@@ -45,46 +40,123 @@ def test_directories_that_hold_something_of_others_stay(home):
 
 
 def test_taking_twice_is_taking_once(home):
-    lease(home, "apply")
-    lease(home, "apply")
-    lease(home, "remove")
+    home.lease("apply")
+    home.lease("apply")
+    home.lease("remove")
     assert home.files() == []
 
 
 def test_a_spark_held_by_another_stack_is_refused_and_not_released(home):
-    lease(home, "apply")
-    refused = lease(home, "apply", stack="organization/dgx-spark/other")
+    home.lease("apply")
+    refused = home.lease("apply", stack="organization/dgx-spark/other")
     assert refused.returncode != 0
     held = f"this Spark is held by the stack {STACK}: destroy that one first, or take it over"
     assert refused.stderr.strip() == held
-    lease(home, "remove", stack="organization/dgx-spark/other")
+    home.lease("remove", stack="organization/dgx-spark/other")
     assert (home.path / ".local/state/dgx-spark/lease.json").exists()
 
 
 def test_a_spark_that_will_be_taken_over_stays_the_others_until_room_is_made(home):
-    lease(home, "apply")
-    assert lease(home, "apply", stack="organization/dgx-spark/other", takeover=True).returncode == 0
+    home.lease("apply")
+    assert home.lease("apply", stack="organization/dgx-spark/other", takeover=True).returncode == 0
     assert json.loads((home.path / ".local/state/dgx-spark/lease.json").read_text())["stack"] == STACK
-    lease(home, "remove", stack="organization/dgx-spark/other")
-    lease(home, "remove")
+    home.lease("remove", stack="organization/dgx-spark/other")
+    home.lease("remove")
     assert home.files() == []
 
 
 def test_a_lease_that_is_taken_anew_leaves_the_stacks_other_records(home):
-    lease(home, "apply")
+    home.lease("apply")
     home.run("copy_key.py", "apply", record=record("copy-key"))
-    lease(home, "remove")
-    lease(home, "apply", generation="2")
+    home.lease("remove")
+    home.lease("apply", generation="2")
     assert ".local/state/dgx-spark/organization.dgx-spark.test/copy-key.json" in home.files()
     home.run("copy_key.py", "remove", record=record("copy-key"))
-    lease(home, "remove", generation="2")
+    home.lease("remove", generation="2")
     assert home.files() == []
 
 
 def test_an_older_generation_does_not_take_away_the_newer_lease(home):
-    lease(home, "apply", generation="2")
-    lease(home, "remove", generation="1")
+    home.lease("apply", generation="2")
+    home.lease("remove", generation="1")
     assert (home.path / ".local/state/dgx-spark/lease.json").exists()
+
+
+SCRIPTS = ".local/state/dgx-spark/organization.dgx-spark.test/scripts"
+
+
+@pytest.mark.parametrize("shell", [shell for shell in ("sh", "bash", "zsh", "fish") if shutil.which(shell)])
+def test_a_step_runs_from_the_stacks_folder_and_leaves_nothing_there(home, shell):
+    home.lease("apply")
+    before = home.files()
+    assert f"{SCRIPTS}/copy_key.py" in before
+    made = home.step("copy_key.py", "apply", shell=shell, record=record("copy-key"))
+    assert made.stdout.startswith("ssh-ed25519 "), made.stderr
+    removed = home.step("copy_key.py", "remove", shell=shell, record=record("copy-key"))
+    assert (removed.returncode, removed.stderr) == (0, "")
+    assert home.files() == before
+
+
+@pytest.mark.parametrize("shell", [shell for shell in ("sh", "bash", "zsh", "fish") if shutil.which(shell)])
+def test_on_a_spark_that_was_reinstalled_nothing_is_left_to_remove(home, shell):
+    removed = home.step("copy_key.py", "remove", shell=shell, record=record("copy-key"))
+    assert removed.returncode == 0
+    assert removed.stdout == ""
+    assert removed.stderr.strip() == "copy_key.py is gone, nothing to remove"
+    assert home.step("copy_key.py", "apply", shell=shell, record=record("copy-key")).returncode != 0
+    assert home.lease("remove").returncode == 0
+    assert home.files() == []
+
+
+def test_a_spark_whose_scripts_somebody_deleted_is_handed_back_all_the_same(home):
+    keys = home.path / ".ssh/authorized_keys"
+    keys.parent.mkdir()
+    keys.write_text("ssh-ed25519 AAAA me\n")
+    home.lease("apply")
+    home.step("copy_key.py", "apply", record=record("copy-key"))
+    access(home, "apply", [f"ssh-ed25519 KEY dgx-spark:{STACK}:copy-key"])
+    shutil.rmtree(home.path / SCRIPTS)
+    home.step("copy_access.py", "remove", record=record("copy-access"))
+    home.step("copy_key.py", "remove", record=record("copy-key"))
+    handed_back = home.lease("remove")
+    assert handed_back.returncode == 0, handed_back.stderr
+    assert keys.read_text() == "ssh-ed25519 AAAA me\n"
+    assert home.files() == [".ssh", ".ssh/authorized_keys", "hub"]
+
+
+def probed(home: Home) -> dict[str, bool]:
+    """Kind of a record → whether it is intact."""
+    wanted = {"stack": STACK, "cache": "~", "repos": [], "images": [], "sudo": False, "look": None}
+    found = json.loads(home.run("probe.py", "apply", **wanted).stdout)["records"]
+    return {kind: about["intact"] for kind, about in found.items()}
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [shutil.rmtree, lambda folder: (folder / "room.py").unlink(), lambda folder: (folder / "room.py").write_text("")],
+)
+def test_scripts_that_are_gone_or_others_are_missed_and_laid_again_and_nothing_else_is(home, harm):
+    home.lease("apply")
+    home.step("copy_key.py", "apply", record=record("copy-key"))
+    assert probed(home) == {"node": True, "scripts": True, "copy-key": True}
+    harm(home.path / SCRIPTS)
+    assert probed(home) == {"node": True, "scripts": False, "copy-key": True}
+    home.lease("apply")
+    assert probed(home) == {"node": True, "scripts": True, "copy-key": True}
+
+
+def test_a_script_of_a_former_version_stays_for_what_it_has_made(home):
+    home.lease("apply")
+    (home.path / SCRIPTS / "former.py").write_text("print('removed')")
+    (home.path / SCRIPTS / "room.py").write_text("# before")
+    home.lease("apply")
+    assert home.step("former.py", "remove").stdout == "removed\n"
+    assert (home.path / SCRIPTS / "room.py").read_text() == parcel.script("room.py")
+
+
+def test_no_script_has_the_name_of_a_module_of_pythons_own():
+    # They find each other by name, and so would Python's own modules find them.
+    assert not {Path(name).stem for name in parcel.every_script()} & sys.stdlib_module_names
 
 
 def access(home: Home, verb: str, keys: list[str]) -> subprocess.CompletedProcess[str]:
@@ -95,7 +167,6 @@ def access(home: Home, verb: str, keys: list[str]) -> subprocess.CompletedProces
         keys=keys,
         key="copy-key",
         directory=directory,
-        server=copy_server(),
         sources=["192.168.177.2"],
         record=record("copy-access"),
     )

@@ -117,7 +117,8 @@ def spark(tmp_path, monkeypatch):
         answer = f'return json.loads(read_fresh("{home}/info")) if path == "/info" else []'
         fresh = "def read_fresh(path):\n    with open(path) as stream:\n        return stream.read()\n"
         patched = common.replace('return self._ask("GET", path)', answer) + fresh
-        monkeypatch.setattr(parcel, "common_text", lambda: patched)
+        script = parcel.script
+        monkeypatch.setattr(parcel, "script", lambda name: patched if name == "common.py" else script(name))
         monkeypatch.setenv("PATH", f"{made[-1].programs}:/usr/bin:/bin")
         return made[-1]
 

@@ -77,8 +77,7 @@ def test_a_file_that_was_written_to_is_read_again_although_its_size_is_right(cac
 
 
 def lease(cached, verb, stack=STACK):
-    given = {"stack": stack, "cache": str(cached.home.path), "takeover": True, "record": record("node", stack=stack)}
-    assert cached.home.run("node.py", verb, **given).returncode == 0
+    assert cached.home.lease(verb, stack, cache=str(cached.home.path), takeover=True).returncode == 0
 
 
 def test_weights_that_need_not_be_kept_go_with_the_last_stack_that_uses_them(cached):

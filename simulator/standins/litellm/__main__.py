@@ -7,7 +7,9 @@ import json
 import os
 import urllib.error
 import urllib.request
+from collections.abc import Callable, Coroutine
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 import yaml
 
@@ -22,6 +24,8 @@ def authentication(config: dict, folder: str):
     """Source: LiteLLM's documentation, Custom Auth: FILE.FUNCTION, the file beside the configuration."""
     module, function = config["general_settings"]["custom_auth"].split(".")
     spec = importlib.util.spec_from_file_location(module, os.path.join(folder, f"{module}.py"))
+    assert spec
+    assert spec.loader
     loaded = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(loaded)
     return getattr(loaded, function)
@@ -29,7 +33,7 @@ def authentication(config: dict, folder: str):
 
 class Handler(BaseHTTPRequestHandler):
     models: dict
-    authenticate: object
+    authenticate: Callable[..., Coroutine[Any, Any, object]]
 
     def do_GET(self) -> None:
         self._answer(None)

@@ -21,7 +21,7 @@ class Head:
     """Rank 0's side."""
 
     def __init__(self, world: int, address: str, port: int, log, limit: float = 1800) -> None:
-        self.peers = {}
+        self.peers: dict[int, socket.socket] = {}
         if world == 1:
             return
         listener = socket.create_server((address, port), reuse_port=False)

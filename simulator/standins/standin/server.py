@@ -58,7 +58,7 @@ class State:
         """Prefix of the metrics' names."""
 
         self.metrics = metrics
-        self.took = []
+        self.took: list[float] = []
         """Seconds of each answer so far."""
 
         self.version, self.task = version, task

@@ -75,6 +75,7 @@ def main() -> None:
     backend = arguments.distributed_executor_backend
     if arguments.nnodes > 1 and backend == "ray":
         raise ValueError("the ray executor is not supported with nnodes > 1")
+    engine: executor.Torch | executor.Copies | executor.RayCluster | executor.Local
     if arguments.nnodes > 1:
         engine = executor.Torch(path, arguments, log)
     elif arguments.data_parallel_size > 1 and backend != "ray":

@@ -1,0 +1,28 @@
+"""A script of ours, running on a Spark over SSH while a program here listens. Standard library only."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Mapping
+from typing import Any
+
+from components.remote import openssh, parcel
+
+
+def start(ssh: Mapping[str, Any], script: str, given: Mapping[str, object], *, limit: int) -> subprocess.Popen[str]:
+    """`ssh`: the fields of openssh.Target; `limit`: seconds after which it is ended on the Spark."""
+    argv = [*openssh.argv(openssh.Target(**ssh)), parcel.command(script, "apply", limit=limit)]
+    process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdin
+    try:
+        process.stdin.write(parcel.text(script, given))
+        process.stdin.close()
+    except BrokenPipeError:
+        pass  # ssh has ended: its stderr says why
+    return process
+
+
+def last_words(process: subprocess.Popen[str], otherwise: str) -> str:
+    """The last line of its stderr."""
+    assert process.stderr
+    return (process.stderr.read().strip().splitlines() or [otherwise])[-1]

@@ -1,0 +1,74 @@
+"""What of the resources changes with what: a preview shows it, and nothing else."""
+
+import shutil
+
+import pytest
+
+from components.remote import parcel
+from simulator.engine.display import difference
+from tests.program.record import run
+from tests.program.test_order import LAYOUTS
+
+LEASES = {"spark-1-lease", "spark-2-lease"}
+
+
+def changed(before, after):
+    """Resource → lines of its `preview --diff`."""
+    names = {name for name, request in after.requests.items() if request.type != "pulumi:pulumi:Stack"}
+    assert names <= before.requests.keys()
+    lines = {name: difference(before.raw(name), after.raw(name)) for name in names}
+    return {name: found for name, found in lines.items() if found}
+
+
+@pytest.fixture
+def scripts(tmp_path, monkeypatch):
+    """A copy of the scripts' folders, which the program takes from now on."""
+    for name in ("FOLDER", "INSIDE"):
+        folder = getattr(parcel, name)
+        shutil.copytree(folder, tmp_path / folder.name, ignore=shutil.ignore_patterns("__pycache__"))
+        monkeypatch.setattr(parcel, name, tmp_path / folder.name)
+    return tmp_path
+
+
+@pytest.mark.parametrize("layout", ["vLLM on Ray", "TensorRT-LLM on Swarm"])
+@pytest.mark.parametrize(
+    "script", ["scripts/common.py", "scripts/copy_server.py", "scripts/watch.py", "inside/download.py"]
+)
+def test_an_edited_script_changes_what_takes_each_spark_and_nothing_else(
+    script, layout, scripts, tmp_path, monkeypatch
+):
+    count, config = LAYOUTS[layout]
+    before = run(tmp_path, monkeypatch, count, **config)
+    path = scripts / script
+    path.write_text(path.read_text() + "\n# A word more.\n")
+    after = run(tmp_path, monkeypatch, count, **config)
+    assert changed(before, after).keys() == LEASES
+    # As an update: new triggers would make it anew.
+    assert after.raw("spark-1-lease")["triggers"] == before.raw("spark-1-lease")["triggers"]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_only_what_takes_a_spark_holds_the_text_of_scripts(layout, tmp_path, monkeypatch):
+    count, config = LAYOUTS[layout]
+    made = run(tmp_path, monkeypatch, count, **config)
+    for name in {*made.of_type("command:remote:Command"), *made.of_type("command:local:Command")} - LEASES:
+        inputs = made.inputs(name)
+        assert "import" not in inputs["stdin"], name
+        assert len(inputs["create"]) < 120, name
+
+
+def test_a_changed_setting_shows_as_that_setting(tmp_path, monkeypatch):
+    before = run(tmp_path, monkeypatch, serving={"maxModelLen": 4096})
+    lines = changed(before, run(tmp_path, monkeypatch, serving={"maxModelLen": 8192}))
+    servers = {"cluster-server", "cluster-server-spark-1", "cluster-server-spark-2"}
+    assert lines.keys() == servers
+    for name in servers:
+        assert {'command: - "--max-model-len=4096"', 'command: + "--max-model-len=8192"'} <= set(lines[name])
+    # Beside them, that the ranks belong together.
+    assert sum(map(len, lines.values())) == 10
+
+
+def test_a_changed_setting_of_a_step_shows_as_that_setting(tmp_path, monkeypatch):
+    before = run(tmp_path, monkeypatch, serving={"startupTimeout": 1000})
+    lines = changed(before, run(tmp_path, monkeypatch, serving={"startupTimeout": 2000}))
+    assert lines == {"cluster-endpoint-ready": ["stdin: timeout: 1000 => 2000"]}
