@@ -48,11 +48,11 @@ def simulated(warm_starts: None) -> Iterator[list[Spark]]:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests of the third Spark alone can run beside all others (ops/gates.py). What a test itself asks for says so:
-    `simulated` is all Sparks, and `two` the second with the third."""
+    `simulated` is all Sparks."""
     for item in items:
         if isinstance(item, pytest.Function) and "third" in item.fixturenames:
             asked = inspect.signature(item.function).parameters
-            if not {"simulated", "two"} & set(asked):
+            if "simulated" not in asked:
                 item.add_marker("alone")
 
 

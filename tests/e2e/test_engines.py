@@ -33,7 +33,7 @@ RANKS = ("cluster-server-spark-1", "cluster-server-spark-2")
 READY = "cluster-endpoint-ready"
 
 
-@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize("name", ["sglang", "vllm-mp", pytest.param("trtllm-mpi", marks=pytest.mark.long)])
 def test_a_pair_through_its_life(name, simulated, tmp_path):
     pair = simulated[:2]
     before = [left_behind(spark) for spark in pair]
@@ -121,6 +121,7 @@ def test_a_server_that_fails_again_and_again_gives_up_and_says_so(alone, third):
     assert alone.is_clean()
 
 
+@pytest.mark.long
 def test_a_rank_that_never_joins_is_named(simulated, tmp_path):
     stack = Stack(tmp_path, "torn", simulated[:2], engine="sglang", serving={"startupTimeout": 15})
     sparks.inside(simulated[0], "iptables", "-I", "INPUT", "-p", "tcp", "--dport", "50000", "-j", "DROP")

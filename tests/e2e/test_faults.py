@@ -50,8 +50,8 @@ def test_a_key_file_that_is_not_there(idle):
     assert "/nowhere/id" in idle.refusal()
 
 
-def test_another_machines_host_key(idle, third, simulated):
-    idle.configure(ssh={"hostKeys": {third.name: sparks.host_key(simulated[0])}})
+def test_another_machines_host_key(idle, third):
+    idle.configure(ssh={"hostKeys": {third.name: sparks.host_key(layout.Spark(1))}})
     assert "its host key is not the one in ssh.hostKeys" in idle.refusal()
 
 
@@ -75,47 +75,55 @@ def test_a_driver_that_does_not_answer(idle, third):
 
 @pytest.fixture(scope="module")
 def shared(simulated, tmp_path_factory):
-    return Stack(tmp_path_factory.mktemp("two"), "two", simulated[1:])
+    return Stack(tmp_path_factory.mktemp("two"), "two", simulated[:2])
 
 
 @pytest.fixture
-def two(shared, third):
-    """A stack of the second and third Spark that is never brought up, with the plain settings."""
+def two(shared):
+    """A stack of the first and second Spark that is never brought up, with the plain settings."""
     shared.configure()
     return shared
 
 
-def test_no_port_up_on_one_spark(two, third):
-    network.cable(third, port=None)
-    assert "spark-3: fabric: no RDMA port is Up" in two.refusal()
+@pytest.fixture
+def second(simulated):
+    """The second Spark, with its cable in afterwards."""
+    yield simulated[1]
+    network.cable(simulated[1], port=1)
+
+
+def test_no_port_up_on_one_spark(two, second):
+    network.cable(second, port=None)
+    assert "spark-2: fabric: no RDMA port is Up" in two.refusal()
 
 
 def test_no_port_up_on_either(two, simulated):
-    for spark in simulated[1:]:
+    for spark in simulated[:2]:
         network.cable(spark, port=None)
     try:
         text = two.refusal()
     finally:
-        network.cable(simulated[1], port=1)
+        for spark in simulated[:2]:
+            network.cable(spark, port=1)
+    assert "spark-1: fabric: no RDMA port is Up" in text
     assert "spark-2: fabric: no RDMA port is Up" in text
-    assert "spark-3: fabric: no RDMA port is Up" in text
 
 
-def test_sparks_in_different_subnets(two, third):
-    network.ip("addr", "flush", "dev", "enp1s0f1np1", namespace=third.name)
-    network.ip("addr", "flush", "dev", "enP2p1s0f1np1", namespace=third.name)
-    network.ip("addr", "add", "192.168.5.13/24", "dev", "enp1s0f1np1", namespace=third.name)
+def test_sparks_in_different_subnets(two, second):
+    network.ip("addr", "flush", "dev", "enp1s0f1np1", namespace=second.name)
+    network.ip("addr", "flush", "dev", "enP2p1s0f1np1", namespace=second.name)
+    network.ip("addr", "add", "192.168.5.12/24", "dev", "enp1s0f1np1", namespace=second.name)
     assert "the Sparks are in different subnets" in two.refusal()
 
 
-def test_a_different_mtu(two, third):
-    network.cable(third, port=1, mtu=1500)
-    assert "the MTU differs: spark-2 9000, spark-3 1500" in two.refusal()
+def test_a_different_mtu(two, second):
+    network.cable(second, port=1, mtu=1500)
+    assert "the MTU differs: spark-1 9000, spark-2 1500" in two.refusal()
 
 
-def test_a_slow_link_is_a_warning(two, third):
-    network.cable(third, port=1, rate=50)
-    assert "warning: spark-3: rocep1s0f1 runs at 50 Gb/s" in two("preview", "--stack", "two").text
+def test_a_slow_link_is_a_warning(two, second):
+    network.cable(second, port=1, rate=50)
+    assert "warning: spark-2: rocep1s0f1 runs at 50 Gb/s" in two("preview", "--stack", "two").text
 
 
 def test_parallelism_that_does_not_match_the_gpus(two):
@@ -192,19 +200,19 @@ def test_a_server_that_never_gets_ready(alone, third):
     assert "not ready within 10 s (serving.startupTimeout)" in failed.text
 
 
-def test_one_tag_with_two_images_is_refused_before_anything_starts(two, third):
+def test_one_tag_with_two_images_is_refused_before_anything_starts(two, second):
     name = vllm.IMAGE
     sparks.on(
-        third, f"docker tag {name} kept && printf 'FROM {name}\\nRUN touch /changed\\n' | docker build -q -t {name} -"
+        second, f"docker tag {name} kept && printf 'FROM {name}\\nRUN touch /changed\\n' | docker build -q -t {name} -"
     )
     try:
         failed = two.up(check=False)
         assert failed.code != 0
         assert f"{name} is a different image on each Spark" in failed.text
         assert "Traceback" not in failed.text
-        assert sparks.on(third, "docker ps -aq") == ""
+        assert sparks.on(second, "docker ps -aq") == ""
     finally:
-        sparks.on(third, f"docker tag kept {name} && docker image rm kept")
+        sparks.on(second, f"docker tag kept {name} && docker image rm kept")
         two.destroy()
 
 

@@ -55,6 +55,7 @@ def test_an_image_is_streamed_from_the_head_over_the_fabric(simulated, tmp_path)
     assert [left_behind(spark) for spark in pair] == before
 
 
+@pytest.mark.long
 def test_an_image_is_built_on_the_head_and_streamed(simulated, tmp_path):
     pair = simulated[:2]
     before = [left_behind(spark) for spark in pair]

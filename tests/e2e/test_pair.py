@@ -184,6 +184,7 @@ def test_a_weights_file_deleted_behind_its_back_is_put_back(pair, simulated):
     assert pair.preview() == {}
 
 
+@pytest.mark.long
 def test_a_head_that_is_replaced_gets_its_worker_back(pair, simulated):
     sparks.on(simulated[0], f"docker rm -f {pair.container('server')} {pair.container('ray-head')}")
     worker = container_id(simulated[1], pair.container("ray-worker"))
