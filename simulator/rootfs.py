@@ -20,7 +20,6 @@ from simulator.shell import run
 
 SUITE = "trixie"
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
-USUAL_MIRROR = "http://deb.debian.org/debian"
 
 PACKAGES = (
     "ca-certificates",
@@ -57,20 +56,22 @@ DOCKERS = {"26": SUITE, "28": "sid"}
 """Docker's major version → the suite of Debian that its packages are taken from; all else is SUITE's."""
 
 NEWER = """
+# Where debootstrap has taken the rest from.
+mirror=$(sed -n 's/^deb \\([^ ]*\\) .*/\\1/p' "$1/etc/apt/sources.list" | head -n 1)
 cp -L /etc/resolv.conf /etc/hosts "$1/etc/"
 mount -t proc proc "$1/proc"
 mount --rbind /dev "$1/dev"
 cat >"$1/etc/apt/sources.list.d/newer.list" <<END
-deb [check-valid-until=no signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $2 $3 main
+deb [check-valid-until=no signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror $2 main
 END
 printf '%s\\n' '#!/bin/sh' 'exit 101' >"$1/usr/sbin/policy-rc.d"
 chmod 755 "$1/usr/sbin/policy-rc.d"
 chroot "$1" apt-get update -qq
-DEBIAN_FRONTEND=noninteractive chroot "$1" apt-get install -qq -y --no-install-recommends --target-release "$3" \
+DEBIAN_FRONTEND=noninteractive chroot "$1" apt-get install -qq -y --no-install-recommends --target-release "$2" \
     containerd docker-buildx docker-cli docker.io runc
 rm "$1/usr/sbin/policy-rc.d"
 """
-"""Run with a root file system, a mirror and a suite: takes Docker from there. A mirror may keep an unstable of some
+"""Run with a root file system and a suite: takes Docker from there. A mirror may keep an unstable of some
 weeks ago, which is as good here."""
 
 ALONE = (
@@ -107,7 +108,7 @@ def with_docker(version: str) -> Path:
 
 def _add_docker(folder: Path, suite: str) -> None:
     run(["cp", "-a", str(root()), str(folder)])
-    words = ["sh", "-e", "-c", NEWER, "newer", str(folder), mirror(), suite]
+    words = ["sh", "-e", "-c", NEWER, "newer", str(folder), suite]
     run([*ALONE, *words], timeout=BOOTSTRAP_LIMIT, env={**proxies(), "DPKG_FORCE": "unsafe-io", "LC_ALL": "C"})
     run([*ALONE, "chroot", str(folder), "sh", "-e", "-c", FINISH])
 
@@ -121,7 +122,8 @@ def _make(folder: Path) -> None:
     words = ["debootstrap", "--variant=minbase", f"--keyring={KEYRING}", f"--include={','.join(PACKAGES)}"]
     # Not synced file by file: what is cut short is made anew.
     env = {**proxies(), "DPKG_FORCE": "unsafe-io", "LC_ALL": "C"}
-    run([*ALONE, *words, SUITE, str(folder), mirror()], timeout=BOOTSTRAP_LIMIT, env=env)
+    chosen = mirror()
+    run([*ALONE, *words, SUITE, str(folder), *([chosen] if chosen else [])], timeout=BOOTSTRAP_LIMIT, env=env)
     run([*ALONE, "chroot", str(folder), "sh", "-e", "-c", FINISH])
 
 
@@ -144,7 +146,8 @@ def program(name: str) -> str:
 
 
 def mirror() -> str:
-    """The Debian mirror that this machine's apt is set up with, else Debian's usual one (as on an Ubuntu)."""
+    """The Debian mirror that this machine's apt is set up with; '' where it has none (on an Ubuntu): debootstrap knows
+    Debian's usual one."""
     words = ["indextargets", "--format", "$(ORIGIN)|$(LABEL)|$(REPO_URI)", "Created-By: Packages"]
     return chosen_mirror(_of_apt("apt-get", *words))
 
@@ -162,7 +165,7 @@ def chosen_mirror(targets: str) -> str:
         plain = _first_of_list(uri)
         if re.match(r"(https?|ftp|file):", plain):
             return plain.rstrip("/")
-    return USUAL_MIRROR
+    return ""
 
 
 def _first_of_list(uri: str) -> str:
