@@ -146,6 +146,7 @@ def _become(connection: socket.socket) -> str:
     os.environ.clear()
     os.environ.update(environment)
     sys.argv = [module, *words]
+    sys.dont_write_bytecode = bool(environment.get("PYTHONDONTWRITEBYTECODE"))
     sys.path[:1] = [folder, *filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))]
     importlib.invalidate_caches()
     return str(module)

@@ -77,6 +77,8 @@ class Lab:
             "PULUMI_BACKEND_URL": f"file://{self.folder}/backend",
             "PULUMI_CONFIG_PASSPHRASE": PASSPHRASE,
             "PYTHONPATH": str(ROOT),
+            # Bytecode is taken for that of a program of the same second and length, and tests are that fast.
+            "PYTHONDONTWRITEBYTECODE": "1",
         }
 
     def up(self, program: str | None = None) -> Result:
