@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -53,8 +52,6 @@ class Lab:
 
     def program(self, text: str) -> None:
         (self.folder / "__main__.py").write_text(HEADER + text)
-        # Python tells a changed file by its size and the second of its change: another letter may be neither.
-        shutil.rmtree(self.folder / "__pycache__", ignore_errors=True)
 
     def run(self, *words: str, program: str | None = None) -> Result:
         if program is not None:
