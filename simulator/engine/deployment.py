@@ -111,6 +111,7 @@ class Deployment:
 
         self._lock = threading.RLock()
         self._defaults = threading.Lock()
+        self._replacing = threading.Lock()
         self._slots = threading.Semaphore(PARALLEL)
         self._pending: list[dict[str, str]] = []
         self.failed = False
@@ -251,11 +252,13 @@ class Deployment:
         keys, why = tuple(sorted(diff.changed)), tuple(sorted(diff.replaces))
         replacing = Step("replace", urn, goal.type, keys, why, old=old.inputs, new=goal.inputs)
         if diff.delete_before_replace:
-            cascade = self._cascade(old)
-            self._cascaded.update(doomed.urn for doomed in cascade)
-            self._going.update(doomed.urn for doomed in [*cascade, old])
-            for doomed in [*cascade, old]:
-                self._delete_for_replacement(doomed)
+            # One at a time, as Pulumi's step generator: two may have dependents in common.
+            with self._replacing:
+                cascade = self._cascade(old)
+                self._cascaded.update(doomed.urn for doomed in cascade)
+                self._going.update(doomed.urn for doomed in [*cascade, old])
+                for doomed in [*cascade, old]:
+                    self._delete_for_replacement(doomed)
             self.events.step(replacing)
             return self._create(urn, goal, impl, "create-replacement", diff)
         made = self._create(urn, goal, impl, "create-replacement", diff)
@@ -274,7 +277,7 @@ class Deployment:
         doomed: dict[str, Resource] = {root.urn: root}
         with self._lock:
             candidates = [self._before[u] for u in self._order if u in self._before]
-            handled = set(self._after)
+            handled = {*self._after, *self._cascaded}
         for candidate in candidates:
             if candidate.urn in doomed or candidate.urn in handled or not candidate.custom or candidate.is_provider:
                 continue

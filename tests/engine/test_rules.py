@@ -31,6 +31,18 @@ def test_destroy_deletes_dependents_first(lab):
     assert lab.state() == []
 
 
+def test_what_two_replaced_resources_have_in_common_is_deleted_once(lab):
+    program = (
+        "dbr = Opts(delete_before_replace=True)\n"
+        "a, b = (command(name, said='1', triggers=['WORD'], opts=dbr) for name in 'ab')\n"
+        "command('c', triggers=[a.stdout, b.stdout], delete='sleep 0.3; echo delete c >> calls.log')\n"
+    )
+    lab.up(program)
+    calls = lab.up(program.replace("WORD", "other")).calls
+    assert sorted(calls) == ["create a", "create b", "create c", "delete a", "delete b", "delete c"]
+    assert calls.index("delete c") < min(calls.index("delete a"), calls.index("delete b"))
+
+
 def test_after_a_failure_nothing_is_deleted_and_the_next_run_goes_on(lab):
     lab.up("command('old')\n")
     bad = "a = command('a')\nlocal.Command('bad', create='echo why >&2; exit 3', opts=Opts(depends_on=[a]))\n"
