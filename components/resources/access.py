@@ -105,34 +105,24 @@ class SparkAccess:
 
 
 def connection(way: Way) -> remote.ConnectionArgs:
-    through = way.through
     return remote.ConnectionArgs(
-        host=way.host,
-        port=way.port,
-        user=way.user,
-        private_key=_secret(way),
-        agent_socket_path=way.agent,
-        host_key=way.host_key,
-        dial_error_limit=DIAL_ERRORS,
-        per_dial_timeout=DIAL_TIMEOUT,
-        proxy=remote.ProxyConnectionArgs(
-            host=through.host,
-            port=through.port,
-            user=through.user,
-            private_key=_secret(through),
-            agent_socket_path=through.agent,
-            host_key=through.host_key,
-            dial_error_limit=DIAL_ERRORS,
-            per_dial_timeout=DIAL_TIMEOUT,
-        )
-        if through
-        else None,
+        **_dialled(way), proxy=remote.ProxyConnectionArgs(**_dialled(way.through)) if way.through else None
     )
 
 
-def _secret(way: Way) -> pulumi.Output[str] | None:
-    """The key; None: a running ssh-agent has it."""
-    return pulumi.Output.secret(way.private_key) if way.private_key else None
+def _dialled(way: Way) -> dict[str, Any]:
+    """What the provider wants to know of each machine on the way."""
+    return {
+        "host": way.host,
+        "port": way.port,
+        "user": way.user,
+        # None: a running ssh-agent has it.
+        "private_key": pulumi.Output.secret(way.private_key) if way.private_key else None,
+        "agent_socket_path": way.agent,
+        "host_key": way.host_key,
+        "dial_error_limit": DIAL_ERRORS,
+        "per_dial_timeout": DIAL_TIMEOUT,
+    }
 
 
 def provider(name: str, node: Node, settings: Settings, opts: pulumi.ResourceOptions) -> docker.Provider:
