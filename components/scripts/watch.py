@@ -7,7 +7,7 @@ stdin   JSON: stack, components [label of a container], lines (how many of a log
 stdout  one JSON object per line:
         {"log": [container, last lines]}  {"ended": [container, how]}
         {"health": true}  {"ready": {"text", "models"}}  {"wrong": text}
-        {"nccl": [what each rank's NCCL says of its network, common.networks]}
+        {"nccl": [what each rank's NCCL says of its network, shared/nccl_log.py]}
 exit    0 when ready or ended; the caller closes the connection of the others
 """
 
@@ -22,7 +22,10 @@ import time
 import urllib.error
 import urllib.request
 
-from common import Docker, containers, job, name_of, networks, write_record
+from shared.docker import Docker, containers, name_of
+from shared.job import job
+from shared.nccl_log import networks
+from shared.records import write_record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

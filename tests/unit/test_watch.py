@@ -1,22 +1,20 @@
 """When an endpoint counts as ready: the questions of scripts/watch.py, asked of the stand-ins' own HTTP server."""
 
-import sys
 import threading
 from http.server import ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
-from components.scripts import common
-
-STANDINS = Path(__file__).parent.parent.parent / "simulator" / "standins"
+ROOT = Path(__file__).parent.parent.parent
+SCRIPTS, STANDINS = ROOT / "components" / "scripts", ROOT / "simulator" / "standins"
 
 
 @pytest.fixture
 def asked(monkeypatch):
     """Asks a model that is served as told; returns what watch.py emits."""
     monkeypatch.syspath_prepend(str(STANDINS))
-    monkeypatch.setitem(sys.modules, "common", common)
+    monkeypatch.syspath_prepend(str(SCRIPTS))
     from standin import server as standin
     from standin.knobs import Knobs
 
