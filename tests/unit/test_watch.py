@@ -81,7 +81,7 @@ AGAIN = "dgx-spark: FAILED: rank 0 (spark-1) ended with exit code 0; all ranks s
 @pytest.fixture
 def looks(monkeypatch):
     """What watch.py makes of each look at a server's container, in turn: its last line, and what Docker says of it."""
-    monkeypatch.setitem(sys.modules, "common", common)
+    monkeypatch.syspath_prepend(str(SCRIPTS))
     from components.scripts import watch
 
     known = {}
