@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 
+from components import catalog
 from components import ports as table
 from components.catalog import Entry
 from components.facts.hub import Model
 from components.facts.spark import NodeFacts
-from components.plan.engines import Context, flags
-from components.plan.engines.common import attention_heads, on_ray, split, wanted
+from components.plan import known
+from components.plan.engines import Context, flags, trtllm
+from components.plan.engines.common import attention_heads, more_arguments, on_ray, split, wanted
 from components.plan.engines.registry import api_port, image_name
 from components.plan.fit import RAY, RUNTIME, Cache, Load, as_engines_see, cache_of, estimate, gib, longest_of
 from components.plan.models import is_directory, repository
@@ -189,8 +191,8 @@ def load_of(context: Context) -> Load:
     settings, config = context.settings, context.model.config
     want = wanted(settings, context.known)
     tensor, pipeline = split(settings, config)
-    weights = sum(file.size for file in context.model.files if file.path.endswith(WEIGHTS))
-    words = " ".join(settings.serving.extra_args)
+    weights = loaded(context) + drafted(context, tensor * pipeline)
+    words = " ".join(more_arguments(context))
     return Load(
         engine=settings.engine,
         weights=weights,
@@ -204,6 +206,19 @@ def load_of(context: Context) -> Load:
         memory=as_engines_see(min(node.memory for node in context.facts.values())),
         beside=RAY if on_ray(settings) else 0,
     )
+
+
+def loaded(context: Context) -> int:
+    """Bytes of the model that the engine loads: its files, or what the catalog says where it is less."""
+    files = sum(file.size for file in context.model.files if file.path.endswith(WEIGHTS))
+    entry = context.entry
+    return min(files, int(entry.weights_gb * 1e9)) if entry and entry.disk_gb and entry.weights_gb else files
+
+
+def drafted(context: Context, ranks: int) -> int:
+    """Bytes of the draft's own weights, as if each of the ranks held all of them, as some engines do."""
+    files = context.draft_model.files if context.draft_model else ()
+    return ranks * sum(file.size for file in files if file.path.endswith(WEIGHTS))
 
 
 WEIGHTS = (".safetensors", ".bin", ".pt", ".gguf")
@@ -269,6 +284,7 @@ def on_swarm(settings: Settings) -> bool:
 def engine(settings: Settings, facts: Mapping[str, NodeFacts]) -> Iterator[Problem]:
     """What this engine can't do, or lacks on a Spark."""
     yield from flags.refusals(settings.engine, image_name(settings), settings.serving.extra_args)
+    yield from _version(settings)
     if settings.engine == "trtllm":
         yield from _trtllm(settings)
     if settings.image.source == "build" and settings.engine != "vllm" and not settings.image.dockerfile:
@@ -283,6 +299,45 @@ def engine(settings: Settings, facts: Mapping[str, NodeFacts]) -> Iterator[Probl
                 f"on it: echo '{user} ALL=(ALL) NOPASSWD:ALL' | sudo tee /etc/sudoers.d/dgx-spark, or do without "
                 "Swarm: pulumi config set --path serving.launcher mpi",
             )
+
+
+def _version(settings: Settings) -> Iterator[Problem]:
+    """An image that is known to be older than the model needs."""
+    entry, image = catalog.find(settings.model, settings.catalog), image_name(settings)
+    least = entry.served(settings.engine).min_version if entry else None
+    has = flags.version(settings.engine, image)
+    if least and has and flags.older(has, least):
+        yield Problem(
+            "image.name",
+            f"{settings.model} needs {settings.engine} {least}, and {image} has {'.'.join(map(str, has))}",
+            "name a newer image, or remove image.name" if settings.image.name else "another model or engine",
+        )
+
+
+def drafts(context: Context) -> Iterator[Problem]:
+    """What guesses tokens ahead: where it can't, and what the catalog has that is not used."""
+    settings, draft = context.settings, context.draft
+    if context.entry and known.left_out(settings, context.entry.served(settings.engine)):
+        theirs = context.entry.served(settings.engine).image
+        yield Problem(
+            "image.name",
+            f"the catalog's options, environment and draft for {context.model.repo} are left out: for {theirs} alone",
+            "serving.extraArgs, serving.env and serving.draft, where this image wants some",
+            Severity.WARN,
+        )
+    if draft is None:
+        return
+    if context.task != "generate":
+        yield Problem("serving.draft", f"{context.model.repo} gives no text to guess", "remove it")
+    if draft.repo and context.model.path and len(settings.nodes) > 1:
+        yield Problem(
+            "serving.draft.model",
+            "goes into the cache, and the copies may read one directory of the head: that of the model served",
+            "method none, or move that model into the cache",
+        )
+    if draft.configured and split(settings, context.model.config)[1] > 1:
+        rare = "few engines guess across a pipeline of Sparks"
+        yield Problem("serving.draft", rare, "method none where it fails", Severity.WARN)
 
 
 def pooling(context: Context) -> Iterator[Problem]:
@@ -312,6 +367,10 @@ def _trtllm(settings: Settings) -> Iterator[Problem]:
         yield Problem(
             "serving.servedModelName", "trtllm-serve has no such option", "remove it: the name is the model's"
         )
+    draft = known.draft(settings)
+    if draft and draft.method not in trtllm.DECODING:
+        methods = ", ".join(trtllm.DECODING)
+        yield Problem("serving.draft", f"trtllm knows no {draft.method}", f"method {methods} or none")
     if len(settings.nodes) > 1 and any(" " in word for word in settings.serving.extra_args):
         yield Problem(
             "serving.extraArgs", "trtllm-llmapi-launch takes words with blanks apart", "write words without blanks"
