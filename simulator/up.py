@@ -108,10 +108,10 @@ def remains() -> str:
     looks = (
         "ip netns list | grep '^spark-'",
         "ip -br link | grep -E '^(br-spark|mg-spark)'",
-        "grep -E 'sim-spark|/.sim/run/' /proc/mounts",
-        "find /sys/fs/cgroup -type d -name 'sim-spark-*'",
+        "grep -E 'sim-spark|/.sim/run' /proc/mounts",
+        "find /sys/fs/cgroup -type d -name 'sim-*spark-*'",
         "pgrep -af '[s]park_init.sh|[s]imulator.hub|[d]gx-spark-simulator/'",
-        "ls .sim/run",
+        "ls -d .sim/run*",
     )
     return subprocess.run("; ".join(looks), shell=True, cwd=ROOT, capture_output=True, text=True).stdout
 

@@ -43,7 +43,7 @@ Inbox = queue.Queue[tuple[str, dict[str, Any]]]
 """(node, one message of watch.py)"""
 
 Networks = dict[tuple[str, str], dict[str, Any]]
-"""(node, host name of the rank's Spark) → what its NCCL says of its network (scripts/common.py, `networks`). The head's
+"""(node, host name of the rank's Spark) → what its NCCL says of its network (scripts/shared/nccl_log.py). The head's
 log may carry the ranks of all."""
 
 Tails = dict[tuple[str, str], list[str]]

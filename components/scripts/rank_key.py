@@ -10,7 +10,7 @@ import os
 import subprocess
 import tempfile
 
-from common import run
+from shared.job import run
 
 
 def apply(inputs: dict) -> None:

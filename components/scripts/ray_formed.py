@@ -9,7 +9,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from common import job, program
+from shared.job import job
+from shared.state import program
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -32,7 +32,7 @@ def scripts(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("layout", ["vLLM on Ray", "TensorRT-LLM on Swarm"])
 @pytest.mark.parametrize(
-    "script", ["scripts/common.py", "scripts/copy_server.py", "scripts/watch.py", "inside/download.py"]
+    "script", ["scripts/shared/files.py", "scripts/copy_server.py", "scripts/watch.py", "inside/download.py"]
 )
 def test_an_edited_script_changes_what_takes_each_spark_and_nothing_else(
     script, layout, scripts, tmp_path, monkeypatch

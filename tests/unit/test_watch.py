@@ -1,22 +1,20 @@
 """When an endpoint counts as ready: the questions of scripts/watch.py, asked of the stand-ins' own HTTP server."""
 
-import sys
 import threading
 from http.server import ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
-from components.scripts import common
-
-STANDINS = Path(__file__).parent.parent.parent / "simulator" / "standins"
+ROOT = Path(__file__).parent.parent.parent
+SCRIPTS, STANDINS = ROOT / "components" / "scripts", ROOT / "simulator" / "standins"
 
 
 @pytest.fixture
 def asked(monkeypatch):
     """Asks a model that is served as told; returns what watch.py emits."""
     monkeypatch.syspath_prepend(str(STANDINS))
-    monkeypatch.setitem(sys.modules, "common", common)
+    monkeypatch.syspath_prepend(str(SCRIPTS))
     from standin import server as standin
     from standin.knobs import Knobs
 
@@ -75,3 +73,47 @@ def test_a_pooling_model_is_asked_at_its_own_endpoint(asked, task, words):
     assert words in asked(task=task)["ready"]["text"]
     assert "make no sense" in asked(task=task, knobs={"garbles": True})["wrong"]
     assert asked(task=task, knobs={"garbles": True}, check=False)["ready"]
+
+
+AGAIN = "dgx-spark: FAILED: rank 0 (spark-1) ended with exit code 0; all ranks start again in 5 s ({} of 3)"
+
+
+@pytest.fixture
+def looks(monkeypatch):
+    """What watch.py makes of each look at a server's container, in turn: its last line, and what Docker says of it."""
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    from components.scripts import watch
+
+    known = {}
+
+    def look(line, *, running=True, restarts=0):
+        state = {"Running": running, "Restarting": False, "Status": "running" if running else "exited", "ExitCode": 0}
+        return watch.ended("server", {"State": state, "RestartCount": restarts}, [line], known)
+
+    return look
+
+
+def test_a_failure_from_before_an_up_is_not_that_ups(looks):
+    """A worker was stopped and the server noticed; `up` has started the worker, and all ranks start again."""
+    assert [looks(AGAIN.format(1)), looks("dgx-spark: starting the engine on every rank"), looks("ready")] == [""] * 3
+
+
+def test_what_fails_at_once_has_failed_when_it_fails_again(looks):
+    assert looks(AGAIN.format(1)) == ""
+    assert "(2 of 3)" in looks(AGAIN.format(2))
+
+
+def test_a_failure_during_an_up_ends_it(looks):
+    assert looks("Loading weights") == ""
+    assert "rank 0 (spark-1) ended with exit code 0" in looks(AGAIN.format(1))
+
+
+def test_a_server_that_gave_up_before_the_first_look_says_why(looks):
+    assert looks("dgx-spark: FAILED: rank 1 (spark-2) is lost; gave up after 1 starts", running=False) == (
+        "rank 1 (spark-2) is lost; gave up after 1 starts"
+    )
+
+
+def test_a_server_that_docker_had_to_start_again_has_failed(looks):
+    assert looks("loading") == ""
+    assert "started again by Docker" in looks("loading", restarts=1)
