@@ -206,6 +206,7 @@ def test_ranks_are_led_by_the_first_over_the_fabric():
             f"--rank={rank}",
             "--names=spark-1,spark-2",
             "--address=192.168.177.1:29600",
+            "--key=/run/secrets/rank_key",
             "--restarts=1",
             "--health=http://127.0.0.1:30000/health",
             f"--weights={snapshot_directory(HF_HOME, MODEL)}",
