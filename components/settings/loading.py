@@ -51,14 +51,13 @@ def load(raw: Mapping[str, str], project: str = PROJECT, encrypted: Collection[s
         except ValueError:
             switches = dict.fromkeys(("takeover", "monitoring", "gateway", "chat"), "true or false")
             kind = {"nodes": "a list of Sparks", **switches}.get(key, "an object")
-            problems.append(
-                Problem(f"{project}:{key}", f"is {text!r}, not {kind}", f"see {key} in docs/configuration.md")
-            )
+            given = f"is not {kind}" if _secret(key, project, encrypted) else f"is {text!r}, not {kind}"
+            problems.append(Problem(f"{project}:{key}", given, f"see {key} in docs/configuration.md"))
     try:
         settings = Settings.model_validate(values)
     except ValidationError as error:
         broken = {problem.at for problem in problems}
-        found = [_explain(detail, project) for detail in error.errors()]
+        found = [_explain(detail, project, encrypted) for detail in error.errors()]
         raise Refused([*problems, *(problem for problem in found if problem.at not in broken)]) from None
     problems += _missing_host_keys(settings, project)
     settings._encrypted = frozenset(key.removeprefix(f"{project}:") for key in encrypted or ())
@@ -109,7 +108,13 @@ def _secrets(value: Any, path: str) -> Iterator[str]:
             yield from _secrets(item, f"{path}.{name}")
 
 
-def _explain(detail: Any, project: str) -> Problem:
+def _secret(path: str, project: str, encrypted: Collection[str] | None) -> bool:
+    """What is written there may be a secret, and is not shown."""
+    top = re.split(r"[.\[]", path)[0]
+    return f"{project}:{top}" in (encrypted or ()) or bool(re.search("token|key|env|args", path, re.IGNORECASE))
+
+
+def _explain(detail: Any, project: str, encrypted: Collection[str] | None) -> Problem:
     path = _path(detail["loc"])
     kind, context = detail["type"], detail.get("ctx", {})
     at = f"{project}:{path}" if path else project
@@ -121,7 +126,7 @@ def _explain(detail: Any, project: str) -> Problem:
     if kind == "value_error" and not path:
         where, _, wrong = str(context["error"]).partition(": ")
         return Problem(f"{project}:{where}", wrong, "correct it in the stack's Pulumi.<stack>.yaml")
-    given = "" if "token" in path.lower() or "key" in path.lower() else f" (it is {detail['input']!r})"
+    given = "" if _secret(path, project, encrypted) else f" (it is {detail['input']!r})"
     message = detail["msg"].removeprefix("Value error, ")
     return Problem(at, message[0].lower() + message[1:] + given, f"pulumi config set --path '{path}' VALUE")
 
