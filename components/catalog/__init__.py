@@ -63,6 +63,8 @@ class Served(Known):
     """Of every rank; the user's `serving.env` wins."""
 
     draft: Draft | None = None
+    trouble: str | None = None
+    """What somebody has seen go wrong with it on a Spark."""
 
     hf_overrides: dict[str, Any] | None = None
     """vLLM: what its config.json should say."""

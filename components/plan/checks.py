@@ -309,13 +309,14 @@ def _version(settings: Settings) -> Iterator[Problem]:
     if least and has and flags.older(has, least):
         yield Problem(
             "image.name",
-            f"{settings.model} needs {settings.engine} {least}, and {image} has {'.'.join(map(str, has))}",
+            f"{settings.model} needs {settings.engine} {least}, and {image.partition('@')[0]} has "
+            + ".".join(map(str, has)),
             "name a newer image, or remove image.name" if settings.image.name else "another model or engine",
         )
 
 
-def drafts(context: Context) -> Iterator[Problem]:
-    """What guesses tokens ahead: where it can't, and what the catalog has that is not used."""
+def catalogued(context: Context) -> Iterator[Problem]:
+    """What the catalog has that is not used, and what it has heard of; and what guesses tokens ahead where it can't."""
     settings, draft = context.settings, context.draft
     if context.entry and known.left_out(settings, context.entry.served(settings.engine)):
         theirs = context.entry.served(settings.engine).image
@@ -325,6 +326,10 @@ def drafts(context: Context) -> Iterator[Problem]:
             "serving.extraArgs, serving.env and serving.draft, where this image wants some",
             Severity.WARN,
         )
+    trouble = context.entry.served(settings.engine).trouble if context.entry else None
+    if trouble:
+        wrong = f"{context.model.repo} on {settings.engine}: {trouble}"
+        yield Problem("model", wrong, "another model or engine where it fails", Severity.WARN)
     if draft is None:
         return
     if context.task != "generate":

@@ -70,7 +70,7 @@ def troubles(context: Context) -> Iterator[Problem]:
     yield from checks.takeovers(context.identity, facts)
     yield from checks.addresses(settings)
     yield from checks.pooling(context)
-    yield from checks.drafts(context)
+    yield from checks.catalogued(context)
     yield from checks.fit(context)
 
 
