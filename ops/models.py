@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from components import catalog
 from components.catalog import Entry, Served, Throughput
+from components.plan.checks import SHORTEST_CONTEXT
 from components.plan.engines.registry import ENGINES
 from components.problems import Refused
 from ops.fits import Verdict, judge
@@ -139,12 +141,13 @@ def show(where: Hardware, wanted: Wanted, *, as_json: bool) -> None:
         print(json.dumps(found, indent=1))
         return
     counts = sorted({1, where.sparks})
-    table = Table(title=f"{len(found)} models for {where.engine} on {_sparks(where.sparks)}", title_justify="left")
+    title = f"{len(found)} models for {where.engine} on {_sparks(where.sparks)}"
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("Name, Hugging Face repository", overflow="fold", min_width=32)
     table.add_column("GB", justify="right")
     for count in counts:
         table.add_column(_sparks(count), overflow="fold")
-    table.add_column("Minutes", justify="right")
+    table.add_column("Min", justify="right")
     table.add_column("Said to be (tok/s)", overflow="fold")
     for row in found:
         fits = [_words(row["fits"][str(count)]) for count in counts]
@@ -154,7 +157,7 @@ def show(where: Hardware, wanted: Wanted, *, as_json: bool) -> None:
     console = Console()
     console.print(table)
     console.print(
-        "Fits: by estimate, with the longest context. GB: to download. Minutes: to the first answer, at "
+        "Fits: by estimate, with the longest context in tokens. GB: to download. Min: minutes to the first answer, at "
         f"{wanted.mbps:g} Mbit/s, about; where weights are in place the start alone. Speeds were measured by others, "
         "whom --json names.\n"
         "Any other Hugging Face repository works too: pulumi config set model ORG/NAME && pulumi preview"
@@ -178,10 +181,10 @@ def _said(row: dict[str, Any], where: Hardware) -> str:
 
 def _words(fit: dict[str, Any]) -> str:
     if fit["runs"]:
-        return f"{'tight' if fit['word'] == 'tight' else 'yes'}, {fit['longest']:,}"
-    if fit["word"] == "unknown":
-        return "?"
-    return f"to {fit['longest']:,}" if fit["word"] == "does not fit" and fit["longest"] >= 1024 else fit["word"]
+        return f"{'tight' if fit['word'] == 'tight' else 'yes'} {_thousands(fit['longest'])}"
+    if fit["word"] == "does not fit":
+        return f"to {_thousands(fit['longest'])}" if fit["longest"] >= SHORTEST_CONTEXT else "no"
+    return "?" if fit["word"] == "unknown" else str(fit["word"])
 
 
 DOCUMENT = ROOT / "docs" / "models.md"
@@ -217,7 +220,7 @@ def _cell(verdict: Verdict) -> str:
 
 
 def _shortened(verdict: Verdict) -> bool:
-    return verdict.word == "does not fit" and verdict.longest >= 1024
+    return verdict.word == "does not fit" and verdict.longest >= SHORTEST_CONTEXT
 
 
 def _thousands(tokens: int) -> str:
