@@ -220,6 +220,8 @@ def place_weights(
             encodings=_encodings(settings, model, cache),
             keep=keep,
         )
+        if node is head and model.loaded:
+            wanted |= {"loaded": model.loaded}
         if node is head and not (model.path or chosen.offline):
             wanted |= {"endpoint": chosen.endpoint, "image": image, "cache": cache}
         if node is not head and source and not chosen.shared:
@@ -232,7 +234,7 @@ def place_weights(
     )
 
 
-HOW_WEIGHTS_COME = ("keep", "endpoint", "image", "cache", "source")
+HOW_WEIGHTS_COME = ("keep", "endpoint", "image", "cache", "source", "loaded")
 """The files are the same whatever it is, and a change of it leaves them alone."""
 
 

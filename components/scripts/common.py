@@ -66,7 +66,8 @@ def run(apply: Callable[[Any], None], remove: Callable[[Any], None]) -> None:
 def read(path: str) -> str:
     """A small file without surrounding blanks; '' where it can't be read."""
     try:
-        with open(path) as stream:
+        # Whatever it is that stands there: people put files into a cache by hand.
+        with open(path, errors="replace") as stream:
             return stream.read().strip()
     except OSError:
         return ""

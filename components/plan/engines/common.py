@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass, replace
 from typing import TypeVar
 
 from components.catalog import Served
+from components.facts.geometry import read
+from components.plan.division import layouts
 from components.plan.engines import Context
 from components.plan.environment import SINGLE_NODE, chosen_gpu, communication
 from components.plan.fit import DEFAULT_SHARE, RAY_SHARE
@@ -105,24 +107,16 @@ def rank_environments(context: Context) -> Environments:
 def split(settings: Settings, config: Mapping[str, object]) -> tuple[int, int]:
     """(tensor parallel, pipeline parallel) of one copy of the model, one GPU per Spark.
 
-    Unless set: tensor parallel over all, or pipeline parallel where the attention heads can't be divided.
+    Unless set: as much tensor parallel as the model can be divided, and pipeline parallel for the rest.
     """
     gpus = max(1, len(settings.nodes) // settings.serving.data_parallel)
     tensor, pipeline = settings.serving.tensor_parallel, settings.serving.pipeline_parallel
     if tensor is None and pipeline is None:
-        heads = attention_heads(config)
-        return (gpus, 1) if heads is None or heads % gpus == 0 else (1, gpus)
+        return layouts(read(config), gpus, settings.engine)[0]
     if tensor is None:
         assert pipeline is not None
         return max(1, gpus // pipeline), pipeline
     return tensor, pipeline if pipeline is not None else max(1, gpus // tensor)
-
-
-def attention_heads(config: Mapping[str, object]) -> int | None:
-    """From config.json; models with vision keep it in `text_config`."""
-    text = config.get("text_config", config)
-    heads = text.get("num_attention_heads") if isinstance(text, Mapping) else None
-    return heads if isinstance(heads, int) else None
 
 
 STARTUP = 1800
