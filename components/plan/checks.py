@@ -342,6 +342,12 @@ def engine(settings: Settings, facts: Mapping[str, NodeFacts]) -> Iterator[Probl
     yield from flags.refusals(settings.engine, image_name(settings), settings.serving.extra_args)
     if settings.engine == "trtllm":
         yield from _trtllm(settings)
+    if on_ray(settings) and settings.containers.shm_size:
+        yield Problem(
+            "containers.shmSize",
+            "Ray's containers and the server's share the Spark's own /dev/shm",
+            "remove it, or do without Ray: pulumi config set --path serving.executor mp",
+        )
     if settings.image.source == "build" and settings.engine != "vllm" and not settings.image.dockerfile:
         yield Problem("image.source", "there is a Dockerfile for vllm alone", "name your own with image.dockerfile")
     for name, node in facts.items():

@@ -13,6 +13,7 @@ from components.facts.spark import NodeFacts
 from components.plan.models import ENCODINGS, WEIGHTS, model_folder, needs_encodings, snapshot_directory
 from components.plan.values import (
     GPU_KIND,
+    SHM_SIZE,
     STACK_LIMIT,
     Extra,
     Identity,
@@ -351,7 +352,7 @@ def swarm(steps: Steps, settings: Settings, facts: Mapping[str, NodeFacts]) -> S
         inputs = PlannedSwarmHost(
             uuid=facts[name].gpus[0].uuid,
             kind=GPU_KIND,
-            shm_size=settings.containers.shm_size,
+            shm_size=settings.containers.shm_size or SHM_SIZE,
             stack_limit=STACK_LIMIT,
             daemon="/etc/docker/daemon.json",
             toolkit="/etc/nvidia-container-runtime/config.toml",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from components.catalog import Served
@@ -15,7 +15,7 @@ from components.plan.environment import SINGLE_NODE, chosen_gpu, communication
 from components.plan.fit import DEFAULT_SHARE, RAY_SHARE
 from components.plan.models import ENCODINGS, needs_encodings, snapshot_directory
 from components.plan.steps import inside
-from components.plan.values import Container, Mount, digest
+from components.plan.values import SHM_SIZE, Container, Mount, content, digest
 from components.ports import RANKS
 from components.settings import Settings
 
@@ -148,7 +148,7 @@ def entrypoint(image: str) -> tuple[str, ...] | None:
 
 def together(ranks: tuple[Container, ...]) -> tuple[Container, ...]:
     """Ranks that are replaced together and join no others: each carries a digest of all of them."""
-    mark = {"DGX_SPARK_SERVER": digest([asdict(rank) for rank in ranks])}
+    mark = {"DGX_SPARK_SERVER": digest([content(rank) for rank in ranks])}
     return tuple(replace(rank, environment={**rank.environment, **mark}) for rank in ranks) if ranks[1:] else ranks
 
 
@@ -282,7 +282,8 @@ class ContainerMaker:
             grace=GRACE,
             rdma=bool(link and link.hcas and facts.infiniband_device),
             privileged=settings.containers.privileged,
-            shm_size=settings.containers.shm_size,
+            shm_size=settings.containers.shm_size or SHM_SIZE,
+            own_shm=settings.containers.shm_size is not None,
             secrets=_secrets(settings),
         )
 
