@@ -9,10 +9,14 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 from ops.pulumi import ROOT, available
+
+if TYPE_CHECKING:
+    from simulator.apart import Apart
 
 BIN = Path(sys.executable).parent
 
@@ -87,15 +91,32 @@ def run(words: Sequence[str]) -> int:
     return _tests(everything)
 
 
+@dataclass(frozen=True)
+class Part:
+    """Tests that one pytest runs beside the others."""
+
+    words: Sequence[str]
+    apart: bool = False
+    """On the second simulation."""
+
+
+APART = tuple(
+    f"tests/e2e/test_{name}.py" for name in ("beside", "engines", "traits_docker", "traits_engines", "weights")
+)
+"""Half of the end-to-end tests by time, none of which needs more of this machine than the simulated Sparks."""
+
+
 def _tests(everything: bool) -> int:
-    """All of them on three simulated Sparks, which leave nothing behind."""
+    """All of them on simulated Sparks, which leave nothing behind."""
+    from simulator import apart
     from simulator import up as simulation
     from simulator.shell import SimulatorError
 
     print("== tests, on the hermetic engine", flush=True)
     try:
         simulation.up(3, print)
-        code = _side_by_side(parts(everything))
+        with apart.simulated("apart") as second:
+            code = _side_by_side(parts(everything), second)
         if code == 0 and "pulumi" in available():
             print("== end-to-end tests and recorded steps, on the Pulumi CLI", flush=True)
             code = _pytest(["tests/e2e", "tests/engine/test_recorded.py", *_chosen("", everything)], "pulumi").wait()
@@ -111,10 +132,17 @@ def _tests(everything: bool) -> int:
     return code or bool(left)
 
 
-def parts(everything: bool) -> list[list[str]]:
-    """pytest's words for tests that can run at once: of several Sparks, which mostly wait; of one Spark; of none."""
-    chosen = (("tests/e2e", "not alone"), ("tests/e2e", "alone"), ("--ignore=tests/e2e", ""))
-    return [[where, *_chosen(marks, everything)] for where, marks in chosen]
+def parts(everything: bool) -> list[Part]:
+    """On each simulation, tests that can run at once: of several Sparks, which mostly wait, and of the third alone;
+    and those that need no Spark."""
+    here = ["tests/e2e", *(f"--ignore={file}" for file in APART)]
+    chosen: list[tuple[list[str], bool]] = [(here, False), (list(APART), True)]
+    marked = [
+        Part([*where, *_chosen(marks, everything)], apart)
+        for marks in ("not alone", "alone")
+        for where, apart in chosen
+    ]
+    return [*marked, Part(["--ignore=tests/e2e", *_chosen("", everything)])]
 
 
 def _chosen(marks: str, everything: bool) -> list[str]:
@@ -123,14 +151,21 @@ def _chosen(marks: str, everything: bool) -> list[str]:
     return ["-m", f"{marks} and not long" if marks else "not long"]
 
 
-def _side_by_side(parts: Sequence[Sequence[str]]) -> int:
+def _side_by_side(parts: Sequence[Part], second: Apart) -> int:
     """All parts at once; the first shows its progress, the others when they are done."""
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as files:
         data = [os.path.join(folder, f"coverage-{number}") for number, _ in enumerate(parts)]
         shown = [files.enter_context(tempfile.TemporaryFile("w+")) for _ in parts[1:]]
         running = [
-            # The first part takes longest: the others leave it the processors.
-            _pytest([*part, *COVERAGE], "hermetic", coverage=file, out=out, nice=0 if out is None else 10)
+            _pytest(
+                [*part.words, *COVERAGE],
+                "hermetic",
+                coverage=file,
+                out=out,
+                # Tests that need no Spark are done first, and leave the others the processors.
+                nice=10 if part is parts[-1] else 0,
+                second=second if part.apart else None,
+            )
             for part, file, out in zip(parts, data, [None, *shown], strict=True)
         ]
         try:
@@ -149,11 +184,17 @@ def _side_by_side(parts: Sequence[Sequence[str]]) -> int:
 
 
 def _pytest(
-    words: Sequence[str], engine: str, *, coverage: str | None = None, out: IO[str] | None = None, nice: int = 0
+    words: Sequence[str],
+    engine: str,
+    *,
+    coverage: str | None = None,
+    out: IO[str] | None = None,
+    nice: int = 0,
+    second: Apart | None = None,
 ) -> subprocess.Popen[bytes]:
     env = {**os.environ, "SPARK_ENGINE": engine, "SPARK_KEEP": "1", **({"COVERAGE_FILE": coverage} if coverage else {})}
     argv = ["nice", f"--adjustment={nice}", sys.executable, "-m", "pytest", *words]
-    return subprocess.Popen(argv, cwd=ROOT, env=env, stdout=out, stderr=out)
+    return subprocess.Popen(second.argv(argv) if second else argv, cwd=ROOT, env=env, stdout=out, stderr=out)
 
 
 def lock() -> int:

@@ -20,7 +20,7 @@ from ops.pulumi import ROOT
 FILE = ROOT / "docs" / "configuration.md"
 HEAD = """# Configuration
 
-Made by `./spark docs` from components/settings.py; change the words there.
+Made by `./spark docs` from components/settings/; change the words there.
 
 Every key is in the stack's `Pulumi.<stack>.yaml` below `dgx-spark:`. Top-level values are set with
 `pulumi config set KEY VALUE`, those inside an object with `pulumi config set --path 'OBJECT.KEY' VALUE`,

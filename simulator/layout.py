@@ -21,11 +21,17 @@ ROOT = Path(__file__).resolve().parent.parent
 CACHE = cache_of(os.environ)
 """Outlives `down`, and is shared by all checkouts."""
 
-RUN = ROOT / ".sim" / "run"
+NAMED = "SPARK_SIMULATION"
+"""Environment variable: '' is this machine's simulation; another name is one beside it, in namespaces of its own
+(simulator/apart.py)."""
+
+_SUFFIX = f"-{os.environ[NAMED]}" if os.environ.get(NAMED) else ""
+
+RUN = ROOT / ".sim" / f"run{_SUFFIX}"
 """Everything of the Sparks that are up."""
 
-CLAIM = Path("/run/dgx-spark-simulator")
-"""Names the checkout whose Sparks are up: namespaces and addresses are one per machine."""
+CLAIM = Path(f"/run/dgx-spark-simulator{_SUFFIX}")
+"""Names the checkout whose Sparks are up: names and addresses are one per network namespace."""
 
 MANAGEMENT = ipaddress.ip_network("10.77.0.0/24")
 GATEWAY = "10.77.0.1"
@@ -103,6 +109,11 @@ class Spark:
     @property
     def home(self) -> Path:
         return RUN / self.name
+
+    @property
+    def cgroup(self) -> str:
+        """Parent of its containers' cgroups, which are one tree per machine."""
+        return f"sim{_SUFFIX}-{self.name}"
 
     @property
     def gpu_uuid(self) -> str:

@@ -81,7 +81,7 @@ def _write_settings(spark: Spark) -> None:
     # Cgroups outlive a killed namespace; a parent of our own lets `down` tell ours from other daemons'.
     daemon: dict[str, object] = {
         "default-runtime": "sim",
-        "cgroup-parent": f"/sim-{spark.name}",
+        "cgroup-parent": f"/{spark.cgroup}",
         "runtimes": runtimes,
         **({"features": {"containerd-snapshotter": True}} if traits.containerd_images else {}),
         **({"live-restore": True} if traits.live_restore else {}),
@@ -299,7 +299,7 @@ def down() -> None:
 
 
 def _remove_cgroups(spark: Spark) -> None:
-    for folder in sorted(Path("/sys/fs/cgroup").rglob(f"sim-{spark.name}"), key=lambda path: -len(path.parts)):
+    for folder in sorted(Path("/sys/fs/cgroup").rglob(spark.cgroup), key=lambda path: -len(path.parts)):
         for empty in [
             *sorted((path for path in folder.rglob("*") if path.is_dir()), key=lambda p: -len(p.parts)),
             folder,

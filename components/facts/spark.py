@@ -163,7 +163,7 @@ class RdmaDevice(Fact):
 
 
 class Record(Fact):
-    """A managed thing's own note on the Spark (scripts/common.py)."""
+    """A managed thing's own note on the Spark (scripts/shared/records.py)."""
 
     spec: str
     generation: str

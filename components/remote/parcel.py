@@ -23,15 +23,30 @@ FIRST = "import json,sys;job=json.load(sys.stdin);exec(job['loader'])"
 """Short, because Pulumi repeats a failing command in its error text."""
 
 LOADER = """
-import io, types
-common = types.ModuleType("common")
-exec(compile(job["scripts"]["common.py"], "common.py", "exec"), common.__dict__)
-common.PARCEL = job["scripts"]
-sys.modules["common"] = common
+import importlib.machinery, io
+
+class Parcel:
+    def find_spec(self, name, path=None, target=None):
+        for tail in (".py", "/__init__.py"):
+            file = name.replace(".", "/") + tail
+            if file in job["scripts"]:
+                return importlib.machinery.ModuleSpec(name, self, origin=file, is_package=tail != ".py")
+
+    def create_module(self, spec):
+        return None
+
+    def exec_module(self, module):
+        file = module.__spec__.origin
+        exec(compile(job["scripts"][file], file, "exec"), module.__dict__)
+
+sys.meta_path.insert(0, Parcel())
+import shared
+shared.PARCEL = job["scripts"]
 sys.stdin = io.StringIO(json.dumps(job["input"]))
-exec(compile(job["scripts"][sys.argv[2]], sys.argv[2], "exec"))
+exec(compile(job["scripts"][sys.argv[2]], sys.argv[2], "exec"), {"__name__": "__main__"})
 """
-"""Runs the script that the command line names, with the module `common` to import and `input` on its standard input."""
+"""Runs the script that the command line names, with the modules of `shared` to import and `input` on its standard
+input."""
 
 
 SUDO = "sudo -n "
@@ -51,7 +66,8 @@ def command(name: str, verb: str, *, limit: int, root: bool = False, asks: bool 
 
 def laid(stack: str) -> str:
     """Where a stack's scripts are on its Sparks, as their shells read it. `stack`: ORG/PROJECT/STACK, whose characters
-    no shell minds. The same as common.scripts_directory."""
+    no shell minds. The same as scripts_directory in
+    scripts/shared/state.py."""
     return f"~/.local/state/dgx-spark/{stack.replace('/', '.')}/scripts"
 
 
@@ -84,7 +100,7 @@ def pack(name: str, inputs: Mapping[str, object], *, loader: str = LOADER, every
 
     every   with all scripts, for the one that lays them
     """
-    scripts = every_script() if every else {file: script(file) for file in ("common.py", name)}
+    scripts = every_script() if every else {file: script(file) for file in (*_shared(), name)}
     return {"loader": loader, "scripts": scripts, "input": dict(inputs)}
 
 
@@ -95,7 +111,13 @@ def script(name: str) -> str:
 def every_script() -> dict[str, str]:
     """Name in the stack's folder → text."""
     inside = {f"inside/{name}": (INSIDE / name).read_text() for name in INTO_CONTAINERS}
-    return {path.name: script(path.name) for path in sorted(FOLDER.glob("[!_]*.py"))} | inside
+    names = (path.name for path in sorted(FOLDER.glob("[!_]*.py")))
+    return {name: script(name) for name in (*_shared(), *names)} | inside
+
+
+def _shared() -> list[str]:
+    """What scripts import of each other (scripts/shared/)."""
+    return sorted(f"{path.parent.name}/{path.name}" for path in FOLDER.glob("shared/*.py"))
 
 
 def text(name: str, inputs: Mapping[str, object]) -> str:

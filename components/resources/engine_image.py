@@ -122,7 +122,7 @@ def same_images(name: str, texts: Mapping[str, str]) -> dict[str, str]:
     """Node → image id, from the answers of scripts/image.py.
 
     Refuses Sparks whose tag stands for images that hold different things, or whose images have different versions of
-    Ray. Equal images may have different ids (scripts/common.py, content_of).
+    Ray. Equal images may have different ids (scripts/shared/images.py, content_of).
     """
     answers = {node: json.loads(text) for node, text in texts.items()}
     if len({answer.get("base_content") for answer in answers.values()}) > 1:

@@ -21,7 +21,8 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from common import PERFTEST, job
+from shared.job import job
+from shared.links import PERFTEST
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from typing import Any, TypedDict
 
 
 class Record(TypedDict):
-    """What the record of a managed thing will say (common.write_record)."""
+    """What the record of a managed thing will say (shared/records.py)."""
 
     stack: str
     kind: str
@@ -32,12 +32,14 @@ class Managed(TypedDict):
 
 
 class HeadSource(TypedDict):
-    """Where the other Sparks copy from (common.from_head)."""
+    """Where the other Sparks copy from (shared/head.py)."""
 
     address: str
     user: str
     port: int
     host_key: str
+    own: str
+    """The copying Spark's own fabric address."""
 
 
 class File(TypedDict):
@@ -47,7 +49,7 @@ class File(TypedDict):
 
 
 class Gpu(TypedDict):
-    """The GPU at one moment (common.gpu_now); None for what the driver does not print."""
+    """The GPU at one moment (shared/gpu.py); None for what the driver does not print."""
 
     busy: float | None
     temperature: float | None
@@ -56,7 +58,7 @@ class Gpu(TypedDict):
 
 
 class Network(TypedDict):
-    """What one rank's NCCL says of its network (common.networks)."""
+    """What one rank's NCCL says of its network (shared/nccl_log.py)."""
 
     host: str
     network: str

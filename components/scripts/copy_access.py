@@ -16,7 +16,10 @@ import shlex
 import sys
 from collections.abc import Iterator
 
-from common import read_record, remove_record, run, scripts_directory, write_file, write_record
+from shared.files import write_file
+from shared.job import run
+from shared.records import read_record, remove_record, write_record
+from shared.state import scripts_directory
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -9,7 +9,10 @@ from __future__ import annotations
 import os
 import subprocess
 
-from common import key_file, remove_record, run, stamp, write_record
+from shared.files import stamp
+from shared.head import key_file
+from shared.job import run
+from shared.records import remove_record, write_record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

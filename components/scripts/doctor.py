@@ -19,7 +19,10 @@ import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from common import Docker, job, labels_of, name_of, ping, read
+from shared.docker import Docker, labels_of, name_of
+from shared.files import read
+from shared.job import job
+from shared.links import ping
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -14,7 +14,10 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from common import LEASE, containers, docker, lease_holder, name_of, remove_record, run, say, take_lease, write_record
+from shared.docker import containers, docker, name_of
+from shared.job import run, say
+from shared.records import lease_holder, remove_record, take_lease, write_record
+from shared.state import LEASE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

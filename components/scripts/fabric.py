@@ -14,7 +14,10 @@ import shutil
 import subprocess
 import sys
 
-from common import ping, read, remove_record, run, say, write_record
+from shared.files import read
+from shared.job import run, say
+from shared.links import ping
+from shared.records import remove_record, write_record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

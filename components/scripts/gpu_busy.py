@@ -1,7 +1,7 @@
 """What this Spark's GPU does over some seconds.
 
 stdin   JSON: seconds
-stdout  JSON: [{busy, temperature, power, clock}], one per look (common.gpu_now)
+stdout  JSON: [{busy, temperature, power, clock}], one per look (shared/gpu.py)
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import time
 
-from common import gpu_now, job
+from shared.gpu import gpu_now
+from shared.job import job
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

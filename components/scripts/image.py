@@ -1,7 +1,7 @@
 """Make sure that an image holds what the engine needs beside itself, in a derived image where it does not.
 
 stdin   JSON: image (id), name, add {"ray": version, "sshd": Debian package}, record
-apply   stdout: JSON {"image": id to run, "base": id, "content", "base_content": what they hold (common.content_of),
+apply   stdout: JSON {"image": id to run, "base": id, "content", "base_content": what they hold (shared/images.py),
         "ray": its version or ''}
 remove  forgets the record; a derived image stays, like pulled ones do, until `docker image prune`
 """
@@ -15,7 +15,10 @@ import subprocess
 import sys
 from collections.abc import Iterator
 
-from common import build, content_of, docker, remove_record, run, say, write_record
+from shared.docker import docker
+from shared.images import build, content_of
+from shared.job import run, say
+from shared.records import remove_record, write_record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -7,7 +7,9 @@ remove  forgets the record; the image stays until `docker image prune`
 
 from __future__ import annotations
 
-from common import build, remove_record, run, say, write_record
+from shared.images import build
+from shared.job import run, say
+from shared.records import remove_record, write_record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -1,6 +1,6 @@
 """Load the image that the head holds, streamed over the fabric and never staged on a disk.
 
-stdin   JSON: image (the head's id), content (what it holds: common.content_of), name (to give it), source
+stdin   JSON: image (the head's id), content (what it holds: shared/images.py), name (to give it), source
         (address, user, port, host_key), record
 apply   stdout: the image's id here, which is another one where this Docker keeps images otherwise than the head's
 remove  forgets the record; the image stays until `docker image prune`
@@ -12,7 +12,11 @@ import re
 import subprocess
 import sys
 
-from common import content_of, docker, from_head, key_file, remove_record, run, say, write_record
+from shared.docker import docker
+from shared.head import from_head, key_file
+from shared.images import content_of
+from shared.job import run, say
+from shared.records import remove_record, write_record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -12,7 +12,8 @@ import subprocess
 import threading
 from collections.abc import Iterable
 
-from common import docker, job
+from shared.docker import docker
+from shared.job import job
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

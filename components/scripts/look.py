@@ -12,7 +12,11 @@ import json
 import os
 import shutil
 
-from common import containers, existing, gpu_now, job, lease_holder, name_of, read
+from shared.docker import containers, name_of
+from shared.files import existing, read
+from shared.gpu import gpu_now
+from shared.job import job
+from shared.records import lease_holder
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -1,7 +1,7 @@
 """What NCCL says of its network in the logs of a stack's containers on this Spark.
 
 stdin   JSON: stack
-stdout  JSON: a list, one of common.networks for each rank that speaks there
+stdout  JSON: a list, one of `networks` (shared/nccl_log.py) for each rank that speaks there
 """
 
 from __future__ import annotations
@@ -9,7 +9,9 @@ from __future__ import annotations
 import json
 import subprocess
 
-from common import docker, job, networks
+from shared.docker import docker
+from shared.job import job
+from shared.nccl_log import networks
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -19,7 +19,8 @@ import re
 import subprocess
 import sys
 
-from common import job, read
+from shared.files import read
+from shared.job import job
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

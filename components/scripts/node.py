@@ -19,10 +19,12 @@ import shutil
 import subprocess
 import sys
 
-from common import (
-    LEASE, PARCEL, STATE, digest_of, discards, lease_holder, models, read, read_record, record_path, remove_model, run,
-    say, scripts_directory, stack_directory, take_lease, write_file, write_record,
-)  # fmt: skip
+from shared import PARCEL
+from shared.files import digest_of, read, write_file
+from shared.job import run, say
+from shared.models import models, remove_model
+from shared.records import lease_holder, read_record, take_lease, write_record
+from shared.state import LEASE, STATE, discards, record_path, scripts_directory, stack_directory
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -22,10 +22,14 @@ import subprocess
 import urllib.parse
 from operator import itemgetter
 
-from common import (
-    LEASE, PERFTEST, Docker, existing, holds, image_parts, is_named, job, labels_of, model_folder, name_of, read,
-    record_path, stack_directory,
-)  # fmt: skip
+from shared.docker import Docker, is_named, labels_of, name_of
+from shared.files import existing, read
+from shared.images import image_parts
+from shared.job import job
+from shared.links import PERFTEST
+from shared.models import model_folder
+from shared.records import holds
+from shared.state import LEASE, record_path, stack_directory
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -165,7 +169,7 @@ def docker(stack: str, names: list) -> dict:
 
 
 def content(daemon: Docker, name: str) -> dict | None:
-    """An image's ids, and what it is made of (common.image_parts); None where it is not here."""
+    """An image's ids, and what it is made of (shared/images.py); None where it is not here."""
     path = urllib.parse.quote(name, safe="/:@")
     about = daemon.get(f"/images/{path}/json")
     if about is None:
@@ -229,7 +233,7 @@ def snapshot(cache: str, repo: str, revision: str | None) -> str:
 
 def checksum(path: str) -> str | None:
     """The sha256 by which a cache names a large file: that of its first link, since blobs may be links by another
-    hash (common.stored)."""
+    hash (shared/models.py)."""
     parent, blob = os.path.split(os.readlink(path)) if os.path.islink(path) else ("", "")
     return blob if len(blob) == 64 and os.path.basename(parent) == "blobs" else None
 

@@ -12,7 +12,9 @@ import json
 import os
 import shutil
 
-from common import held, job, model_folder, models, read, references, remove_model, stored, sweep, trail
+from shared.files import read, trail
+from shared.job import job
+from shared.models import held, model_folder, models, references, remove_model, stored, sweep
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

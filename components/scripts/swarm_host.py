@@ -21,7 +21,10 @@ import subprocess
 import sys
 import time
 
-from common import Docker, digest_of, read_record, remove_record, run, say, write_file, write_record
+from shared.docker import Docker
+from shared.files import digest_of, write_file
+from shared.job import run, say
+from shared.records import read_record, remove_record, write_record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

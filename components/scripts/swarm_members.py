@@ -11,7 +11,8 @@ import subprocess
 import sys
 import time
 
-from common import docker, run, say
+from shared.docker import docker
+from shared.job import run, say
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

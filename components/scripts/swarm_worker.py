@@ -10,17 +10,11 @@ from __future__ import annotations
 import json
 import sys
 
-from common import (
-    Docker,
-    docker,
-    ethernet_address,
-    has_swarm_bridge,
-    leave_swarm,
-    read_record,
-    remove_record,
-    run,
-    write_record,
-)
+from shared.docker import Docker, docker
+from shared.job import run
+from shared.links import ethernet_address
+from shared.records import read_record, remove_record, write_record
+from shared.swarm import has_swarm_bridge, leave_swarm
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -7,13 +7,13 @@ stdin   JSON: stack, components [label of a container], lines (how many of a log
 stdout  one JSON object per line:
         {"log": [container, last lines]}  {"ended": [container, how]}
         {"health": true}  {"ready": {"text", "models"}}  {"wrong": text}
-        {"nccl": [what each rank's NCCL says of its network, common.networks]}
+        {"nccl": [what each rank's NCCL says of its network, shared/nccl_log.py]}
 exit    0 when ready or ended; the caller closes the connection of the others
 """
 
 from __future__ import annotations
 
-import calendar
+import http.client
 import json
 import math
 import re
@@ -22,7 +22,10 @@ import time
 import urllib.error
 import urllib.request
 
-from common import Docker, containers, job, name_of, networks, write_record
+from shared.docker import Docker, containers, name_of
+from shared.job import job
+from shared.nccl_log import networks
+from shared.records import write_record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,9 +40,6 @@ POLL = 1.0
 
 FAILED = "dgx-spark: FAILED: "
 """How inside/together.py begins the line that says why all ranks stop."""
-
-YOUNG = 15
-"""Seconds since its start within which a container counts as made in this run."""
 
 FIRST_ANSWER = 300
 """Seconds for one answer: 3 to 23 were measured for the first one (vLLM 0.32, toy model), and the largest models make 3
@@ -83,32 +83,41 @@ class Refused(Unfit):
         self.words = words
 
 
-def get(url: str, key: str, body: dict | None = None, timeout: float = 5) -> Any:
+def get(url: str, key: str, body: dict | None = None, timeout: float = 5) -> bytes:
     headers = {"Content-Type": "application/json", **({"Authorization": f"Bearer {key}"} if key else {})}
     data = None if body is None else json.dumps(body).encode()
     with urllib.request.urlopen(urllib.request.Request(url, data, headers), timeout=timeout) as answer:
-        return json.loads(answer.read() or b"null")
+        text: bytes = answer.read()
+        return text
 
 
 def healthy(inputs: Watch) -> bool:
+    """By its status: what engines and proxies write into the answer differs."""
     try:
         get(inputs["api"].removesuffix("/v1") + "/health", inputs["key"])
-    except (OSError, ValueError):
+    except (OSError, http.client.HTTPException):
         return False
     return True
 
 
-def ask(inputs: Watch, path: str, **body: object) -> dict:
-    """The answer of one of the API's endpoints."""
+def answer(inputs: Watch, path: str, body: dict | None = None, timeout: float = 5) -> dict:
+    """Of one of the API's endpoints."""
     try:
-        found: dict[str, Any] = get(
-            inputs["api"] + path, inputs["key"], {"model": inputs["model"], **body}, FIRST_ANSWER
-        )
-        return found
+        text = get(inputs["api"] + path, inputs["key"], body, timeout)
     except urllib.error.HTTPError as error:
         raise Refused(path, error.code, error.read().decode(errors="replace")) from None
-    except (OSError, ValueError) as error:
+    except (OSError, http.client.HTTPException) as error:
         raise Unfit(f"/health answers but /v1{path} fails: {error}") from None
+    try:
+        found: dict[str, Any] = json.loads(text)
+    except ValueError:
+        raise Unfit(f"/health answers but /v1{path} brings no JSON: {text[:200].decode(errors='replace')!r}") from None
+    return found
+
+
+def ask(inputs: Watch, path: str, **body: object) -> dict:
+    """The model's answer at one of the API's endpoints."""
+    return answer(inputs, path, {"model": inputs["model"], **body}, FIRST_ANSWER)
 
 
 def chat(inputs: Watch) -> str | None:
@@ -170,11 +179,10 @@ TASKS = {"generate": generates, "embed": embeds, "score": scores}
 
 def try_it(inputs: Watch) -> None:
     """The model must be listed and do what people want of it."""
-    models = [model["id"] for model in get(f"{inputs['api']}/models", inputs["key"])["data"]]
-    if inputs["model"] not in models:
-        emit(wrong=f"the server on this port serves {', '.join(models)}, not {inputs['model']}")
-        return
     try:
+        models = [str(model["id"]) for model in answer(inputs, "/models")["data"]]
+        if inputs["model"] not in models:
+            raise Unfit(f"the server on this port serves {', '.join(models) or 'nothing'}, not {inputs['model']}")
         text = TASKS[inputs["task"]](inputs)
     except Unfit as unfit:
         emit(wrong=str(unfit))
@@ -193,28 +201,29 @@ def find(stack: str, component: str) -> str:
 
 
 class Known:
-    """What stood when the watch first saw a container: no news."""
+    """What stood when the watch first saw a container: no news. A failure among it may be of what this very run has
+    repaired since (a worker's end, say), and all ranks start again by themselves: what fails at once fails again."""
 
-    def __init__(self, found: dict, lines: list) -> None:
+    def __init__(self, found: dict, lines: list[str]) -> None:
         self.restarts = found["RestartCount"]
-        began = calendar.timegm(time.strptime(found["State"]["StartedAt"][:19], "%Y-%m-%dT%H:%M:%S"))
-        # A container that was just made has failed for the endpoint that is waited for; an older one may be on its
-        # way back, with what is repaired now.
-        self.failure = lines[-1] if lines and time.time() - began > YOUNG else ""
+        self.failure = failure(lines)
 
 
-def ended(name: str, lines: list[str], known: dict[str, Known]) -> str:
-    """How a container ended; '' while it runs."""
-    found = Docker().get(f"/containers/{name}/json")
+def failure(lines: list[str]) -> str:
+    """Why all ranks stopped, as inside/together.py says it in its last line; the container may stay for another try."""
+    return lines[-1].removeprefix(FAILED) if lines and lines[-1].startswith(FAILED) else ""
+
+
+def ended(name: str, found: dict | None, lines: list[str], known: dict[str, Known]) -> str:
+    """How a container ended, by what Docker and its log say of it; '' while it runs."""
     if found is None:
         return "is gone"
     first = known.setdefault(name, Known(found, lines))
-    # Of inside/together.py, when a rank's engine has ended; the container may stay for another try.
-    if lines and lines[-1].startswith(FAILED) and lines[-1] != first.failure:
-        return lines[-1].removeprefix(FAILED)
-    state = found["State"]
+    state, failed = found["State"], failure(lines)
     if not state["Running"] and not state["Restarting"] and state["Status"] != "created":
-        return f"has ended with exit code {state['ExitCode']}"
+        return failed or f"has ended with exit code {state['ExitCode']}"
+    if failed and failed != first.failure:
+        return failed
     # A Ray worker may restart while it waits for its head; a server that does has failed.
     if found["RestartCount"] > first.restarts and "server" in name:
         return f"was ended by exit code {state['ExitCode']} and started again by Docker"
@@ -246,7 +255,7 @@ def main() -> None:
                 said[name] = lines
                 emit(log=[name, lines])
                 tell_network(name, inputs, told)
-            how = ended(name, lines, known)
+            how = ended(name, Docker().get(f"/containers/{name}/json"), lines, known)
             if how:
                 emit(ended=[name, how])
                 return

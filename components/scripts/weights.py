@@ -9,7 +9,7 @@ stdin   JSON: repo, commit, revision, files [{path, size, sha256}], encodings [{
         loaded (where it is known: bytes that the weights take in memory; goes into the record),
         keep (leave the files when the record is removed), and one of
         from the hub: endpoint, image, token, cache (HF_HOME)
-        from another Spark: source (common.from_head; also model and encodings: what its key may read, relative)
+        from another Spark: source (shared/head.py; also model and encodings: what its key may read, relative)
         neither: the files are there already, or are an error
 stderr  progress; on failure the reason, last
 remove  forgets the record. Unless `keep`, the files go when the Spark is handed back (node.py), and not before: a model
@@ -28,10 +28,12 @@ import threading
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 
-from common import (
-    digest_of, discards, from_head, has_record, held, holds, key_file, models, program, remove_record, run, say,
-    stamp, trail, write_record,
-)  # fmt: skip
+from shared.files import digest_of, stamp, trail
+from shared.head import from_head, key_file
+from shared.job import run, say
+from shared.models import held, models
+from shared.records import has_record, holds, remove_record, write_record
+from shared.state import discards, program
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -171,7 +173,7 @@ def free_page_cache() -> None:
     """GB10's GPU has no memory of its own, and what the page cache holds it may not get.
 
     Source: NVIDIA's DGX Spark playbooks, troubleshooting of memory. Where sudo asks for a password, the files that
-    are verified next are let go one by one (common.digest_of).
+    are verified next are let go one by one (shared/files.py).
     """
     os.sync()
     subprocess.run(["sh", "-c", "echo 3 | sudo -n tee /proc/sys/vm/drop_caches"], capture_output=True)

@@ -9,8 +9,8 @@ import time
 from collections import Counter
 from typing import Any, TextIO
 
-from simulator.engine.deployment import Events, Step
 from simulator.engine.state import STACK_TYPE
+from simulator.engine.steps import Events, Step
 from simulator.engine.values import Properties, masked
 
 MARKS = {

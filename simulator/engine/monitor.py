@@ -11,10 +11,12 @@ import grpc
 from google.protobuf import empty_pb2
 from pulumi.runtime.proto import engine_pb2, engine_pb2_grpc, provider_pb2, resource_pb2, resource_pb2_grpc
 
-from simulator.engine.deployment import Deployment, Goal, Refused
+from simulator.engine.deployment import Deployment
 from simulator.engine.providers import Canceled, ProviderError
 from simulator.engine.providers.command import local_run
+from simulator.engine.registrations import Registrations
 from simulator.engine.registry import UnknownType
+from simulator.engine.steps import Goal, Refused
 from simulator.engine.values import plain, struct_from_wire, struct_to_wire
 
 FEATURES: list[Any] = [0, 1, 2, 3, 5]
@@ -29,8 +31,10 @@ INFO, WARNING, ERROR = 1, 2, 3
 
 
 class Monitor(resource_pb2_grpc.ResourceMonitorServicer):
-    def __init__(self, deployment: Deployment, on_log: Callable[[str, str], None]) -> None:
-        self._deployment, self._on_log = deployment, on_log
+    def __init__(
+        self, deployment: Deployment, registrations: Registrations, on_log: Callable[[str, str], None]
+    ) -> None:
+        self._deployment, self._registrations, self._on_log = deployment, registrations, on_log
         self.state_ready = threading.Event()
         """The state has been refreshed: registrations may be compared with it."""
 
@@ -74,7 +78,7 @@ class Monitor(resource_pb2_grpc.ResourceMonitorServicer):
             deleted_with=request.deletedWith,
         )
         try:
-            made = self._deployment.register(goal)
+            made = self._registrations.register(goal)
         except (ProviderError, UnknownType) as error:
             self._deployment.failed = True
             self._deployment.events.failed(f"::::{request.type}::{request.name}", str(error))
@@ -84,7 +88,7 @@ class Monitor(resource_pb2_grpc.ResourceMonitorServicer):
         return resource_pb2.RegisterResourceResponse(urn=made.urn, id=made.id, object=struct_to_wire(made.outputs))
 
     def RegisterResourceOutputs(self, request: Any, context: grpc.ServicerContext) -> Any:
-        self._deployment.outputs(request.urn, struct_from_wire(request.outputs))
+        self._registrations.outputs(request.urn, struct_from_wire(request.outputs))
         return empty_pb2.Empty()
 
     def Invoke(self, request: Any, context: grpc.ServicerContext) -> Any:

@@ -11,13 +11,17 @@ import threading
 from collections.abc import Iterator
 
 from simulator.engine import warm
-from simulator.engine.deployment import Deployment, Refused
+from simulator.engine.deletions import Deletions
+from simulator.engine.deployment import Deployment
 from simulator.engine.display import Display, is_change
 from simulator.engine.monitor import ERROR, Engine, Monitor, serve
 from simulator.engine.project import Options, Project, StackFile, UserError
 from simulator.engine.providers.command import RUNNING
 from simulator.engine.providers.docker_types import DAEMONS
+from simulator.engine.refresh import refresh
+from simulator.engine.registrations import Registrations
 from simulator.engine.state import Store
+from simulator.engine.steps import Refused
 from simulator.layout import ROOT
 
 
@@ -28,6 +32,7 @@ class Operation:
         self._process: subprocess.Popen[str] | None = None
         self._interrupted = False
         self.deployment: Deployment
+        self.deletions: Deletions
 
     def _open(self) -> None:
         store = Store(self.project.name, self.stack)
@@ -37,14 +42,8 @@ class Operation:
         for pending in store.deployment().get("pending_operations") or []:
             name = pending["urn"].rsplit("::", 1)[1]
             self.display.diagnostic(2, "", f"an earlier run was interrupted while {pending['type']} {name}")
-        self.deployment = Deployment(
-            store,
-            crypter,
-            resources,
-            self.display,
-            dry_run=self.dry_run,
-            disabled_providers=self.project.disabled_providers,
-        )
+        self.deployment = Deployment(store, crypter, resources, self.display, dry_run=self.dry_run)
+        self.deletions = Deletions(self.deployment)
 
     def converge(self) -> int:
         """Preview or up; the exit code."""
@@ -55,7 +54,8 @@ class Operation:
         return self._report()
 
     def _run_program(self, values: dict[str, str], secrets: list[str]) -> None:
-        monitor = Monitor(self.deployment, self.display.log)
+        registrations = Registrations(self.deployment, self.deletions, self.project.disabled_providers)
+        monitor = Monitor(self.deployment, registrations, self.display.log)
         server, address = serve(monitor, Engine(self.display.diagnostic))
         arguments = [address, self.project.name, self.stack, str(self.dry_run).lower()]
         environment = {
@@ -82,7 +82,7 @@ class Operation:
             monitor.state_ready.set()
             monitor.program_done.wait()
             if self._process.poll() is None and not self._interrupted:
-                self.deployment.finish()
+                self.deletions.finish()
         finally:
             if not monitor.state_ready.is_set():
                 self._process.terminate()
@@ -113,19 +113,19 @@ class Operation:
         self._open()
         with self._interruptible(), contextlib.suppress(Refused):
             self._look_first()
-            self.deployment.finish()
+            self.deletions.finish()
         if not self.deployment.failed and not self._interrupted and not self.dry_run:
             self.display.log("", "The resources in the stack have been deleted.")
         return self._report()
 
     def _look_first(self) -> None:
         if self.options.refresh or self.project.always_refresh:
-            self.deployment.refresh()
+            refresh(self.deployment)
 
     def refresh(self) -> int:
         self._open()
         with self._interruptible(), contextlib.suppress(Refused):
-            self.deployment.refresh()
+            refresh(self.deployment)
         return self._report()
 
     @contextlib.contextmanager

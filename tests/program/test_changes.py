@@ -32,7 +32,7 @@ def scripts(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("layout", ["vLLM on Ray", "TensorRT-LLM on Swarm"])
 @pytest.mark.parametrize(
-    "script", ["scripts/common.py", "scripts/copy_server.py", "scripts/watch.py", "inside/download.py"]
+    "script", ["scripts/shared/files.py", "scripts/copy_server.py", "scripts/watch.py", "inside/download.py"]
 )
 def test_an_edited_script_changes_what_takes_each_spark_and_nothing_else(
     script, layout, scripts, tmp_path, monkeypatch
@@ -74,7 +74,7 @@ def test_a_changed_setting_of_a_step_shows_as_that_setting(tmp_path, monkeypatch
     assert lines == {"cluster-endpoint-ready": ["stdin: timeout: 1000 => 2000"]}
 
 
-def test_the_key_of_mpis_ranks_is_made_once_whatever_becomes_of_its_script(tmp_path, monkeypatch):
-    made = run(tmp_path, monkeypatch, engine="trtllm", serving={"launcher": "mpi"})
+def test_the_ranks_key_is_made_once_whatever_becomes_of_its_script(tmp_path, monkeypatch):
+    made = run(tmp_path, monkeypatch, engine="sglang")
     # An update would run it again, and a new key replaces every rank.
     assert {"create", "stdin"} <= set(made.requests["cluster-server-key"].ignoreChanges)

@@ -107,8 +107,8 @@ class Host(Home):
         packed = parcel.pack(script, given)
         texts = {name: OUTSIDE.sub(f"{self.root}/", text) for name, text in packed["scripts"].items()}
         # Nothing may stand before an import from the future.
-        first, *rest = texts["common.py"].partition(FUTURE)
-        packed["scripts"] = {**texts, "common.py": first + FUTURE + self.before + rest[-1]}
+        first, *rest = texts["shared/__init__.py"].partition(FUTURE)
+        packed["scripts"] = {**texts, "shared/__init__.py": first + FUTURE + self.before + rest[-1]}
         return json.dumps(packed)
 
     def json(self, script: str, **given: Any) -> Any:

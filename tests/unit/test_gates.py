@@ -38,17 +38,31 @@ def test_long_tests_run_with_all_alone_and_each_test_in_one_part(everything, sev
     (tmp_path / "test_suite.py").write_text(SUITE)
     (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = alone\n  long\n")
     ran = []
-    for _, *words in gates.parts(everything)[:2]:
+    for part in gates.parts(everything)[::2]:
         kept = Kept()
+        marks = part.words[part.words.index("-m") :] if "-m" in part.words else []
         pytest.main(
-            ["--collect-only", "-q", "--import-mode=importlib", f"--rootdir={tmp_path}", str(tmp_path), *words],
+            ["--collect-only", "-q", "--import-mode=importlib", f"--rootdir={tmp_path}", str(tmp_path), *marks],
             plugins=[kept],
         )
         ran.append(kept.names)
-    assert ran == [several, one]
+    assert ran[:2] == [several, one]
 
 
-def test_the_third_part_is_the_rest():
-    assert [part[0] for part in gates.parts(True)] == ["tests/e2e", "tests/e2e", "--ignore=tests/e2e"]
-    assert ["-m" in part for part in gates.parts(True)] == [True, True, False]
-    assert gates.parts(False)[2] == ["--ignore=tests/e2e", "-m", "not long"]
+def test_each_file_of_tests_is_in_one_half():
+    """A file that is new, or has another name, is run all the same."""
+    here, apart = gates.parts(False)[:2]
+    assert (here.apart, apart.apart) == (False, True)
+    named = [word for word in apart.words if word.startswith("tests/")]
+    assert named
+    assert all((gates.ROOT / file).is_file() for file in named)
+    assert [word for word in here.words if word.startswith(("tests/", "--ignore"))] == [
+        "tests/e2e",
+        *(f"--ignore={file}" for file in named),
+    ]
+    assert [part.apart for part in gates.parts(False)[2:4]] == [False, True]
+
+
+def test_the_last_part_is_the_rest():
+    assert gates.parts(False)[-1] == gates.Part(["--ignore=tests/e2e", "-m", "not long"])
+    assert "-m" not in gates.parts(True)[-1].words

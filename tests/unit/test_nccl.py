@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, strategies
 
-from components.scripts.common import NO_DEVICE, NO_PLUGIN, networks
+from components.scripts.shared.nccl_log import NO_DEVICE, NO_PLUGIN, networks
 
 LOGS = Path(__file__).parent / "nccl"
 

@@ -61,7 +61,8 @@ def shell(text):
 def answer(monkeypatch, tmp_path, text):
     """Of a script that prints some JSON."""
     (tmp_path / "probe.py").write_text("import json, sys\nprint(json.dumps(json.load(sys.stdin)))")
-    (tmp_path / "common.py").write_text("")
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "shared" / "__init__.py").write_text("")
     monkeypatch.setattr(parcel, "FOLDER", tmp_path)
     return ask({"argv": shell(text), "stdin": parcel.asking("probe.py", {"a": "ä <"})})
 

@@ -49,7 +49,7 @@ def test_a_new_engine_needs_what_the_recipe_says_and_no_more(tmp_path):
     (plans / "engines" / "toy.py").write_text(TOY)
     edit(plans / "engines" / "registry.py", "import sglang, trtllm, vllm", "import sglang, toy, trtllm, vllm")
     edit(plans / "engines" / "registry.py", '"trtllm": trtllm}', '"trtllm": trtllm, "toy": toy}')
-    edit(tmp_path / "components" / "settings.py", '"sglang", "trtllm"]', '"sglang", "trtllm", "toy"]')
+    edit(tmp_path / "components" / "settings" / "stack.py", '"sglang", "trtllm"]', '"sglang", "trtllm", "toy"]')
     catalog = tmp_path / "components" / "catalog" / "__init__.py"
     edit(catalog, "    trtllm: Served = Served()\n", "    trtllm: Served = Served()\n    toy: Served = Served()\n")
     edit(plans / "fit.py", '"trtllm": 0.9}', '"trtllm": 0.9, "toy": 0.9}')

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from components.remote import parcel
-from components.scripts.common import is_named
+from components.scripts.shared.docker import is_named
 from tests.unit.home import STACK, Home, record
 
 

@@ -108,7 +108,7 @@ class Spark(Home):
 def spark(tmp_path, monkeypatch):
     """Makes a Spark, whose Docker answers from what its stand-in for systemd has written."""
     made = []
-    common = (parcel.FOLDER / "common.py").read_text()
+    docker = (parcel.FOLDER / "shared/docker.py").read_text()
 
     def make(daemon, toolkit=TOOLKIT, **flags):
         home = tmp_path / f"home-{len(made)}"
@@ -116,9 +116,9 @@ def spark(tmp_path, monkeypatch):
         made.append(Spark(home, daemon, toolkit, flags))
         answer = f'return json.loads(read_fresh("{home}/info")) if path == "/info" else []'
         fresh = "def read_fresh(path):\n    with open(path) as stream:\n        return stream.read()\n"
-        patched = common.replace('return self._ask("GET", path)', answer) + fresh
+        patched = docker.replace('return self._ask("GET", path)', answer) + fresh
         script = parcel.script
-        monkeypatch.setattr(parcel, "script", lambda name: patched if name == "common.py" else script(name))
+        monkeypatch.setattr(parcel, "script", lambda name: patched if name == "shared/docker.py" else script(name))
         monkeypatch.setenv("PATH", f"{made[-1].programs}:/usr/bin:/bin")
         return made[-1]
 

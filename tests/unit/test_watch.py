@@ -1,22 +1,20 @@
 """When an endpoint counts as ready: the questions of scripts/watch.py, asked of the stand-ins' own HTTP server."""
 
-import sys
 import threading
-from http.server import ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
-from components.scripts import common
-
-STANDINS = Path(__file__).parent.parent.parent / "simulator" / "standins"
+ROOT = Path(__file__).parent.parent.parent
+SCRIPTS, STANDINS = ROOT / "components" / "scripts", ROOT / "simulator" / "standins"
 
 
 @pytest.fixture
 def asked(monkeypatch):
     """Asks a model that is served as told; returns what watch.py emits."""
     monkeypatch.syspath_prepend(str(STANDINS))
-    monkeypatch.setitem(sys.modules, "common", common)
+    monkeypatch.syspath_prepend(str(SCRIPTS))
     from standin import server as standin
     from standin.knobs import Knobs
 
@@ -41,6 +39,58 @@ def asked(monkeypatch):
     for server in running:
         server.shutdown()
         server.server_close()
+
+
+@pytest.fixture
+def answered(monkeypatch):
+    """Asks a server that answers everything with one body and status; (is it healthy, what watch.py emits)."""
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    from components.scripts import watch
+
+    said, running = [], []
+    monkeypatch.setattr(watch, "emit", lambda **message: said.append(message))
+
+    def ask(body, status=200):
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self):
+                self.send_response(status)
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *args):
+                pass
+
+        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        running.append(server)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        given = {"api": f"http://127.0.0.1:{server.server_port}/v1", "model": "m", "key": "sk-private"}
+        watch.try_it({**given, "task": "generate"})
+        return watch.healthy(given), said[-1]
+
+    yield ask
+    for server in running:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "healthy", "words"),
+    [
+        (b"OK", 200, True, "/v1/models brings no JSON: 'OK'"),
+        (b"<html>", 200, True, "/v1/models brings no JSON: '<html>'"),
+        (b"[1]", 200, True, "an answer has another form"),
+        (b'{"data": [{}]}', 200, True, "an answer has another form"),
+        (b"no", 401, False, "/v1/models fails with 401: no"),
+        (b'{"data": []}', 200, True, "the server on this port serves nothing, not m"),
+    ],
+)
+def test_an_answer_that_is_not_the_apis_is_said_and_healthy_is_what_the_status_says(
+    answered, body, status, healthy, words
+):
+    alive, said = answered(body, status)
+    assert alive == healthy
+    assert words in said["wrong"]
+    assert "sk-private" not in said["wrong"]
 
 
 def test_a_model_that_knows_paris_in_a_chat_is_ready(asked):
@@ -75,3 +125,47 @@ def test_a_pooling_model_is_asked_at_its_own_endpoint(asked, task, words):
     assert words in asked(task=task)["ready"]["text"]
     assert "make no sense" in asked(task=task, knobs={"garbles": True})["wrong"]
     assert asked(task=task, knobs={"garbles": True}, check=False)["ready"]
+
+
+AGAIN = "dgx-spark: FAILED: rank 0 (spark-1) ended with exit code 0; all ranks start again in 5 s ({} of 3)"
+
+
+@pytest.fixture
+def looks(monkeypatch):
+    """What watch.py makes of each look at a server's container, in turn: its last line, and what Docker says of it."""
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    from components.scripts import watch
+
+    known = {}
+
+    def look(line, *, running=True, restarts=0):
+        state = {"Running": running, "Restarting": False, "Status": "running" if running else "exited", "ExitCode": 0}
+        return watch.ended("server", {"State": state, "RestartCount": restarts}, [line], known)
+
+    return look
+
+
+def test_a_failure_from_before_an_up_is_not_that_ups(looks):
+    """A worker was stopped and the server noticed; `up` has started the worker, and all ranks start again."""
+    assert [looks(AGAIN.format(1)), looks("dgx-spark: starting the engine on every rank"), looks("ready")] == [""] * 3
+
+
+def test_what_fails_at_once_has_failed_when_it_fails_again(looks):
+    assert looks(AGAIN.format(1)) == ""
+    assert "(2 of 3)" in looks(AGAIN.format(2))
+
+
+def test_a_failure_during_an_up_ends_it(looks):
+    assert looks("Loading weights") == ""
+    assert "rank 0 (spark-1) ended with exit code 0" in looks(AGAIN.format(1))
+
+
+def test_a_server_that_gave_up_before_the_first_look_says_why(looks):
+    assert looks("dgx-spark: FAILED: rank 1 (spark-2) is lost; gave up after 1 starts", running=False) == (
+        "rank 1 (spark-2) is lost; gave up after 1 starts"
+    )
+
+
+def test_a_server_that_docker_had_to_start_again_has_failed(looks):
+    assert looks("loading") == ""
+    assert "started again by Docker" in looks("loading", restarts=1)

@@ -1,0 +1,151 @@
+"""What is served and how: the engines, and what they stand on."""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field
+
+from components import ports
+from components.settings.words import Frozen, Port, Text
+
+
+class Serving(Frozen):
+    """How the model is served. None: from the catalog, else worked out, else the engine's own default."""
+
+    host: Annotated[str, BeforeValidator(lambda value: str(ipaddress.IPv4Address(value)))] = "0.0.0.0"
+    """Address the API binds to on the head."""
+
+    port: Port | None = None
+    """Of the API. None: the engine's usual one, 8000 for vLLM, 30000 for SGLang and 8355 for TensorRT-LLM."""
+
+    executor: Literal["ray", "mp"] = "mp"
+    """How vLLM reaches the other Sparks: by torch's own rendezvous (mp), or by Ray, which is added to images that have
+    none."""
+
+    launcher: Literal["swarm", "mpi"] = "swarm"
+    """How TensorRT-LLM's ranks are run on several Sparks: as Docker Swarm services, or as plain containers."""
+
+    tensor_parallel: Annotated[int, Field(ge=1)] | None = None
+    """GPUs that share each layer. None: all Sparks, where the attention heads can be divided by them."""
+
+    pipeline_parallel: Annotated[int, Field(ge=1)] | None = None
+    """Groups of layers one behind the other. tensorParallel × pipelineParallel is the number of Sparks."""
+
+    data_parallel: Annotated[int, Field(ge=1)] = 1
+    """vLLM: whole copies of the model, among which requests are spread. tensorParallel × pipelineParallel ×
+    dataParallel is the number of Sparks."""
+
+    max_model_len: Annotated[int, Field(ge=1)] | None = None
+    """Tokens of prompt and answer together."""
+
+    gpu_memory_utilization: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Share of a Spark's memory that the engine may take; CPU and GPU share the same memory. TensorRT-LLM: share
+    for its KV cache of what is free after the weights."""
+
+    expert_parallel: bool | None = None
+    """Divide the experts of a mixture-of-experts model over the GPUs instead of each expert."""
+
+    trust_remote_code: bool | None = None
+    """Runs Python code from the model's repository."""
+
+    reasoning_parser: str | None = None
+    """The engine's name for how this model marks its reasoning."""
+
+    tool_call_parser: str | None = None
+    """The engine's name for how this model calls tools; turns tool choice on."""
+
+    served_model_name: str | None = None
+    """Name of the model in the API. None: its repository."""
+
+    extra_args: tuple[str, ...] = ()
+    """Handed to the engine as they are, one word each."""
+
+    env: dict[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")], Text] = {}
+    """Environment of every rank, over what is worked out."""
+
+    restarts: Annotated[int, Field(ge=0)] = 3
+    """How often the server starts again after failures in a row, all ranks together, before it gives up."""
+
+    check_fit: bool = True
+    """Refuse a model that by estimate does not fit into the Sparks' memory; false turns that into a warning."""
+
+    check_answer: bool = True
+    """Before it counts as ready, the model must know the capital of France (a pooling model: tell which sentences
+    mean the same); false where yours can't."""
+
+    startup_timeout: Annotated[int, Field(ge=10)] | None = None
+    """Seconds from the server's start to its first answer. None: from the catalog, else half an hour, and more for
+    weights of more than 60 GB per Spark."""
+
+    @property
+    def local_host(self) -> str:
+        """Where the API answers on the head itself."""
+        return "127.0.0.1" if self.host == "0.0.0.0" else self.host
+
+
+class ImageSettings(Frozen):
+    """The engine's container image."""
+
+    name: str | None = None
+    """Container image. None: the engine's default, see components/plan/engines/."""
+
+    source: Literal["pull", "copy", "build"] = "pull"
+    """pull: on every Spark. copy: on the head alone, which streams it to the others over the fabric. build: made
+    on the head from a Dockerfile, then streamed."""
+
+    dockerfile: str | None = None
+    """With `build`: a file on this machine, which must need no files beside it. None: vLLM from source,
+    components/images/vllm.Dockerfile."""
+
+    build_args: dict[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")], Text] = {}
+    """With `build`: the Dockerfile's arguments, e.g. VLLM_REF. A new CACHEBUST_VLLM or CACHEBUST_DEPS fetches
+    vLLM's source, or every dependency, again."""
+
+
+class Containers(Frozen):
+    """How containers are run."""
+
+    privileged: bool = False
+    """Give the containers every right on the Spark. Not needed for RDMA."""
+
+    shm_size: Annotated[int, Field(ge=64)] | None = None
+    """MiB of a /dev/shm of each container's own. None: the Spark's own /dev/shm, which holds half its memory, for plain
+    containers; 16384 for Swarm services, which can't have that."""
+
+
+class TrtllmSettings(Frozen):
+    """TensorRT-LLM's own. None: from the catalog, else as written here."""
+
+    max_num_tokens: Annotated[int, Field(ge=1)] | None = None
+    """Tokens of all requests in one step, 8192: a budget of the scheduler, not the context's length."""
+
+    max_batch_size: Annotated[int, Field(ge=1)] | None = None
+    """Requests in one step, 4."""
+
+    backend: Literal["pytorch", "tensorrt", "_autodeploy"] | None = None
+    """pytorch, unless a model needs another."""
+
+
+class SwarmSettings(Frozen):
+    """Docker Swarm, on which TensorRT-LLM's ranks run."""
+
+    keep: bool = False
+    """When the stack is destroyed, leave the Swarm and Docker's settings for it as they are."""
+
+
+class RaySettings(Frozen):
+    """Ray, where there are several Sparks."""
+
+    version: Annotated[str, Field(pattern=r"^\d+\.\d+\.\d+$")] = "2.55.1"
+    """Put into images that have no Ray. Images that have one keep theirs, equal on all Sparks."""
+
+    port: Port = ports.RAY
+    """Of Ray's control store, on the head's fabric address."""
+
+    dashboard_port: Port = ports.RAY_DASHBOARD
+    """Of Ray's dashboard on the head."""
+
+    dashboard_host: str = "127.0.0.1"
+    """Ray's dashboard and jobs API run any code without asking: not for open networks."""

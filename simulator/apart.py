@@ -1,0 +1,81 @@
+"""A second simulation beside this machine's, in network and mount namespaces of its own: the same names and addresses
+twice. What runs there reaches its Sparks and nothing else.
+
+`python -m simulator.apart NAME COMMAND…` runs a command there, with three Sparks up.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from simulator import up as simulation
+from simulator.layout import NAMED, ROOT
+from simulator.shell import SimulatorError, run
+
+COUNT = 3
+
+
+@dataclass(frozen=True)
+class Apart:
+    """How a command runs in there."""
+
+    name: str
+    keeper: int
+
+    def argv(self, words: Sequence[str]) -> list[str]:
+        # A mount namespace is entered at its root.
+        there = ["nsenter", f"--target={self.keeper}", "--net", "--mount", "env", f"--chdir={ROOT}"]
+        return [*there, f"{NAMED}={self.name}", *words]
+
+
+@contextlib.contextmanager
+def simulated(name: str) -> Iterator[Apart]:
+    """`COUNT` Sparks until the end; also when this process is killed, since the keeper sees its standard input end.
+
+    Raises SimulatorError when they do not come up; what is wrong is on standard error.
+    """
+    simulation.make(lambda _: None)
+    keeper = subprocess.Popen(
+        ["unshare", "--net", "--mount", "--propagation", "private", sys.executable, "-m", "simulator.apart"],
+        cwd=ROOT, env={**os.environ, NAMED: name}, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert keeper.stdin
+    assert keeper.stdout
+    try:
+        if not keeper.stdout.readline():
+            raise SimulatorError("the second simulation did not come up")
+        yield Apart(name, keeper.pid)
+    finally:
+        keeper.stdin.close()
+        keeper.wait()
+
+
+def keep() -> None:
+    """In the new namespaces: bring Sparks up, say so, and take them down when standard input ends."""
+    os.makedirs("/run/netns", exist_ok=True)
+    run(["mount", "-t", "tmpfs", "tmpfs", "/run/netns"])
+    run(["ip", "link", "set", "lo", "up"])
+    simulation.up(COUNT, lambda text: print(text, file=sys.stderr))
+    try:
+        print("up", flush=True)
+        sys.stdin.read()
+    finally:
+        simulation.down()
+
+
+def main(words: Sequence[str]) -> int:
+    if not words:
+        keep()
+        return 0
+    name, *command = words
+    with simulated(name) as apart:
+        return subprocess.run(apart.argv(command)).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
