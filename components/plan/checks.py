@@ -8,13 +8,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from components import catalog
 from components import ports as table
 from components.catalog import Entry
-from components.facts.hub import Model
+from components.facts.geometry import Cache, read
+from components.facts.hub import Model, weights
 from components.facts.spark import NodeFacts
 from components.plan import known
+from components.plan.division import doubtful, layouts, obstacles
 from components.plan.engines import Context, flags, trtllm
-from components.plan.engines.common import attention_heads, more_arguments, on_ray, split, wanted
+from components.plan.engines.common import more_arguments, on_ray, split, wanted
 from components.plan.engines.registry import api_port, image_name
-from components.plan.fit import RAY, RUNTIME, Cache, Load, as_engines_see, cache_of, estimate, gib, longest_of
+from components.plan.fit import RAY, RUNTIME, Load, as_engines_see, cache_of, estimate, gib, longest_of
 from components.plan.models import is_directory, repository
 from components.plan.values import Identity
 from components.problems import Problem, Severity
@@ -89,30 +91,71 @@ def parallelism(settings: Settings, facts: Mapping[str, NodeFacts], model: Model
             "remove both keys and they are worked out, or change the list of nodes",
         )
         return
-    heads = attention_heads(model.config)
-    if heads is not None and heads % tensor:
-        yield Problem(
+    possible = layouts(read(model.config), gpus // copies, settings.engine)
+    if (tensor, pipeline) in possible:
+        return
+    working = " or ".join(f"tensorParallel {t} with pipelineParallel {p}" for t, p in possible)
+    for obstacle in obstacles(read(model.config), tensor, settings.engine):
+        yield _misfit(
+            settings,
             "serving.tensorParallel",
-            f"{model.repo} has {heads} attention heads, which {tensor} does not divide",
-            "use pipelineParallel for these Sparks, or remove both keys",
+            f"{model.repo} has {obstacle}",
+            f"remove tensorParallel and pipelineParallel, or set {working}",
         )
 
 
-def context_length(settings: Settings, model: Model) -> Iterator[Problem]:
-    text = model.config.get("text_config", model.config)
-    longest = text.get("max_position_embeddings")
-    asked = settings.serving.max_model_len
-    if asked and isinstance(longest, int) and asked > longest:
-        yield Problem(
-            "serving.maxModelLen", f"{asked} is more than the {longest} tokens that {model.repo} was made for",
-            f"{longest} or less",
-        )  # fmt: skip
+def experts(context: Context) -> Iterator[Problem]:
+    """Whether the model's experts can be divided as wanted, and its layers otherwise."""
+    settings, geometry, repo = context.settings, read(context.model.config), context.model.repo
+    tensor, _ = split(settings, context.model.config)
+    by_experts = bool(wanted(settings, context.known).expert_parallel)
+    off = "pulumi config set --path serving.expertParallel false"
+    if settings.serving.expert_parallel and geometry.layers and not geometry.experts:
+        yield Problem("serving.expertParallel", f"{repo} has no experts", "remove it")
+    elif by_experts and settings.engine != "vllm" and geometry.experts % tensor:
+        wrong = f"{repo} has {geometry.experts} experts, and {settings.engine} gives each of {tensor} Sparks as many"
+        yield Problem("serving.expertParallel", wrong, off)
+    for doubt in doubtful(geometry, tensor, expert_parallel=by_experts):
+        fix = "where the engine ends over it: pulumi config set --path serving.pipelineParallel 2 (or more)"
+        if geometry.experts:
+            fix += ", or serving.expertParallel true"
+        yield Problem("serving.tensorParallel", f"{repo} has {doubt}", fix, Severity.WARN)
+
+
+LONGER = {
+    "vllm": ("VLLM_ALLOW_LONG_MAX_MODEL_LEN", ("--hf-overrides", "--rope-scaling", "--hf-config-path")),
+    "sglang": ("SGLANG_ALLOW_OVERWRITE_LONGER_CONTEXT_LEN", ("--json-model-override-args",)),
+    "trtllm": ("TLLM_ALLOW_LONG_MAX_MODEL_LEN", ()),
+}
+"""Engine → (variable that allows a longer context than config.json names, options that may change what it names).
+Sources: vLLM, _get_and_verify_max_len; SGLang, ModelConfig; TensorRT-LLM, PyTorchModelEngine._init_max_seq_len."""
+
+
+def context_length(context: Context) -> Iterator[Problem]:
+    settings, model = context.settings, context.model
+    longest, asked = longest_of(model.config), settings.serving.max_model_len
+    if not asked or longest is None or asked <= longest:
+        return
+    variable, options = LONGER[settings.engine]
+    given = {word.split("=")[0] for word in more_arguments(context)}
+    changed = bool(given & {*options} or context.known.hf_overrides)
+    given_env = {**context.known.env, **settings.serving.env}
+    allowed = given_env.get(variable, "").lower() in ("1", "true", "yes", "y")
+    fix = f"{longest} or less"
+    yield Problem(
+        "serving.maxModelLen",
+        f"{asked} is more than the {longest} tokens that {model.repo} was made for",
+        fix
+        if changed or allowed
+        else f"{fix}, or pulumi config set --path serving.env.{variable} 1 if you know better",
+        Severity.WARN if changed or allowed else Severity.REFUSE,
+    )
 
 
 def disk(facts: Mapping[str, NodeFacts], missing: Mapping[str, Sequence[Model]]) -> Iterator[Problem]:
     """`missing`: node → models whose weights are not complete there yet."""
     for name, node in facts.items():
-        needed = sum(model.size - node.cache.held.get(model.repo, 0) for model in missing[name]) + RESERVE
+        needed = sum(_to_come(model, node) for model in missing[name]) + RESERVE
         if missing[name] and node.cache.free < needed:
             sizes = ", ".join(f"{model.repo}: {gigabytes(model.size)}" for model in missing[name])
             yield Problem(
@@ -121,6 +164,12 @@ def disk(facts: Mapping[str, NodeFacts], missing: Mapping[str, Sequence[Model]])
                 f"{gigabytes(needed)} needed ({sizes})",
                 "free space there (./spark prune), or put the cache elsewhere with weights.cache",
             )
+
+
+def _to_come(model: Model, node: NodeFacts) -> int:
+    """Bytes of this commit that the Spark lacks; another commit's files in the cache are no help."""
+    held = node.cache.held.get(model.repo, {})
+    return sum(max(0, file.size - held.get(file.sha256 or "", 0)) for file in model.files)
 
 
 def staging(settings: Settings) -> Iterator[Problem]:
@@ -143,6 +192,7 @@ def fit(context: Context) -> Iterator[Problem]:
     settings = context.settings
     load = load_of(context)
     found = estimate(load)
+    doubts = "; ".join(read(context.model.config).doubts) if known_cache(context.entry, settings.engine) is None else ""
     # 0: nobody has looked.
     seen = [node.available for node in context.facts.values() if node.available and _idle(node)]
     free = min(found.free, *(available - load.beside for available in seen)) if seen else found.free
@@ -165,10 +215,20 @@ def fit(context: Context) -> Iterator[Problem]:
             else "use more Sparks, or a smaller quantisation of the model"
         )
         wrong = f"{context.model.repo} does not fit: {parts}, with {gib(found.budget)} for all of it"
-        yield _misfit(settings, "serving.maxModelLen", wrong, way)
+        # What is not understood warns; the weights alone are known.
+        if doubts and found.weights + RUNTIME <= found.budget:
+            wrong = f"{wrong}; but the cache is not understood: {doubts}"
+            yield Problem("serving.maxModelLen", wrong, way, Severity.WARN)
+        else:
+            yield _misfit(settings, "serving.maxModelLen", wrong, way)
     elif found.tight:
         tight = f"{context.model.repo} fits with little to spare: {parts}, of {gib(found.budget)}"
         yield Problem("serving.maxModelLen", tight, "lower it where the engine ends for want of memory", Severity.WARN)
+    elif load.cache is None:
+        unknown = f"whether the cache of {context.model.repo} fits is not known: {doubts}"
+        yield Problem(
+            "serving.maxModelLen", unknown, "lower it where the engine ends for want of memory", Severity.WARN
+        )
 
 
 SHORTEST_CONTEXT = 1024
@@ -191,12 +251,11 @@ def load_of(context: Context) -> Load:
     settings, config = context.settings, context.model.config
     want = wanted(settings, context.known)
     tensor, pipeline = split(settings, config)
-    weights = loaded(context) + drafted(context, tensor * pipeline)
     words = " ".join(more_arguments(context))
     return Load(
         engine=settings.engine,
-        weights=weights,
-        cache=known_cache(context.entry, settings.engine) or cache_of(config),
+        weights=loaded_weights(context.model, context.entry) + drafted(context, tensor * pipeline),
+        cache=known_cache(context.entry, settings.engine) or cache_for(settings.engine, config),
         tensor=tensor,
         pipeline=pipeline,
         context=want.length,
@@ -208,31 +267,37 @@ def load_of(context: Context) -> Load:
     )
 
 
-def loaded(context: Context) -> int:
-    """Bytes of the model that the engine loads: its files, or what the catalog says where it is less."""
-    files = sum(file.size for file in context.model.files if file.path.endswith(WEIGHTS))
-    entry = context.entry
-    return min(files, int(entry.weights_gb * 1e9)) if entry and entry.disk_gb and entry.weights_gb else files
+def loaded_weights(model: Model, entry: Entry | None) -> int:
+    """Bytes of the whole model in memory: the least that is known, by the hub, the files and the catalog."""
+    stored = sum(file.size for file in weights(model.files))
+    known = [model.loaded, int((entry.weights_gb or 0) * 1e9) if entry else 0]
+    if read(model.config).single:
+        stored //= 2
+    return min(stored, *(count for count in known if count)) if any(known) else stored
 
 
 def drafted(context: Context, ranks: int) -> int:
     """Bytes of the draft's own weights, as if each of the ranks held all of them, as some engines do."""
     files = context.draft_model.files if context.draft_model else ()
-    return ranks * sum(file.size for file in files if file.path.endswith(WEIGHTS))
+    return ranks * sum(file.size for file in weights(files))
 
 
-WEIGHTS = (".safetensors", ".bin", ".pt", ".gguf")
-"""Files that are loaded into memory whole."""
+def cache_for(engine: str, config: object) -> Cache | None:
+    """From config.json. TensorRT-LLM has no separate pools for layers with a sliding window."""
+    found = cache_of(config)
+    return found.without_windows() if found and engine == "trtllm" else found
 
 
 def known_cache(entry: Entry | None, engine: str) -> Cache | None:
-    """From the catalog. TensorRT-LLM has no separate pools for layers with a sliding window."""
+    """From the catalog."""
     if entry is None or entry.cache is None or entry.geometry is None:
         return None
     known, heads = entry.cache, entry.geometry.kv_heads or entry.geometry.heads
-    if engine == "trtllm" and known.per_token_all_full:
-        return Cache(known.kind, known.per_token_all_full, 0, heads)
-    return Cache(known.kind, known.per_token, known.per_sequence, heads)
+    # A hybrid's bytes per sequence are states, others' are windows.
+    states = known.per_sequence if known.kind.startswith("hybrid") else 0
+    windows = known.per_sequence - states
+    found = Cache(known.kind, known.per_token, windows, heads, states, known.per_token_all_full)
+    return found.without_windows() if engine == "trtllm" else found
 
 
 def gigabytes(count: int) -> str:
@@ -287,6 +352,12 @@ def engine(settings: Settings, facts: Mapping[str, NodeFacts]) -> Iterator[Probl
     yield from _version(settings)
     if settings.engine == "trtllm":
         yield from _trtllm(settings)
+    if on_ray(settings) and settings.containers.shm_size:
+        yield Problem(
+            "containers.shmSize",
+            "Ray's containers and the server's share the Spark's own /dev/shm",
+            "remove it, or do without Ray: pulumi config set --path serving.executor mp",
+        )
     if settings.image.source == "build" and settings.engine != "vllm" and not settings.image.dockerfile:
         yield Problem("image.source", "there is a Dockerfile for vllm alone", "name your own with image.dockerfile")
     for name, node in facts.items():

@@ -63,7 +63,8 @@ def troubles(context: Context) -> Iterator[Problem]:
     """What stands against the plan, or should be known of it."""
     settings, facts = context.settings, context.facts
     yield from checks.parallelism(settings, facts, context.model)
-    yield from checks.context_length(settings, context.model)
+    yield from checks.experts(context)
+    yield from checks.context_length(context)
     yield from fabric.warnings(settings, facts, context.links) if context.links else ()
     yield from host.troubles(settings, facts)
     yield from checks.docker_restarts(settings, facts, context.identity)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from components import catalog
 from components.catalog import Served
-from components.facts.hub import File, Model
+from components.facts.hub import File, Model, selected
 from components.facts.spark import NodeFacts
 from components.plan.models import repository, staged_repositories
 from components.plan.values import Draft
@@ -47,8 +47,8 @@ def present(settings: Settings, head: NodeFacts, repo: str) -> Model:
         wrong = f"{repo}, which guesses tokens for the model, is not in the cache of {settings.head.name}"
         remedy = f"hf download {repo}, or go without it: pulumi config set --path serving.draft.method none"
         raise Refused([Problem("weights.offline", wrong, remedy)])
-    files = tuple(File(**file) for file in head.draft.files)
-    return Model(repo, head.draft.commit, files, head.draft.config)
+    files = selected(File(**file) for file in head.draft.files)
+    return Model(repo, head.draft.commit, files, head.draft.config or {})
 
 
 def stored(settings: Settings) -> tuple[str, ...]:

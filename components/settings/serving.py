@@ -147,8 +147,9 @@ class Containers(Frozen):
     privileged: bool = False
     """Give the containers every right on the Spark. Not needed for RDMA."""
 
-    shm_size: Annotated[int, Field(ge=64)] = 16384
-    """MiB of /dev/shm. Source: 16g of NVIDIA's and the community's vLLM recipes for Spark pairs."""
+    shm_size: Annotated[int, Field(ge=64)] | None = None
+    """MiB of a /dev/shm of each container's own. None: the Spark's own /dev/shm, which holds half its memory, for plain
+    containers; 16384 for Swarm services, which can't have that."""
 
 
 class TrtllmSettings(Frozen):

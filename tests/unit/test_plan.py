@@ -294,8 +294,15 @@ def test_a_disk_too_small_for_the_weights():
 
 
 def test_a_download_that_was_interrupted_counts_what_is_there():
-    cache = {"path": "/raid", "free": 61 * 10**9, "held": {"openai/gpt-oss-120b": 20 * 10**9}}
+    cache = {"path": "/raid", "free": 61 * 10**9, "held": {"openai/gpt-oss-120b": {"ab" * 32: 20 * 10**9}}}
     assert plan(facts_=pair(cache=cache)).weights
+
+
+def test_what_another_commit_left_in_the_cache_is_no_part_of_this_one():
+    cache = {"path": "/raid", "free": 10 * 10**9, "held": {"openai/gpt-oss-120b": {"cd" * 32: 65 * 10**9}}}
+    assert "/raid has 10.0 GB free, 70.0 GB needed" in refusal(facts_=pair(cache=cache))
+    more = {**cache, "held": {"openai/gpt-oss-120b": {"ab" * 32: 70 * 10**9}}}
+    assert plan(facts_=pair(cache=more)).weights
 
 
 CLOSED = {"path": "/x/hub", "owner": "root", "missing": "", "read_only": False}

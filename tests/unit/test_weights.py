@@ -126,7 +126,7 @@ def test_a_model_in_the_cache_is_found_with_the_checksums_of_its_large_files(cac
         ],
         "config": {},
     }
-    assert found["cache"]["held"]["a/b"] > 0
+    assert found["cache"]["held"]["a/b"][sha256(WHOLE)] > 0
     assert probe(cached.home, {"repo": "a/other", "revision": None})["present"] is None
 
 
@@ -151,11 +151,14 @@ def test_a_model_that_is_not_there_is_refused_with_the_way_to_get_it():
 def test_second_copies_in_the_cache_are_no_part_of_the_model():
     there = {
         "commit": "c" * 40,
-        "files": [{"path": path, "size": 1, "sha256": None} for path in ("config.json", "original/x.safetensors")],
+        "files": [
+            {"path": path, "size": 1, "sha256": None}
+            for path in ("config.json", "original/x.safetensors", "x.safetensors", "x.bin")
+        ],
         "config": {},
     }
     model = present_model(settings(weights={"offline": True}), facts(1, present=there))
-    assert model.files == (File("config.json", 1, None),)
+    assert model.files == (File("config.json", 1, None), File("x.safetensors", 1, None))
 
 
 DIRECTORY = Model("/data/mine", "d" * 40, MODEL.files, MODEL.config, "/data/mine")
