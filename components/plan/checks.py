@@ -269,6 +269,7 @@ def on_swarm(settings: Settings) -> bool:
 def engine(settings: Settings, facts: Mapping[str, NodeFacts]) -> Iterator[Problem]:
     """What this engine can't do, or lacks on a Spark."""
     yield from flags.refusals(settings.engine, image_name(settings), settings.serving.extra_args)
+    yield from flags.unread(settings.engine, image_name(settings), settings.serving.env)
     if settings.engine == "trtllm":
         yield from _trtllm(settings)
     if settings.image.source == "build" and settings.engine != "vllm" and not settings.image.dockerfile:
