@@ -59,6 +59,7 @@ ABSENT: dict[str, tuple[Absent, ...]] = {
     ),
 }
 
+
 @dataclass(frozen=True)
 class Unread:
     """A variable that is read no more: the engine starts, and does something else."""
