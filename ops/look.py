@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -96,7 +97,10 @@ def logs(
     def tell(node: str, colour: str, process: subprocess.Popen[str]) -> None:
         assert process.stdout
         for line in process.stdout:
-            component, text = json.loads(line)
+            try:
+                component, text = json.loads(line)
+            except ValueError:
+                component, text = "", line.rstrip("\n")
             with lock:
                 if as_json:
                     print(json.dumps({"spark": node, "component": component, "line": text}), flush=True)
@@ -106,22 +110,25 @@ def logs(
     for number, node in enumerate(nodes):
         process = subprocess.Popen(
             [*ssh.argv(node, cluster.settings.ssh), command],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, errors="replace",
         )  # fmt: skip
         assert process.stdin
-        process.stdin.write(parcel.text("logs.py", inputs))
-        process.stdin.close()
+        with contextlib.suppress(BrokenPipeError):  # ssh has ended, and said why
+            process.stdin.write(parcel.text("logs.py", inputs))
+            process.stdin.close()
         colour = COLOURS[number % len(COLOURS)]
         thread = threading.Thread(target=tell, args=(node.name, colour, process), daemon=True)
         thread.start()
-        running.append((process, thread))
+        running.append((node.name, process, thread))
     try:
-        for process, thread in running:
+        for _, _, thread in running:
             thread.join()
-            process.wait()
+        silent = [name for name, process, _ in running if process.wait()]
     finally:
-        for process, _ in running:
+        for _, process, _ in running:
             process.terminate()
+    if silent:
+        raise CommandError(f"{', '.join(silent)}: the logs are not to be had, or broke off (why is above)")
 
 
 def shell(cluster: Stack, name: str | None, command: Sequence[str]) -> int:

@@ -150,7 +150,7 @@ def decide(
         staged=in_store,
         ray=made.ray,
         swarm=steps.swarm(maker, settings, facts) if made.swarm else None,
-        mpi_key=Step(settings.head.name, "mpi-key", "mpi_key.py", {}, (), 60) if made.mpi else None,
+        rank_key=Step(settings.head.name, "rank-key", "rank_key.py", {}, (), 60) if made.ranks[1:] else None,
         takes_over=bool(checks.holders(identity, facts)),
         evictions=steps.evict(maker, settings, identity, containers, made.swarm, extras),
         ranks=made.ranks,

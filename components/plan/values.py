@@ -18,6 +18,9 @@ from components.remote.ssh import Way
 from components.scripts.contracts import PlannedBandwidth
 from components.settings import Settings
 
+RANK_KEY = "/run/secrets/rank_key"
+"""Where each rank's container has the key by which the ranks know each other (inside/together.py, inside/mpi.py)."""
+
 GPU_KIND = "GPU"
 """The GPU's name as Swarm's generic resource. Docker calls a task's variable DOCKER_RESOURCE_GPU then, which is what
 the NVIDIA runtime's config.toml has in its comment."""
@@ -275,8 +278,8 @@ class Plan:
     staged: tuple[Staged, ...]
     ray: Ray | None
     swarm: Swarm | None
-    mpi_key: Step | None
-    """Makes the key with which the ranks log in to each other."""
+    rank_key: Step | None
+    """Makes the key by which the ranks know each other; None: there is one rank."""
 
     evictions: tuple[Step, ...]
     """On every Spark: stops what must not run beside the server."""

@@ -12,7 +12,9 @@ from components.remote import openssh, parcel
 def start(ssh: Mapping[str, Any], script: str, inputs: Mapping[str, object], *, limit: int) -> subprocess.Popen[str]:
     """`ssh`: the fields of openssh.Target; `limit`: seconds after which it is ended on the Spark."""
     argv = [*openssh.argv(openssh.Target(**ssh)), parcel.command(script, "apply", limit=limit)]
-    process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace"
+    )
     assert process.stdin
     try:
         process.stdin.write(parcel.text(script, inputs))

@@ -131,7 +131,7 @@ class Cluster(ComponentResource):
             sparks=self._sparks,
             ray=ray.containers if ray else {},
             swarm=swarm.nodes if swarm else {},
-            mpi_key=plan.mpi_key,
+            rank_key=plan.rank_key,
             api_key_file=plan.api_key_file if self._settings.api_key.get_secret_value() else "",
             needs=needs,
         )

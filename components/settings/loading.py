@@ -44,13 +44,13 @@ def load(raw: Mapping[str, str], project: str = PROJECT, encrypted: Collection[s
     """
     own = {key.removeprefix(f"{project}:"): value for key, value in raw.items() if key.startswith(f"{project}:")}
     problems = list(_unknown(own, project))
-    values, broken = _decoded({key: text for key, text in own.items() if key in TOP_LEVEL}, project)
+    values, broken = _decoded({key: own[key] for key in own if key in TOP_LEVEL}, project, encrypted)
     problems += broken
     try:
         settings = Settings.model_validate(values)
     except ValidationError as error:
         places = {problem.at for problem in problems}
-        found = [_explain(detail, project) for detail in error.errors()]
+        found = [_explain(detail, project, encrypted) for detail in error.errors()]
         raise Refused([*problems, *(problem for problem in found if problem.at not in places)]) from None
     settings._encrypted = frozenset(key.removeprefix(f"{project}:") for key in encrypted or ())
     problems += _missing_host_keys(settings, project)
@@ -66,7 +66,9 @@ def _unknown(own: Mapping[str, str], project: str) -> Iterator[Problem]:
         yield Problem(f"{project}:{key}", "is not a setting", known)
 
 
-def _decoded(own: Mapping[str, str], project: str) -> tuple[dict[str, Any], list[Problem]]:
+def _decoded(
+    own: Mapping[str, str], project: str, encrypted: Collection[str] | None
+) -> tuple[dict[str, Any], list[Problem]]:
     """Key → value, and what is no JSON."""
     values: dict[str, Any] = {}
     problems = []
@@ -74,8 +76,8 @@ def _decoded(own: Mapping[str, str], project: str) -> tuple[dict[str, Any], list
         try:
             values[key] = text if key in PLAIN else json.loads(text)
         except ValueError:
-            wrong = f"is {text!r}, not {KINDS[key]}"
-            problems.append(Problem(f"{project}:{key}", wrong, f"see {key} in docs/configuration.md"))
+            given = "is not" if _secret(key, project, encrypted) else f"is {text!r}, not"
+            problems.append(Problem(f"{project}:{key}", f"{given} {KINDS[key]}", f"see {key} in docs/configuration.md"))
     return values, problems
 
 
@@ -119,7 +121,13 @@ def _secrets(value: Any, path: str) -> Iterator[str]:
             yield from _secrets(item, f"{path}.{name}")
 
 
-def _explain(detail: Any, project: str) -> Problem:
+def _secret(path: str, project: str, encrypted: Collection[str] | None) -> bool:
+    """What is written there may be a secret, and is not shown."""
+    top = re.split(r"[.\[]", path)[0]
+    return f"{project}:{top}" in (encrypted or ()) or bool(re.search("token|key|env|args", path, re.IGNORECASE))
+
+
+def _explain(detail: Any, project: str, encrypted: Collection[str] | None) -> Problem:
     path = _path(detail["loc"])
     kind, context = detail["type"], detail.get("ctx", {})
     at = f"{project}:{path}" if path else project
@@ -131,7 +139,7 @@ def _explain(detail: Any, project: str) -> Problem:
     if kind == "value_error" and not path:
         where, _, wrong = str(context["error"]).partition(": ")
         return Problem(f"{project}:{where}", wrong, "correct it in the stack's Pulumi.<stack>.yaml")
-    given = "" if "token" in path.lower() or "key" in path.lower() else f" (it is {detail['input']!r})"
+    given = "" if _secret(path, project, encrypted) else f" (it is {detail['input']!r})"
     message = detail["msg"].removeprefix("Value error, ")
     return Problem(at, message[0].lower() + message[1:] + given, f"pulumi config set --path '{path}' VALUE")
 

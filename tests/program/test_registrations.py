@@ -156,6 +156,20 @@ def test_secrets_travel_as_secrets_only(tmp_path, monkeypatch):
     assert command[start : start + 3] == ["sh", "-c", 'VLLM_API_KEY="$(cat /run/api-key)" exec "$@"']
 
 
+@pytest.mark.parametrize(
+    "layout", [{"engine": "vllm"}, {"engine": "sglang"}, {"engine": "trtllm", "serving": {"launcher": "mpi"}}]
+)
+def test_ranks_of_several_sparks_have_a_key_in_common_that_docker_inspect_does_not_show(layout, tmp_path, monkeypatch):
+    made = run(tmp_path, monkeypatch, **layout)
+    for name in made.of_type(CONTAINERS):
+        files = {one["file"]: one["content"] for one in made.inputs(name)["uploads"]}
+        key = files["/run/secrets/rank_key"]
+        assert key == "ssh-ed25519 AAAA dgx-spark:key\n"
+        inspected = {part: made.inputs(name).get(part) for part in ("command", "entrypoints", "envs", "labels")}
+        assert "AAAA" not in json.dumps(inspected)
+    assert made.requests["cluster-server-key"].additionalSecretOutputs == ["stdout", "connection"]
+
+
 @pytest.mark.parametrize("engine", [{"engine": "vllm"}, {"engine": "sglang"}, {"engine": "trtllm"}])
 def test_a_secret_that_is_a_part_of_a_setting_stays_one_all_the_way(engine, tmp_path, monkeypatch):
     serving = {"env": {"TOKEN": "tok-private"}, "extraArgs": ["--api_token=arg-private"]}

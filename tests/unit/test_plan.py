@@ -1,6 +1,7 @@
 """What is decided from settings and facts, down to each rank's command line and environment."""
 
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from components.plan.engines.vllm import NOT_CARRIED
 from components.plan.models import pinned_revision, recorded_model, snapshot_directory
 from components.plan.steps import new_generation
 from components.problems import Refused
+from components.scripts.shared.head import from_head
 from tests.unit.build import FOUR_DOWN, IDENTITY, MODEL, ON_RAY, facts, pair, plan, settings, twins
 
 ROOT = Path(__file__).parent.parent.parent
@@ -204,6 +206,7 @@ def test_ranks_are_led_by_the_first_over_the_fabric():
             f"--rank={rank}",
             "--names=spark-1,spark-2",
             "--address=192.168.177.1:29600",
+            "--key=/run/secrets/rank_key",
             "--restarts=1",
             "--health=http://127.0.0.1:30000/health",
             f"--weights={snapshot_directory(HF_HOME, MODEL)}",
@@ -384,6 +387,20 @@ def test_another_model_is_another_spec_whatever_the_record_says():
     (_, step) = plan().weights
     other = Model("a/b", "d" * 40, (File("x.safetensors", 1, None),), MODEL.config)
     assert plan(facts_=pair(records={"weights": record(step)}), model=other).weights[1].triggers[2] == "fresh"
+
+
+def test_a_copy_leaves_by_the_address_that_the_head_lets_in():
+    """Link-local twins share one subnet; the kernel would take whichever comes first."""
+    made = plan(settings(image={"source": "copy"}))
+    steps = [made.weights[1], *made.image.copies]
+    assert (
+        [step.inputs["source"]["own"] for step in steps]
+        == made.authorization.inputs["sources"] * 2
+        == ["192.168.177.2"] * 2
+    )
+    ssh = from_head(steps[0].inputs["source"], "/key")
+    said = subprocess.run([*ssh, "-G", "head"], capture_output=True, text=True, check=True).stdout
+    assert "bindaddress 192.168.177.2\n" in said
 
 
 def test_where_the_weights_come_from_is_no_part_of_what_they_are():

@@ -67,6 +67,37 @@ def test_secrets_show_in_no_error_and_no_repr():
     assert "hf_private" not in repr(settings(hfToken="hf_private"))
 
 
+@pytest.mark.parametrize("token", ["hf_private\n", "“hf_private”", "hf_private sk", "hf_pri\u00a0vate", "\thf_private"])
+@pytest.mark.parametrize("place", [("hfToken",), ("apiKey",), ("gatewayKeys", "alice")])
+def test_a_token_that_no_header_can_carry_is_refused_and_not_shown(place, token):
+    key, *name = place
+    text = refusal(**{key: {name[0]: token} if name else token})
+    assert f"dgx-spark:{'.'.join(place)}: holds what no header can carry" in text
+    assert "hf_pri" not in text
+
+
+def test_a_token_of_any_visible_character_is_taken_as_it_is():
+    odd = "".join(map(chr, range(0x21, 0x7F)))
+    assert settings(apiKey=odd).api_key.get_secret_value() == odd
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("serving", '"sk-private"'),
+        ("serving", "sk-private"),
+        ("serving", '{"env": {"TOKEN": ["sk-private"]}}'),
+        ("serving", '{"port": "sk-private"}'),
+        ("image", '{"buildArgs": {"TOKEN": ["sk-private"]}}'),
+    ],
+)
+def test_what_is_wrong_with_an_encrypted_setting_is_said_without_showing_it(key, value):
+    with pytest.raises(Refused) as caught:
+        load({**WITH_TOKENS, f"dgx-spark:{key}": value}, encrypted=[f"dgx-spark:{key}"])
+    assert f"dgx-spark:{key}" in str(caught.value)
+    assert "sk-private" not in str(caught.value)
+
+
 TOKENS = {"hfToken": "hf_private", "apiKey": "", "gatewayKeys": json.dumps({"alice": "sk-1", "bob": "sk-2"})}
 WITH_TOKENS = {
     f"dgx-spark:{key}": value

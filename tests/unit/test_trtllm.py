@@ -19,7 +19,7 @@ DIRECTORY = "/models/gpt-oss-120b"
 def test_one_spark_runs_the_server_itself():
     made = plan(settings(1, engine="trtllm"))
     assert made.ranks[0].command[:4] == ("trtllm-serve", DIRECTORY, "--host=0.0.0.0", "--port=8355")
-    assert (made.swarm, made.mpi_key, made.image.looks) == (None, None, {})
+    assert (made.swarm, made.rank_key, made.image.looks) == (None, None, {})
     assert made.served_name == "gpt-oss-120b"
 
 
@@ -36,7 +36,7 @@ def test_a_pair_is_launched_by_mpi_from_the_head():
         "trtllm-llmapi-launch",
     )
     assert {"--tp_size=2", "--pp_size=1", "--backend=pytorch"} <= set(first.command)
-    assert second.command[2:] == ("listen", "--address=192.168.177.2", "--port=2233")
+    assert second.command[2:] == ("listen", "--address=192.168.177.2", "--port=2233", "--head=192.168.177.1")
     assert {step.inputs["add"]["sshd"] for step in made.image.looks.values()} == {"openssh-server"}
 
 

@@ -66,6 +66,3 @@ class EnginePlan:
 
     swarm: bool = False
     """The ranks are Swarm services."""
-
-    mpi: bool = False
-    """The ranks log in to each other and need a common key."""

@@ -13,7 +13,7 @@ from components.plan.environment import SINGLE_NODE, chosen_gpu, communication
 from components.plan.fit import DEFAULT_SHARE, RAY_SHARE
 from components.plan.models import ENCODINGS, needs_encodings, snapshot_directory
 from components.plan.steps import inside
-from components.plan.values import Container, Mount, digest
+from components.plan.values import RANK_KEY, Container, Mount, digest
 from components.ports import RANKS
 from components.settings import Settings
 
@@ -224,7 +224,7 @@ class ContainerMaker:
             TOGETHER,
             f"--rank={nodes.index(node)}",
             f"--names={','.join(nodes)}",
-            *([f"--address={context.links[nodes[0]].address}:{RANKS}"] if nodes[1:] else []),
+            *([f"--address={context.links[nodes[0]].address}:{RANKS}", f"--key={RANK_KEY}"] if nodes[1:] else []),
             f"--restarts={serving.restarts}",
             f"--health=http://{serving.local_host}:{context.port}/health",
             *([f"--needs={shlex.join(needs)}"] if needs else []),

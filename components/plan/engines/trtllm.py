@@ -62,7 +62,6 @@ def plan(context: Context) -> EnginePlan:
         ranks=together(ranks),
         environment=environments,
         swarm=swarm,
-        mpi=several,
     )
 
 
@@ -92,7 +91,8 @@ def _rank(context: Context, make: ContainerMaker, rank: int) -> Container:
         return make.rank(nodes[0], serve, ports=(context.port,), files=files, alias=alias)
     files[MPI] = inside("mpi.py")
     if rank:
-        listen = ("listen", f"--address={context.links[nodes[rank]].address}", f"--port={ports.MPI_SSH}")
+        own, head = (context.links[nodes[number]].address for number in (rank, 0))
+        listen = ("listen", f"--address={own}", f"--port={ports.MPI_SSH}", f"--head={head}")
         return make.rank(nodes[rank], ("python3", MPI, *listen), ports=(ports.MPI_SSH,), files=files, alias=alias)
     hosts = ",".join(context.links[node].address for node in nodes)
     run = ("python3", MPI, "run", f"--hosts={hosts}", f"--port={ports.MPI_SSH}", "--", "trtllm-llmapi-launch")
