@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -60,7 +61,7 @@ def test_the_server_of_a_pair():
         "--port=8000",
         "--tensor-parallel-size=2",
         "--pipeline-parallel-size=1",
-        "--max-model-len=32768",
+        "--max-model-len=131072",
         "--gpu-memory-utilization=0.85",
         "--enable-expert-parallel",
         "--reasoning-parser=openai_gptoss",
@@ -166,7 +167,8 @@ def test_a_pooling_model_is_known_by_its_files_and_served_as_one(model, task, wo
 
 
 def test_the_catalogs_rerankers_get_what_their_prompt_needs():
-    made = plan(settings(1, model="qwen3-vl-reranker-2b"))
+    small = replace(MODEL, repo="Qwen/Qwen3-VL-Reranker-2B", files=(File("model.safetensors", 4 * 10**9, "ab"),))
+    made = plan(settings(1, model="qwen3-vl-reranker-2b"), model=small)
     words = dict(word.split("=", 1) for word in made.ranks[0].command if word.startswith("--") and "=" in word)
     assert json.loads(words["--hf-overrides"])["architectures"] == ["Qwen3VLForSequenceClassification"]
     assert "<|im_start|>" in made.ranks[0].files[words["--chat-template"]]
