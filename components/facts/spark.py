@@ -47,8 +47,9 @@ class Cache(Fact):
     free: int
     """Bytes. Changes by itself: for checks only, never for a resource's input."""
 
-    held: dict[str, int]
-    """Repository → bytes of it that are there already, also from an interrupted download."""
+    held: dict[str, dict[str, int]]
+    """Repository → checksum of a large file (as huggingface_hub names blobs) → bytes of it that are there already, also
+    from an interrupted download."""
 
     closed: tuple[Closed, ...] = ()
     """The topmost ones of what a download of the stack's models would write."""
@@ -71,7 +72,8 @@ class Present(Fact):
     files: tuple[dict[str, Any], ...]
     """path, size (bytes) and sha256 (None where nothing says it)."""
 
-    config: dict[str, Any]
+    config: dict[str, Any] | None
+    """None: its config.json is there, and no JSON object."""
 
 
 class Image(Fact):

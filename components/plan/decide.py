@@ -69,7 +69,8 @@ def with_model(context: Context) -> Iterator[Problem]:
     """The same for a plan with this model."""
     settings, facts = context.settings, context.facts
     yield from checks.parallelism(settings, facts, context.model)
-    yield from checks.context_length(settings, context.model)
+    yield from checks.experts(context)
+    yield from checks.context_length(context)
     yield from fabric.warnings(settings, facts, context.links) if context.links else ()
     yield from checks.pooling(context)
     yield from checks.fit(context)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from components.facts.fabric import NodeLink
@@ -28,6 +28,11 @@ the NVIDIA runtime's config.toml has in its comment."""
 
 STACK_LIMIT = 67108864
 """Bytes of stack in every rank's container. Source: the start-up message of NVIDIA's containers, on ulimits."""
+
+
+SHM_SIZE = 16384
+"""MiB of /dev/shm where a container has its own and nobody said how much. Source: 16g of NVIDIA's and the community's
+vLLM recipes for Spark pairs."""
 
 
 @dataclass(frozen=True)
@@ -117,10 +122,13 @@ class Container:
 
     privileged: bool
     shm_size: int
-    """MiB."""
+    """MiB of its own /dev/shm, where it has one."""
 
     secrets: tuple[str, ...] = field(default=(), repr=False)
     """Words of the command and values of the environment that nobody may read in Pulumi's state or on the screen."""
+
+    own_shm: bool = False
+    """It has a /dev/shm of its own; else the Spark's, with all else of its IPC namespace."""
 
 
 @dataclass(frozen=True)
@@ -309,6 +317,12 @@ class Plan:
 
     ways: Mapping[str, Way] = field(default_factory=dict, repr=False)
     """Node → how the command provider gets to it."""
+
+
+def content(container: Container) -> dict[str, Any]:
+    """What a container is, to tell it from another; a field that came later counts where it is used, so that an update
+    of this program alone replaces no server."""
+    return {key: value for key, value in asdict(container).items() if (key, value) != ("own_shm", False)}
 
 
 def digest(value: Any) -> str:

@@ -41,7 +41,7 @@ def run(
         entrypoints=list(plan.entrypoint) if plan.entrypoint is not None else None,
         envs=[hidden(plan, f"{key}={value}") for key, value in sorted(plan.environment.items())],
         network_mode="host",
-        ipc_mode="host",
+        ipc_mode="private" if plan.own_shm else "host",
         pid_mode=pid_mode,
         gpus="all",
         init=True,

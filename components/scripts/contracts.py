@@ -490,6 +490,9 @@ class _Model(TypedDict):
 class PlannedWeights(_Model, total=False):
     """One of the two ways to get them, or none."""
 
+    loaded: int
+    """Bytes of the weights in an engine's memory, where the hub said them; for the record alone."""
+
     endpoint: str
     image: str
     cache: str

@@ -69,7 +69,8 @@ class Serving(Frozen):
     """How often the server starts again after failures in a row, all ranks together, before it gives up."""
 
     check_fit: bool = True
-    """Refuse a model that by estimate does not fit into the Sparks' memory; false turns that into a warning."""
+    """Refuse a model that by estimate does not fit into the Sparks' memory, or that tensorParallel can't divide; false
+    turns that into a warning."""
 
     check_answer: bool = True
     """Before it counts as ready, the model must know the capital of France (a pooling model: tell which sentences
@@ -110,8 +111,9 @@ class Containers(Frozen):
     privileged: bool = False
     """Give the containers every right on the Spark. Not needed for RDMA."""
 
-    shm_size: Annotated[int, Field(ge=64)] = 16384
-    """MiB of /dev/shm. Source: 16g of NVIDIA's and the community's vLLM recipes for Spark pairs."""
+    shm_size: Annotated[int, Field(ge=64)] | None = None
+    """MiB of a /dev/shm of each container's own. None: the Spark's own /dev/shm, which holds half its memory, for plain
+    containers; 16384 for Swarm services, which can't have that."""
 
 
 class TrtllmSettings(Frozen):

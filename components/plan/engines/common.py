@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from components.catalog import Served
+from components.facts.geometry import read
+from components.plan.division import layouts
 from components.plan.engines import Context
 from components.plan.environment import SINGLE_NODE, chosen_gpu, communication
 from components.plan.fit import DEFAULT_SHARE, RAY_SHARE
 from components.plan.models import ENCODINGS, needs_encodings, snapshot_directory
 from components.plan.steps import inside
-from components.plan.values import RANK_KEY, Container, Mount, digest
+from components.plan.values import RANK_KEY, SHM_SIZE, Container, Mount, content, digest
 from components.ports import RANKS
 from components.settings import Settings
 
@@ -118,24 +120,16 @@ def rank_environments(context: Context) -> Environments:
 def split(settings: Settings, config: Mapping[str, object]) -> tuple[int, int]:
     """(tensor parallel, pipeline parallel) of one copy of the model, one GPU per Spark.
 
-    Unless set: tensor parallel over all, or pipeline parallel where the attention heads can't be divided.
+    Unless set: as much tensor parallel as the model can be divided, and pipeline parallel for the rest.
     """
     gpus = max(1, len(settings.nodes) // settings.serving.data_parallel)
     tensor, pipeline = settings.serving.tensor_parallel, settings.serving.pipeline_parallel
     if tensor is None and pipeline is None:
-        heads = attention_heads(config)
-        return (gpus, 1) if heads is None or heads % gpus == 0 else (1, gpus)
+        return layouts(read(config), gpus, settings.engine)[0]
     if tensor is None:
         assert pipeline is not None
         return max(1, gpus // pipeline), pipeline
     return tensor, pipeline if pipeline is not None else max(1, gpus // tensor)
-
-
-def attention_heads(config: Mapping[str, object]) -> int | None:
-    """From config.json; models with vision keep it in `text_config`."""
-    text = config.get("text_config", config)
-    heads = text.get("num_attention_heads") if isinstance(text, Mapping) else None
-    return heads if isinstance(heads, int) else None
 
 
 STARTUP = 1800
@@ -167,7 +161,7 @@ def entrypoint(image: str) -> tuple[str, ...] | None:
 
 def together(ranks: tuple[Container, ...]) -> tuple[Container, ...]:
     """Ranks that are replaced together and join no others: each carries a digest of all of them."""
-    mark = {"DGX_SPARK_SERVER": digest([asdict(rank) for rank in ranks])}
+    mark = {"DGX_SPARK_SERVER": digest([content(rank) for rank in ranks])}
     return tuple(replace(rank, environment={**rank.environment, **mark}) for rank in ranks) if ranks[1:] else ranks
 
 
@@ -291,7 +285,8 @@ class ContainerMaker:
             grace=GRACE,
             rdma=bool(link and link.hcas and facts.infiniband_device),
             privileged=settings.containers.privileged,
-            shm_size=settings.containers.shm_size,
+            shm_size=settings.containers.shm_size or SHM_SIZE,
+            own_shm=settings.containers.shm_size is not None,
             secrets=_secrets(settings),
         )
 

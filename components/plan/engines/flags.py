@@ -7,7 +7,7 @@ themselves; vllm/envs.py of 0.19 and 0.31.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
 
@@ -112,6 +112,27 @@ def age(image: str, today: date) -> int | None:
     found = MONTH.match(name.rpartition(":")[2]) if name.startswith("nvcr.io/nvidia/") else None
     came = date(2000 + int(found[1]), int(found[2]), 1) if found and 1 <= int(found[2]) <= 12 else RELEASED.get(name)
     return None if came is None else (today.year - came.year) * 12 + today.month - came.month
+
+
+def given(words: Sequence[str]) -> dict[str, str]:
+    """Option → its value, of `--name=value`, `--name value` and `--name` (''); names with hyphens, however written."""
+    found = {}
+    for word, following in zip(words, (*words[1:], ""), strict=False):
+        if word.startswith("-"):
+            name, equals, value = word.partition("=")
+            apart = "" if following.startswith("-") else following
+            found[name.replace("_", "-")] = value if equals else apart
+    return found
+
+
+SUFFIXES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+"""What may stand behind a number. Source: vLLM, human_readable_int."""
+
+
+def number(text: str) -> float | None:
+    """Of an option's value; None where it is none, as `auto`."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([kmgKMG]?)", text)
+    return float(found[1]) * SUFFIXES[found[2]] if found else None
 
 
 def refusals(engine: str, image: str, words: tuple[str, ...]) -> Iterator[Problem]:

@@ -86,6 +86,7 @@ def arguments(context: Context) -> tuple[str, ...]:
         f"--port={context.port}",
         f"--tp-size={tensor}",
         f"--pp-size={pipeline}",
+        *([f"--ep-size={tensor}"] if want.expert_parallel and tensor > 1 else []),
         *option("--context-length", want.length),
         *option("--mem-fraction-static", want.memory_share),
         *(["--trust-remote-code"] if want.trust_remote_code else []),

@@ -137,6 +137,7 @@ def arguments(context: Context) -> tuple[str, ...]:
         f"--backend={choose(own.backend, known.backend) or 'pytorch'}",
         f"--tp_size={tensor}",
         f"--pp_size={pipeline}",
+        *([f"--ep_size={tensor}"] if want.expert_parallel and tensor > 1 else []),
         *option("--max_seq_len", want.length),
         f"--max_num_tokens={choose(own.max_num_tokens, known.max_num_tokens) or MAX_NUM_TOKENS}",
         f"--max_batch_size={choose(own.max_batch_size, known.max_batch_size) or MAX_BATCH_SIZE}",
