@@ -54,7 +54,7 @@ def judge(entry: Entry, engine: str, sparks: int, own: str = "") -> Verdict:
     context = Context(
         settings, facts, {}, model, entry, IDENTITY, api_port(settings), decide.guesses(settings, model), None
     )
-    problems = [*checks.engine(settings, facts), *decide.troubles(context)]
+    problems = [*checks.engine(settings, facts), *decide.with_model(context)]
     refused = [problem for problem in problems if problem.severity is Severity.REFUSE]
     others = [problem for problem in refused if problem.at not in MEMORY]
     found = estimate(checks.load_of(context))

@@ -110,6 +110,7 @@ class Geometry:
     """Tokens."""
 
     cache: Cache | None = None
+    quantized: bool = False
     single: bool = False
     """The weights are in float32, of which engines load the half."""
 
@@ -135,6 +136,7 @@ def read(config: object) -> Geometry:
         block=_block(config) or _block(text),
         longest=_longest(text),
         cache=cache,
+        quantized=_is_quantized(config, text),
         single=_is_single(config, text),
         doubts=doubts,
     )
@@ -153,7 +155,12 @@ def _block(config: Config) -> int | None:
 
 def _is_single(config: Config, text: Config) -> bool:
     words = [part.get(key) for part in (config, text) for key in ("torch_dtype", "dtype")]
-    return "float32" in words and not (config.get("quantization_config") or text.get("quantization_config"))
+    return "float32" in words and not _is_quantized(config, text)
+
+
+def _is_quantized(config: Config, text: Config) -> bool:
+    keys = ("quantization_config", "compression_config")
+    return any(part.get(key) for part in (config, text) for key in keys)
 
 
 def _cache(text: Config) -> tuple[Cache | None, tuple[str, ...], tuple[int, ...]]:

@@ -109,11 +109,8 @@ class Docker(Fact):
 
     version: str = ""
     runtimes: tuple[str, ...] = ()
-    images: dict[str, str] = {}
-    """Image name → id, of the names that were asked for and are present."""
-
     contents: dict[str, Image] = {}
-    """The same, with what can be compared between Sparks."""
+    """By name, those of the images that were asked for and are present."""
 
     gpu_devices: tuple[str, ...] = ()
     """CDI devices of NVIDIA's that the daemon has found (from Docker 28.2 on), e.g. `nvidia.com/gpu=all`."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from components import catalog
@@ -16,7 +15,7 @@ from components.plan.division import doubtful, layouts, obstacles
 from components.plan.engines import Context, flags, trtllm
 from components.plan.engines.common import more_arguments, on_ray, split, wanted
 from components.plan.engines.registry import api_port, image_name
-from components.plan.fit import RAY, RUNTIME, Load, as_engines_see, cache_of, estimate, gib, longest_of
+from components.plan.fit import RAY, RUNTIME, Fit, Load, as_engines_see, cache_of, estimate, gib, longest_of
 from components.plan.models import is_directory, repository
 from components.plan.values import Identity
 from components.problems import Problem, Severity
@@ -96,11 +95,12 @@ def parallelism(settings: Settings, facts: Mapping[str, NodeFacts], model: Model
         return
     working = " or ".join(f"tensorParallel {t} with pipelineParallel {p}" for t, p in possible)
     for obstacle in obstacles(read(model.config), tensor, settings.engine):
-        yield _misfit(
-            settings,
+        yield Problem(
             "serving.tensorParallel",
             f"{model.repo} has {obstacle}",
-            f"remove tensorParallel and pipelineParallel, or set {working}",
+            f"remove tensorParallel and pipelineParallel, or set {working}; where your image can do it nevertheless, "
+            "serving.checkFit false goes on",
+            Severity.REFUSE if settings.serving.check_fit else Severity.WARN,
         )
 
 
@@ -137,10 +137,9 @@ def context_length(context: Context) -> Iterator[Problem]:
     if not asked or longest is None or asked <= longest:
         return
     variable, options = LONGER[settings.engine]
-    given = {word.split("=")[0] for word in more_arguments(context)}
-    changed = bool(given & {*options} or context.known.hf_overrides)
-    given_env = {**context.known.env, **settings.serving.env}
-    allowed = given_env.get(variable, "").lower() in ("1", "true", "yes", "y")
+    changed = bool({*flags.given(more_arguments(context))} & {*options} or context.known.hf_overrides)
+    environment = {**context.known.env, **settings.serving.env}
+    allowed = environment.get(variable, "").lower() in ("1", "true", "yes", "y")
     fix = f"{longest} or less"
     yield Problem(
         "serving.maxModelLen",
@@ -189,13 +188,13 @@ def staging(settings: Settings) -> Iterator[Problem]:
 
 def fit(context: Context) -> Iterator[Problem]:
     """Refused where the model can't fit by estimate, a warning where it is tight; with the way out."""
-    settings = context.settings
+    settings, repo = context.settings, context.model.repo
     load = load_of(context)
     found = estimate(load)
-    doubts = "; ".join(read(context.model.config).doubts) if known_cache(context.entry, settings.engine) is None else ""
     # 0: nobody has looked.
     seen = [node.available for node in context.facts.values() if node.available and _idle(node)]
     free = min(found.free, *(available - load.beside for available in seen)) if seen else found.free
+    lower = "lower it where the engine ends for want of memory"
     parts = (
         f"weights {gib(found.weights)}, cache {gib(found.cache)} for {found.context:,} tokens and about "
         f"{gib(RUNTIME)} beside them on each Spark"
@@ -209,27 +208,43 @@ def fit(context: Context) -> Iterator[Problem]:
             f"pulumi config set --path serving.gpuMemoryUtilization {share}, or end what else uses its memory",
         )
     elif not found.fits:
-        way = (
-            f"pulumi config set --path serving.maxModelLen {found.longest_context}"
-            if found.longest_context >= SHORTEST_CONTEXT
-            else "use more Sparks, or a smaller quantisation of the model"
-        )
-        wrong = f"{context.model.repo} does not fit: {parts}, with {gib(found.budget)} for all of it"
-        # What is not understood warns; the weights alone are known.
-        if doubts and found.weights + RUNTIME <= found.budget:
-            wrong = f"{wrong}; but the cache is not understood: {doubts}"
-            yield Problem("serving.maxModelLen", wrong, way, Severity.WARN)
-        else:
-            yield _misfit(settings, "serving.maxModelLen", wrong, way)
+        yield _too_large(context, found, parts)
     elif found.tight:
-        tight = f"{context.model.repo} fits with little to spare: {parts}, of {gib(found.budget)}"
-        yield Problem("serving.maxModelLen", tight, "lower it where the engine ends for want of memory", Severity.WARN)
+        tight = f"{repo} fits with little to spare: {parts}, of {gib(found.budget)}"
+        yield Problem("serving.maxModelLen", tight, lower, Severity.WARN)
     elif load.cache is None:
-        unknown = f"whether the cache of {context.model.repo} fits is not known: {doubts}"
-        yield Problem(
-            "serving.maxModelLen", unknown, "lower it where the engine ends for want of memory", Severity.WARN
-        )
+        unknown = f"whether the cache of {repo} fits is not known: {'; '.join(read(context.model.config).doubts)}"
+        yield Problem("serving.maxModelLen", unknown, lower, Severity.WARN)
 
+
+def _too_large(context: Context, found: Fit, parts: str) -> Problem:
+    """What is understood refuses; what is not understood warns, and says why."""
+    settings, geometry = context.settings, read(context.model.config)
+    way = (
+        f"pulumi config set --path serving.maxModelLen {found.longest_context}"
+        if found.longest_context >= SHORTEST_CONTEXT
+        else "use more Sparks, or a smaller quantisation of the model"
+    )
+    wrong = f"{context.model.repo} does not fit: {parts}, with {gib(found.budget)} for all of it"
+    changed = {*flags.given(settings.serving.extra_args)} & (SAVING if geometry.quantized else SAVING | QUANTIZING)
+    if changed:
+        unknown = f"{wrong}; how much {', '.join(sorted(changed))} saves is not known here"
+        return Problem("serving.extraArgs", unknown, way, Severity.WARN)
+    # The weights are known in any case.
+    if geometry.doubts and not known_cache(context.entry, settings.engine) and found.weights + RUNTIME <= found.budget:
+        unknown = f"{wrong}; but the cache is not understood: {'; '.join(geometry.doubts)}"
+        return Problem("serving.maxModelLen", unknown, way, Severity.WARN)
+    return _misfit(settings, "serving.maxModelLen", wrong, way)
+
+
+SAVING = {
+    "--cpu-offload-gb", "--kv-cache-memory-bytes", "--num-gpu-blocks-override", "--max-total-tokens", "--engram-config",
+    "--ple-offload-backend", "--enable-paged-experts", "--kv-offloading-size", "--dtype",
+}  # fmt: skip
+"""Options by which weights or cache take less of the memory, or another share of it, than the estimate knows."""
+
+QUANTIZING = {"--quantization", "-q", "--torchao-config"}
+"""The same, of weights that are not quantised yet."""
 
 SHORTEST_CONTEXT = 1024
 """Tokens; less is of no use. Arbitrary."""
@@ -251,20 +266,29 @@ def load_of(context: Context) -> Load:
     settings, config = context.settings, context.model.config
     want = wanted(settings, context.known)
     tensor, pipeline = split(settings, config)
-    words = " ".join(more_arguments(context))
+    options = flags.given(more_arguments(context))
+    length = next((options[name] for name in LENGTHS if name in options), None)
+    share = next((number for name in SHARES if (number := flags.number(options.get(name, "")))), None)
+    # `auto` takes what fits.
+    context_ = want.length if length is None else int(flags.number(length) or SHORTEST_CONTEXT)
     return Load(
         engine=settings.engine,
         weights=loaded_weights(context.model, context.entry) + drafted(context, tensor * pipeline),
         cache=known_cache(context.entry, settings.engine) or cache_for(settings.engine, config),
         tensor=tensor,
         pipeline=pipeline,
-        context=want.length,
+        context=context_,
         longest=longest_of(config),
-        share=want.memory_share,
-        element=0.5 if re.search(r"--kv[-_]cache[-_]dtype[= ]fp8", words) else 1.0,
+        share=want.memory_share if share is None else share,
+        element=0.5 if options.get("--kv-cache-dtype", "").startswith("fp8") else 1.0,
         memory=as_engines_see(min(node.memory for node in context.facts.values())),
         beside=RAY if on_ray(settings) else 0,
     )
+
+
+LENGTHS = ("--max-model-len", "--context-length", "--max-seq-len")
+SHARES = ("--gpu-memory-utilization", "--mem-fraction-static", "--kv-cache-free-gpu-memory-fraction")
+"""The engines' own options for what has a setting; behind ours on the command line, theirs win."""
 
 
 def loaded_weights(model: Model, entry: Entry | None) -> int:
@@ -350,6 +374,7 @@ def engine(settings: Settings, facts: Mapping[str, NodeFacts]) -> Iterator[Probl
     """What this engine can't do, or lacks on a Spark."""
     yield from flags.refusals(settings.engine, image_name(settings), settings.serving.extra_args)
     yield from _version(settings)
+    yield from flags.unread(settings.engine, image_name(settings), settings.serving.env)
     if settings.engine == "trtllm":
         yield from _trtllm(settings)
     if on_ray(settings) and settings.containers.shm_size:

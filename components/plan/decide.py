@@ -21,21 +21,28 @@ from components.settings import Settings
 
 
 def before_model(settings: Settings, facts: Mapping[str, NodeFacts], identity: Identity) -> None:
-    """Refuse what needs no knowledge of the model."""
-    problems: list[Problem] = []
+    """Refuse what can be refused without knowing the model."""
+    refusals, _ = split(without_model(settings, facts, identity))
+    if refusals:
+        raise Refused(refusals)
+
+
+def without_model(settings: Settings, facts: Mapping[str, NodeFacts], identity: Identity) -> Iterator[Problem]:
+    """What stands against any plan, or should be known of it, whatever the model."""
     for node in settings.nodes:
-        problems += unusable(node, facts[node.name], settings)
-    problems += checks.machines(settings, facts)
-    problems += checks.leases(settings, identity, facts)
-    problems += checks.engine(settings, facts)
-    problems += checks.staging(settings)
-    problems += checks.beside(settings)
-    problems += checks.ports(settings, identity, facts[settings.head.name])
-    problems += split(host.troubles(settings, facts))[0]
+        yield from unusable(node, facts[node.name], settings)
+    yield from checks.machines(settings, facts)
+    yield from checks.leases(settings, identity, facts)
+    yield from checks.engine(settings, facts)
+    yield from checks.staging(settings)
+    yield from checks.beside(settings)
+    yield from checks.ports(settings, identity, facts[settings.head.name])
+    yield from host.troubles(settings, facts)
+    yield from checks.docker_restarts(settings, facts, identity)
+    yield from checks.takeovers(identity, facts)
+    yield from checks.addresses(settings)
     if len(settings.nodes) > 1:
-        problems += fabric.detect(settings, facts)[1]
-    if problems:
-        raise Refused(problems)
+        yield from fabric.detect(settings, facts)[1]
 
 
 def watched(made: EnginePlan) -> dict[str, tuple[str, ...]]:
@@ -59,17 +66,13 @@ def endpoint_generation(
     return record.generation if record and whole else fresh
 
 
-def troubles(context: Context) -> Iterator[Problem]:
-    """What stands against the plan, or should be known of it."""
+def with_model(context: Context) -> Iterator[Problem]:
+    """The same for a plan with this model."""
     settings, facts = context.settings, context.facts
     yield from checks.parallelism(settings, facts, context.model)
     yield from checks.experts(context)
     yield from checks.context_length(context)
     yield from fabric.warnings(settings, facts, context.links) if context.links else ()
-    yield from host.troubles(settings, facts)
-    yield from checks.docker_restarts(settings, facts, context.identity)
-    yield from checks.takeovers(context.identity, facts)
-    yield from checks.addresses(settings)
     yield from checks.pooling(context)
     yield from checks.catalogued(context)
     yield from checks.fit(context)
@@ -118,7 +121,7 @@ def decide(
     staged: Sequence[Model] = (),
     draft: Model | None = None,
 ) -> Plan:
-    """The whole plan.
+    """The whole plan, of what `before_model` did not refuse.
 
     fresh        the generation of whatever has to be made or repaired in this run
     dockerfile   text, where the image is built
@@ -142,7 +145,7 @@ def decide(
 
     drafted = also(draft, known.KIND, guess.revision) if guess and draft else None
     in_store = tuple(also(other, models.staged_kind(other.repo)) for other in staged)
-    refusals, warnings = split([*troubles(context), *checks.disk(facts, missing(settings, placed, fresh))])
+    refusals, warnings = split([*with_model(context), *checks.disk(facts, missing(settings, placed, fresh))])
     if refusals:
         raise Refused(refusals)
     containers = watched(made)
@@ -175,5 +178,5 @@ def decide(
         endpoint_generation=endpoint_generation(identity, containers, facts, settings.head.name, fresh),
         api_key_file=engine(settings).api_key_file(settings.api_key.get_secret_value()),
         environment=made.environment,
-        warnings=warnings,
+        warnings=(*split(without_model(settings, facts, identity))[1], *warnings),
     )

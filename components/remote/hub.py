@@ -60,17 +60,21 @@ def look_up(endpoint: str, repo: str, revision: str | None, token: str) -> Model
         raise Refused([Problem("model", f"{repo} {why}", ANOTHER)])
     with _explained(repo, token):
         # The listing of a gated model is public, its files are not: this also proves access.
-        config = _config(api, repo, about.sha)
+        text = _config(api, repo, about.sha)
+    try:
+        config = json.loads(text)
+    except ValueError:
+        config = None
     if not isinstance(config, dict):
         raise Refused([Problem("model", f"the config.json of {repo} is no JSON object", ANOTHER)])
     parameters = about.safetensors.parameters if about.safetensors else {}
     return Model(repo, about.sha, selected(every), config, loaded=loaded(parameters, every))
 
 
-def _config(api: HfApi, repo: str, commit: str) -> object:
+def _config(api: HfApi, repo: str, commit: str) -> str:
     with tempfile.TemporaryDirectory() as folder:
         path = api.hf_hub_download(repo, "config.json", revision=commit, local_dir=folder, etag_timeout=TIMEOUT)
-        return json.loads(Path(path).read_text())
+        return Path(path).read_text(errors="replace")
 
 
 @contextmanager

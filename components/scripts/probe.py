@@ -22,7 +22,7 @@ import subprocess
 import urllib.parse
 from operator import itemgetter
 
-from shared.docker import Docker, is_named, labels_of, name_of
+from shared.docker import Docker, labels_of, name_of
 from shared.files import existing, read
 from shared.images import image_parts
 from shared.job import job
@@ -150,7 +150,6 @@ def docker(stack: str, names: list) -> dict:
         "swarm": info.get("Swarm", {}).get("NodeID", ""),
         "root": info.get("DockerRootDir", ""),
         "image_ids": [image["Id"] for image in images],
-        "images": {name: image["Id"] for image in images for name in names if is_named(image, name)},
         "contents": {name: about for name in names if (about := content(daemon, name))},
         "gpu_devices": sorted(
             device["ID"] for device in info.get("DiscoveredDevices") or [] if device["ID"].startswith("nvidia.com/gpu=")

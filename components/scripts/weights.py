@@ -188,9 +188,9 @@ def apply(inputs: Weights) -> None:
     place_encodings(inputs)
     paths = [os.path.join(inputs["path"], file["path"]) for file in inputs["files"]]
     paths += [encoding["path"] for encoding in inputs["encodings"]]
-    model = {key: inputs[key] for key in ("repo", "revision", "commit", "files", "path")}
+    known = {key: inputs[key] for key in ("repo", "revision", "commit", "files", "path")}
     # So that a later preview estimates the memory as this one did, without asking the hub.
-    model["loaded"] = inputs.get("loaded", 0)
+    model = {**known, "loaded": inputs.get("loaded", 0)}
     write_record(inputs["record"], {"files": {path: stamp(path) for path in paths}}, model=model)
 
 

@@ -106,7 +106,8 @@ class Serving(Frozen):
     """How often the server starts again after failures in a row, all ranks together, before it gives up."""
 
     check_fit: bool = True
-    """Refuse a model that by estimate does not fit into the Sparks' memory; false turns that into a warning."""
+    """Refuse a model that by estimate does not fit into the Sparks' memory, or that tensorParallel can't divide; false
+    turns that into a warning."""
 
     check_answer: bool = True
     """Before it counts as ready, the model must know the capital of France (a pooling model: tell which sentences

@@ -99,6 +99,14 @@ def test_every_container_is_pinned_and_least_privileged(pair):
         assert "init" in pair.requests[name].replaceOnChanges
 
 
+def test_shared_memory_is_the_sparks_own_unless_its_size_is_set(tmp_path, monkeypatch):
+    usual = run(tmp_path, monkeypatch).inputs("cluster-server-spark-1")
+    assert usual["ipcMode"] == "host"
+    sized = run(tmp_path, monkeypatch, containers={"shmSize": 32768}).inputs("cluster-server-spark-1")
+    # Beside the host's IPC namespace Docker ignores the size.
+    assert (sized["ipcMode"], sized["shmSize"]) == ("private", 32768)
+
+
 def test_every_docker_resource_names_its_sparks_provider(pair):
     for type_ in (CONTAINERS, "docker:index/remoteImage:RemoteImage", "docker:index/volume:Volume"):
         for name in pair.of_type(type_):

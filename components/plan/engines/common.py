@@ -29,6 +29,19 @@ MODULES = "/tmp/huggingface-modules"
 """Where a container keeps the Python code that some models bring (`auto_map` in config.json): transformers copies it
 there, and the cache itself is mounted read-only. Source: transformers, utils/hub.py, HF_MODULES_CACHE."""
 
+VOCABULARIES = f"{HF_HOME}/{ENCODINGS}"
+
+ALWAYS = {
+    "NVIDIA_DRIVER_CAPABILITIES": "all",
+    "HF_HOME": HF_HOME,
+    "HF_MODULES_CACHE": MODULES,
+    # Weights are in place and verified: nothing may be fetched, and no token is needed.
+    "HF_HUB_OFFLINE": "1",
+    "TRANSFORMERS_OFFLINE": "1",
+    "PYTHONUNBUFFERED": "1",
+}
+"""Environment of every container of ours."""
+
 GRACE = 30
 """Seconds for a server to end its requests; a remote rank of vLLM takes about 11 (measured, vLLM 0.32)."""
 
@@ -273,18 +286,8 @@ class ContainerMaker:
             command=command,
             entrypoint=entrypoint(self.image),
             environment={
-                "NVIDIA_DRIVER_CAPABILITIES": "all",
-                "HF_HOME": HF_HOME,
-                "HF_MODULES_CACHE": MODULES,
-                # Weights are in place and verified: nothing may be fetched, and no token is needed.
-                "HF_HUB_OFFLINE": "1",
-                "TRANSFORMERS_OFFLINE": "1",
-                "PYTHONUNBUFFERED": "1",
-                **(
-                    {"TIKTOKEN_ENCODINGS_BASE": f"{HF_HOME}/{ENCODINGS}"}
-                    if needs_encodings(self._context.model)
-                    else {}
-                ),
+                **ALWAYS,
+                **({"TIKTOKEN_ENCODINGS_BASE": VOCABULARIES} if needs_encodings(self._context.model) else {}),
                 **self._environments[node],
                 **(environment or {}),
                 **self._context.known.env,

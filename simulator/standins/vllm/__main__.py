@@ -80,6 +80,26 @@ def speculate(text: str) -> None:
     log(f"SpeculativeConfig(method='{method}', model='{model}', num_spec_tokens={config['num_speculative_tokens']})")
 
 
+Executor = type[executor.Torch] | type[executor.Copies] | type[executor.RayCluster] | type[executor.Local]
+
+
+def chosen(arguments) -> Executor:
+    """The executor that places the ranks."""
+    world = arguments.tensor_parallel_size * arguments.pipeline_parallel_size
+    on_ray = arguments.distributed_executor_backend == "ray"
+    if arguments.nnodes > 1 and on_ray:
+        raise ValueError("the ray executor is not supported with nnodes > 1")
+    if arguments.nnodes > 1:
+        return executor.Torch
+    if on_ray:
+        return executor.RayCluster
+    if arguments.data_parallel_size > 1:
+        return executor.Copies
+    if world > 1:
+        raise ValueError(f"World size ({world}) is larger than the number of available GPUs (1) in this node.")
+    return executor.Local
+
+
 def main() -> None:
     if sys.argv[1:2] != ["serve"]:
         sys.exit("usage: vllm serve [model_tag] [options]")
@@ -95,21 +115,7 @@ def main() -> None:
     length = check(arguments, config)
     if arguments.speculative_config:
         speculate(arguments.speculative_config)
-    world = arguments.tensor_parallel_size * arguments.pipeline_parallel_size
-    backend = arguments.distributed_executor_backend
-    if arguments.nnodes > 1 and backend == "ray":
-        raise ValueError("the ray executor is not supported with nnodes > 1")
-    engine: executor.Torch | executor.Copies | executor.RayCluster | executor.Local
-    if arguments.nnodes > 1:
-        engine = executor.Torch(path, arguments, log)
-    elif arguments.data_parallel_size > 1 and backend != "ray":
-        engine = executor.Copies(path, arguments, log)
-    elif backend == "ray":
-        engine = executor.RayCluster(path, arguments, log)
-    elif world == 1:
-        engine = executor.Local(path, arguments, log)
-    else:
-        raise ValueError(f"World size ({world}) is larger than the number of available GPUs (1) in this node.")
+    engine = chosen(arguments)(path, arguments, log)
     names = arguments.served_model_name or [model]
     keys = arguments.api_key or [key for key in [os.environ.get("VLLM_API_KEY")] if key]
     log(f"Starting vLLM server on http://{arguments.host or '0.0.0.0'}:{arguments.port}")
