@@ -242,6 +242,9 @@ class NodeFacts(Fact):
     present: Present | None = None
     """The model, where it was looked for (offline, or a local directory) and found."""
 
+    draft: Present | None = None
+    """What guesses for it, likewise."""
+
     def intact(self, kind: str, spec: str) -> Record | None:
         """The record of `kind` if it stands for `spec` and all that it speaks of is there."""
         record = self.records.get(kind)

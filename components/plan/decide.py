@@ -9,12 +9,13 @@ from components.facts import fabric
 from components.facts.hub import Model
 from components.facts.spark import NodeFacts
 from components.facts.usable import unusable
-from components.plan import beside, checks, host, models, steps
+from components.plan import beside, checks, host, known, models, steps
 from components.plan.engines import Context, EnginePlan
+from components.plan.engines.common import split as parallelism
 from components.plan.engines.common import startup_limit
 from components.plan.engines.registry import api_port, engine
 from components.plan.steps import Steps
-from components.plan.values import Identity, Plan, Readiness, Staged, Step, api_base
+from components.plan.values import Draft, Identity, Plan, Readiness, Staged, Step, api_base
 from components.problems import Problem, Refused, split
 from components.settings import Settings
 
@@ -73,6 +74,7 @@ def with_model(context: Context) -> Iterator[Problem]:
     yield from checks.context_length(context)
     yield from fabric.warnings(settings, facts, context.links) if context.links else ()
     yield from checks.pooling(context)
+    yield from checks.catalogued(context)
     yield from checks.fit(context)
 
 
@@ -87,6 +89,14 @@ def missing(settings: Settings, placed: Sequence[tuple[Model, Sequence[Step]]], 
         ]
         for rank, node in enumerate(settings.nodes)
     }
+
+
+def guesses(settings: Settings, model: Model) -> Draft | None:
+    """The draft that is used: the catalog's own not across a pipeline, where few engines guess."""
+    found = known.draft(settings)
+    if found and not found.configured and parallelism(settings, model.config)[1] > 1:
+        return None
+    return found
 
 
 def readiness(context: Context, containers: Mapping[str, tuple[str, ...]]) -> Readiness:
@@ -109,20 +119,33 @@ def decide(
     fresh: str,
     dockerfile: str = "",
     staged: Sequence[Model] = (),
+    draft: Model | None = None,
 ) -> Plan:
     """The whole plan, of what `before_model` did not refuse.
 
     fresh        the generation of whatever has to be made or repaired in this run
     dockerfile   text, where the image is built
     staged       models to have in place beside the one that is served
+    draft        what guesses for it, where that has weights of its own
     """
     links = fabric.detect(settings, facts)[0] if len(settings.nodes) > 1 else {}
     entry = catalog.find(settings.model, settings.catalog)
-    context = Context(settings, facts, links, model, entry, identity, api_port(settings))
+    guess = guesses(settings, model)
+    context = Context(settings, facts, links, model, entry, identity, api_port(settings), guess, draft)
     made = engine(settings).plan(context)
     maker = Steps(identity, facts, fresh)
     images = steps.images(maker, settings, links, made.image, dockerfile)
-    weights = steps.place_weights(maker, settings, facts, links, model, images.name)
+    weights = steps.place_weights(maker, settings, facts, links, model, images.name, revision=settings.weights.revision)
+    drafted = (
+        guess
+        and draft
+        and Staged(
+            draft.repo,
+            steps.place_weights(
+                maker, settings, facts, links, draft, images.name, kind=known.KIND, revision=guess.revision
+            ),
+        )
+    )
     in_store = tuple(
         Staged(
             other.repo,
@@ -130,7 +153,9 @@ def decide(
         )
         for other in staged
     )
-    placed = zip((model, *staged), (weights, *(one.weights for one in in_store)), strict=True)
+    every = (model, *([draft] if draft else []), *staged)
+    done = (weights, *([drafted.weights] if drafted else []), *(one.weights for one in in_store))
+    placed = zip(every, done, strict=True)
     refusals, warnings = split([*with_model(context), *checks.disk(facts, missing(settings, list(placed), fresh))])
     if refusals:
         raise Refused(refusals)
@@ -148,6 +173,7 @@ def decide(
         copy_keys=steps.copy_keys(maker, settings, "copy-key") if steps.copies(settings) else (),
         authorization=steps.authorize(maker, settings, facts, links, model),
         weights=weights,
+        draft=drafted or None,
         staged=in_store,
         ray=made.ray,
         swarm=steps.swarm(maker, settings, facts) if made.swarm else None,

@@ -201,8 +201,9 @@ def place_weights(
     image: str,
     *,
     kind: str = WEIGHTS,
+    revision: str | None = None,
 ) -> tuple[Step, ...]:
-    """Head first: it downloads, the others copy from it over the fabric."""
+    """Head first: it downloads, the others copy from it over the fabric. `revision`: as the settings say it."""
     head = settings.head
     chosen = settings.weights
 
@@ -212,7 +213,7 @@ def place_weights(
         keep = chosen.keep or (bool(model.path) if node is head else chosen.shared)
         wanted = PlannedWeights(
             repo=model.repo,
-            revision=chosen.revision if kind == WEIGHTS else None,
+            revision=revision,
             commit=model.commit,
             files=[File(path=file.path, size=file.size, sha256=file.sha256) for file in model.files],
             folder=model_folder(cache, model),

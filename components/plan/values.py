@@ -254,8 +254,27 @@ class Extra:
 
 
 @dataclass(frozen=True)
+class Draft:
+    """What guesses tokens ahead, which the model then verifies in one step."""
+
+    method: str
+    """One of settings/serving.py `DraftMethod`."""
+
+    tokens: int
+    repo: str = ""
+    """Of its own weights; '': it has none."""
+
+    revision: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """vLLM's further keys."""
+
+    configured: bool = False
+    """By the user, and not by the catalog."""
+
+
+@dataclass(frozen=True)
 class Staged:
-    """A model that is in place for a later switch to it."""
+    """A model that is in place beside the one that is served."""
 
     repo: str
     weights: tuple[Step, ...]
@@ -283,6 +302,9 @@ class Plan:
     """On the head: lets the others' keys read the weights, and nothing else."""
 
     weights: tuple[Step, ...]
+    draft: Staged | None
+    """The weights of what guesses tokens ahead, where it has its own. The server waits for them too."""
+
     staged: tuple[Staged, ...]
     ray: Ray | None
     swarm: Swarm | None

@@ -2,7 +2,7 @@
 
 stdin   JSON: stack, cache (directory for weights, may begin with ~), repos (the models'), images (names to look up),
         sudo (whether it is needed: a refusal goes into the Spark's log), look (null, or the model that must be here
-        already: {"repo", "revision"} or {"path"})
+        already: {"repo", "revision"} or {"path"}), draft (null, or {"repo", "revision"} of what guesses for it)
 stdout  JSON, read by components/facts/spark.py, which says what each fact means
 exit    0, also where something is missing: absence is a fact, and the plan decides what it means
 """
@@ -326,6 +326,7 @@ def main() -> None:
             "closed": closed(cache, wanted["repos"]),
         },
         "present": wanted["look"] and present(wanted["look"], cache),
+        "draft": wanted["draft"] and present(wanted["draft"], cache),
         "gpus": found,
         "gpu_words": words,
         "gpu_tools": [tool for tool in HOOKS if shutil.which(tool)],

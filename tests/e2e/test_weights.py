@@ -161,6 +161,29 @@ def test_a_staged_model_changes_nothing_else_and_is_not_read_again(alone, third)
     assert alone.is_clean()
 
 
+@pytest.mark.long
+def test_a_drafts_weights_are_placed_told_to_the_engine_and_mended_and_leave_with_it(alone, third):
+    draft = {"method": "eagle3", "model": "simulated/draft", "tokens": 4}
+    for engine, word in (("vllm", "method='eagle3'"), ("sglang", "speculative_algorithm=EAGLE3"), ("trtllm", "Eagle")):
+        alone.configure(engine=engine, model="qwen2.5-7b", serving={"draft": draft})
+        alone.up()
+        assert alone.complete()["choices"]
+        assert word in sparks.on(third, f"docker logs {alone.container('server')} 2>&1")
+        assert alone.is_clean()
+
+    weights = f"{HUB}/models--simulated--draft/snapshots/*/model-00001-of-00001.safetensors"
+    sparks.on(third, f"rm $(readlink -f {weights}) {weights}")
+    assert any("draft" in name for name in alone.preview())
+    alone.up()
+    assert sparks.on(third, f"ls {weights}")
+    assert alone.is_clean()
+
+    alone.configure(engine="trtllm", model="qwen2.5-7b", serving={"draft": {"method": "none"}})
+    alone.up()
+    assert "draft.json" not in sparks.on(third, "ls ~/.local/state/dgx-spark/*alone")
+    assert alone.is_clean()
+
+
 def test_a_model_put_there_by_hand_is_served_without_the_hub(alone, third):
     step("the model is there")
     alone.configure(model="qwen2.5-7b")

@@ -134,6 +134,18 @@ def test_a_staged_model_comes_after_the_one_that_is_served_and_holds_up_no_serve
     assert not {head, other} & made.after("cluster-server-spark-1")
 
 
+def test_a_drafts_weights_come_after_the_models_and_the_server_waits_for_both(tmp_path, monkeypatch):
+    draft = {"method": "eagle3", "model": "a/draft"}
+    made = run(tmp_path, monkeypatch, serving={"draft": draft}, weights={"stage": ["gpt-oss-20b"]})
+    head, other = (f"cluster-draft-spark-{n}" for n in (1, 2))
+    assert "cluster-weights-spark-2" in made.after(head)
+    assert head in made.after(other)
+    assert {head, other} <= made.after("cluster-room-spark-1")
+    assert {"cluster-weights-spark-2", head, other} <= made.after("cluster-server-spark-1")
+    assert other in made.after("cluster-staged-openai-gpt-oss-20b-spark-1")
+    assert "/models--a--draft/snapshots/" in json.dumps(made.inputs("cluster-server-spark-1")["command"])
+
+
 def test_what_runs_beside_the_server_is_waited_for_by_nobody(tmp_path, monkeypatch):
     keys = {"alice": "sk-of-alice-0123456789"}
     made = run(tmp_path, monkeypatch, monitoring=True, gateway=True, chat=True, gatewayKeys=keys)

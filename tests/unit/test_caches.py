@@ -40,7 +40,15 @@ def weights(home, snapshot, folder, contents=WEIGHTS, verb="apply", **means):
 
 
 def probe(home, **look):
-    given = {"stack": STACK, "cache": str(home.path), "repos": ["a/b"], "images": [], "sudo": False, "look": look}
+    given = {
+        "stack": STACK,
+        "cache": str(home.path),
+        "repos": ["a/b"],
+        "images": [],
+        "sudo": False,
+        "look": look,
+        "draft": None,
+    }
     return json.loads(home.run("probe.py", "apply", **given).stdout)
 
 

@@ -65,6 +65,28 @@ def option(flag: str, value: object) -> list[str]:
     return [f"{flag}={value}"] if value else []
 
 
+def more_arguments(context: Context) -> tuple[str, ...]:
+    """The catalog's for this model, without those that the user gives otherwise, and the user's."""
+    own = context.settings.serving.extra_args
+    said = {_option_name(word) for word in own if word.startswith("--")}
+    left, kept = False, []
+    for word in context.known.args:
+        # What follows an option without `=` is its value.
+        left = _option_name(word) in said if word.startswith("--") else left
+        kept += [] if left else [word]
+    return (*kept, *own)
+
+
+def _option_name(word: str) -> str:
+    """vLLM and SGLang take underscores for hyphens, and --no-… turns a switch off."""
+    return word.partition("=")[0].replace("_", "-").replace("--no-", "--", 1)
+
+
+def draft_directory(context: Context) -> str | None:
+    """Where a container finds the weights of what guesses; None: they are the model's own."""
+    return snapshot_directory(HF_HOME, context.draft_model) if context.draft_model else None
+
+
 @dataclass(frozen=True)
 class Wanted:
     """How the model is served: as configured, else as the catalog knows for this engine. None: the engine's own
@@ -268,6 +290,7 @@ class ContainerMaker:
                 **({"TIKTOKEN_ENCODINGS_BASE": VOCABULARIES} if needs_encodings(self._context.model) else {}),
                 **self._environments[node],
                 **(environment or {}),
+                **self._context.known.env,
                 **settings.serving.env,
             },
             mounts=(Mount(facts.cache.path, HF_HOME, read_only=True), *self._directory(), *mounts),

@@ -93,6 +93,12 @@ def version(engine: str, image: str) -> Version | None:
     return tuple(int(part) for part in found.groups() if part) if found else None
 
 
+def older(has: Version, least: str) -> bool:
+    """A version of which less is known counts as its newest: 0.19 may be 0.19.1."""
+    wanted = tuple(int(part) for part in least.split("."))
+    return has[: len(wanted)] < wanted[: len(has)]
+
+
 def _lacks(known: Version, absent: Absent) -> bool:
     return known >= absent.version and (absent.until is None or known < absent.until)
 

@@ -16,6 +16,8 @@ from components.plan.engines import Context, EnginePlan
 from components.plan.engines.common import (
     ContainerMaker,
     choose,
+    draft_directory,
+    more_arguments,
     option,
     rank_environments,
     split,
@@ -113,9 +115,24 @@ def options(context: Context) -> str:
             "print_iter_log": False,
             "kv_cache_config": {"dtype": "auto", "free_gpu_memory_fraction": share},
             "cuda_graph_config": {"enable_padding": True},
+            **speculation(context),
         },
         indent=1,
     )
+
+
+DECODING = {"mtp": "MTP", "eagle": "Eagle", "eagle3": "Eagle", "draft_model": "DraftTarget", "ngram": "NGram"}
+"""Source: TensorRT-LLM's documentation, "Speculative Decoding"; NVIDIA's playbook for it on Sparks."""
+
+
+def speculation(context: Context) -> dict[str, object]:
+    draft = context.draft
+    if draft is None:
+        return {}
+    count = "num_nextn_predict_layers" if draft.method == "mtp" else "max_draft_len"
+    directory = draft_directory(context)
+    model = {"speculative_model_dir": directory} if directory else {}
+    return {"speculative_config": {"decoding_type": DECODING[draft.method], count: draft.tokens, **model}}
 
 
 def api_key_file(key: str) -> str:
@@ -145,5 +162,5 @@ def arguments(context: Context) -> tuple[str, ...]:
         *option("--reasoning_parser", want.reasoning_parser),
         *option("--tool_parser", want.tool_call_parser),
         f"--extra_llm_api_options={OPTIONS}",
-        *serving.extra_args,
+        *more_arguments(context),
     )

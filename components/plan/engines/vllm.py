@@ -16,6 +16,8 @@ from components.plan.engines.common import (
     HF_HOME,
     ContainerMaker,
     Environments,
+    draft_directory,
+    more_arguments,
     on_ray,
     option,
     rank_environments,
@@ -222,5 +224,21 @@ def arguments(context: Context) -> tuple[str, ...]:
         *option("--reasoning-parser", want.reasoning_parser),
         *(["--enable-auto-tool-choice"] if want.tool_call_parser else []),
         *option("--tool-call-parser", want.tool_call_parser),
-        *serving.extra_args,
+        *speculation(context),
+        *more_arguments(context),
     )
+
+
+def speculation(context: Context) -> tuple[str, ...]:
+    """Source: vLLM's documentation, "Speculative Decoding"."""
+    draft = context.draft
+    if draft is None:
+        return ()
+    model = draft_directory(context)
+    config = {
+        "method": draft.method,
+        **({"model": model} if model else {}),
+        "num_speculative_tokens": draft.tokens,
+        **draft.options,
+    }
+    return (f"--speculative-config={json.dumps(config)}",)

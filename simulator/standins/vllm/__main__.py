@@ -78,6 +78,28 @@ def chosen(arguments) -> Executor:
     return executor.Local
 
 
+METHODS = (
+    "ngram", "medusa", "mlp_speculator", "draft_model", "suffix", "eagle", "eagle3", "mtp", "dflash", "dspark",
+)  # fmt: skip
+
+
+def speculate(text: str) -> None:
+    """The refusals of SpeculativeConfig."""
+    config = json.loads(text)
+    method, model = config.get("method"), config.get("model")
+    if method not in METHODS:
+        raise ValueError(f"Unsupported speculative method: '{method}'")
+    if not config.get("num_speculative_tokens"):
+        raise ValueError("num_speculative_tokens must be provided with speculative_config.")
+    if model is None and method not in ("mtp", "dspark", "ngram", "suffix"):
+        raise ValueError("num_speculative_tokens was provided but without speculative model.")
+    if model is not None:
+        path = find(model, config.get("revision"))
+        with open(os.path.join(path, "config.json")) as stream:
+            json.load(stream)
+    log(f"SpeculativeConfig(method='{method}', model='{model}', num_spec_tokens={config['num_speculative_tokens']})")
+
+
 def main() -> None:
     if sys.argv[1:2] != ["serve"]:
         sys.exit("usage: vllm serve [model_tag] [options]")
@@ -91,6 +113,8 @@ def main() -> None:
     with open(os.path.join(path, "config.json")) as stream:
         config = json.load(stream)
     length = check(arguments, config)
+    if arguments.speculative_config:
+        speculate(arguments.speculative_config)
     engine = chosen(arguments)(path, arguments, log)
     names = arguments.served_model_name or [model]
     keys = arguments.api_key or [key for key in [os.environ.get("VLLM_API_KEY")] if key]
