@@ -24,14 +24,15 @@ def run(
 ) -> docker.Container:
     """`stands_on`: label → id of a container whose replacement must replace this one too."""
     labels = {**plan.labels, **(stands_on or {})}
-    files = {**plan.files, **(secret_files or {})}
+    secrets = {path: Output.secret(text) for path, text in plan.secret_files.items()}
+    files: dict[str, Input[str]] = {**plan.files, **secrets, **(secret_files or {})}
     return docker.Container(
         name,
         name=plan.name,
         image=image,
         command=[*plan.runner, *(hidden(plan, word) for word in plan.command)],
         entrypoints=list(plan.entrypoint) if plan.entrypoint is not None else None,
-        envs=[hidden(plan, f"{key}={value}") for key, value in sorted(plan.environment.items())],
+        envs=[f"{key}={value}" for key, value in sorted(plan.environment.items())],
         network_mode="host",
         ipc_mode="host",
         pid_mode=pid_mode,

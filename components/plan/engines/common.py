@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -13,7 +14,7 @@ from components.plan.environment import SINGLE_NODE, chosen_gpu, communication
 from components.plan.fit import DEFAULT_SHARE, RAY_SHARE
 from components.plan.models import ENCODINGS, needs_encodings, snapshot_directory
 from components.plan.steps import inside
-from components.plan.values import RANK_KEY, Container, Mount, digest
+from components.plan.values import RANK_KEY, SECRET_ENVIRONMENT, Container, Mount, digest
 from components.ports import RANKS
 from components.settings import Settings
 
@@ -33,6 +34,9 @@ GRACE = 30
 CRASHES = 10
 """How often Docker starts a rank's container again that was killed. An engine's own failures are counted by
 inside/together.py, which ends with 0 when it gives up."""
+
+WITH_ENVIRONMENT = "/opt/dgx-spark/environment.py"
+"""Where a container has components/inside/environment.py."""
 
 TOGETHER = "/opt/dgx-spark/together.py"
 """Where a rank's container has components/inside/together.py."""
@@ -248,12 +252,14 @@ class ContainerMaker:
         settings, identity = self._context.settings, self._context.identity
         rank = [n.name for n in settings.nodes].index(node)
         facts, link = self._context.facts[node], self._context.links.get(node)
+        hidden = settings.serving.env if settings.is_encrypted("serving") else {}
+        shown = {} if hidden else settings.serving.env
         return Container(
             name=identity.container(role),
             node=node,
             component=role,
             rank=rank,
-            runner=runner,
+            runner=(*(("python3", WITH_ENVIRONMENT, SECRET_ENVIRONMENT) if hidden else ()), *runner),
             command=command,
             entrypoint=entrypoint(self.image),
             environment={
@@ -271,10 +277,10 @@ class ContainerMaker:
                 ),
                 **self._environments[node],
                 **(environment or {}),
-                **settings.serving.env,
+                **shown,
             },
             mounts=(Mount(facts.cache.path, HF_HOME, read_only=True), *self._directory(), *mounts),
-            files=files or {},
+            files={**({WITH_ENVIRONMENT: inside("environment.py")} if hidden else {}), **(files or {})},
             labels={
                 "dgx-spark.project": identity.project,
                 "dgx-spark.stack": identity.full,
@@ -290,12 +296,11 @@ class ContainerMaker:
             privileged=settings.containers.privileged,
             shm_size=settings.containers.shm_size,
             secrets=_secrets(settings),
+            secret_files={SECRET_ENVIRONMENT: json.dumps(hidden, sort_keys=True)} if hidden else {},
         )
 
 
 def _secrets(settings: Settings) -> tuple[str, ...]:
     """`pulumi config set --secret --path serving.env.TOKEN` encrypts a part of `serving`, and Pulumi does not say
-    which: all that users write freely there is kept secret then."""
-    if not settings.is_encrypted("serving"):
-        return ()
-    return tuple(sorted({*settings.serving.env.values(), *settings.serving.extra_args} - {""}))
+    which: all that users write freely there is kept secret then; its variables are in a file."""
+    return tuple(sorted({*settings.serving.extra_args} - {""})) if settings.is_encrypted("serving") else ()
