@@ -13,7 +13,22 @@ import typer
 from pydantic import ValidationError
 
 from components.settings import Ssh
-from ops import bench, check, demo, doctor, gates, look, matrix, models, prune, pulumi, reference, setup, switch
+from ops import (
+    bench,
+    check,
+    demo,
+    doctor,
+    gates,
+    look,
+    matrix,
+    models,
+    prune,
+    pulumi,
+    recipe,
+    reference,
+    setup,
+    switch,
+)
 from ops.project import project
 from ops.pulumi import CommandError
 from ops.stack import selected
@@ -98,6 +113,22 @@ def models_command(
 ) -> None:
     """Known models, and whether they fit one Spark and your cluster."""
     models.show(models.hardware(stack, sparks, engine), as_json=as_json)
+
+
+recipes = typer.Typer(no_args_is_help=True, help="Models as others serve them.")
+app.add_typer(recipes, name="recipe")
+
+
+@recipes.command(name="import")
+def recipe_import_command(
+    source: Annotated[str, typer.Argument(help="A file, an https address, or a directory of recipes.")],
+    catalog: Annotated[
+        str | None, typer.Option(help="Write the entry into this file of yours, made where there is none.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="Of the entry; by default the file's.")] = None,
+) -> None:
+    """Read a recipe of sparkrun or of spark-vllm-docker: a catalog entry, and a stack's settings for it."""
+    recipe.show(source, catalog, name)
 
 
 @app.command(name="switch")

@@ -202,9 +202,8 @@ def place_weights(
     kind: str = WEIGHTS,
 ) -> tuple[Step, ...]:
     """Head first: it downloads, the others copy from it over the fabric."""
-    head, *others = settings.nodes
+    head = settings.head
     chosen = settings.weights
-    source = ReadableSource(**_head_source(steps, settings, links), **_readable(model)) if others else None
 
     def inputs(node: Node) -> PlannedWeights:
         cache = facts[node.name].cache.path
@@ -222,8 +221,8 @@ def place_weights(
         )
         if node is head and not (model.path or chosen.offline):
             wanted |= {"endpoint": chosen.endpoint, "image": image, "cache": cache}
-        if node is not head and source and not chosen.shared:
-            wanted |= {"source": source}
+        if node is not head and not chosen.shared:
+            wanted |= {"source": ReadableSource(**_head_source(steps, settings, links, node), **_readable(model))}
         return wanted
 
     return tuple(
@@ -270,7 +269,7 @@ def images(steps: Steps, settings: Settings, links: Mapping[str, NodeLink], imag
                 node.name,
                 "image-copy",
                 "image_copy.py",
-                PlannedImageCopy(name=name, source=_head_source(steps, settings, links)),
+                PlannedImageCopy(name=name, source=_head_source(steps, settings, links, node)),
                 how=("source",),
                 limit=6 * HOUR,
             )
@@ -309,12 +308,14 @@ def _access(key: str, others: Sequence[Node], links: Mapping[str, NodeLink]) -> 
     return PlannedCopyAccess(key=key, sources=sorted(links[node.name].address for node in others))
 
 
-def _head_source(steps: Steps, settings: Settings, links: Mapping[str, NodeLink]) -> HeadSource:
+def _head_source(steps: Steps, settings: Settings, links: Mapping[str, NodeLink], node: Node) -> HeadSource:
+    """For `node`, which copies."""
     return HeadSource(
         address=links[settings.head.name].address,
         user=settings.login(settings.head.name).user,
         port=steps.facts[settings.head.name].ssh_port,
         host_key=settings.ssh.host_keys[settings.head.name],
+        own=links[node.name].address,
     )
 
 

@@ -38,6 +38,8 @@ class HeadSource(TypedDict):
     user: str
     port: int
     host_key: str
+    own: str
+    """The copying Spark's own fabric address."""
 
 
 class File(TypedDict):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -46,9 +47,13 @@ class Result:
 class Lab:
     def __init__(self, folder: Path, config: str = "") -> None:
         self.folder = folder
-        (folder / "Pulumi.yaml").write_text(f"name: lab\nruntime: python\n{config}")
+        # The CLI looks for packages beside the program, and takes no folder for its state that is not there.
+        runtime = {"name": "python", "options": {"toolchain": "pip", "virtualenv": sys.prefix}}
+        (folder / "Pulumi.yaml").write_text(f"name: lab\nruntime: {json.dumps(runtime)}\n{config}")
         (folder / "Pulumi.dev.yaml").write_text(f"encryptionsalt: {SALT}\n")
-        self.run("stack", "init", "dev")
+        (folder / "backend").mkdir(exist_ok=True)
+        made = self.run("stack", "init", "dev")
+        assert made.code == 0, made.text
 
     def program(self, text: str) -> None:
         (self.folder / "__main__.py").write_text(HEADER + text)
@@ -73,6 +78,7 @@ class Lab:
             **os.environ,
             "PULUMI_BACKEND_URL": f"file://{self.folder}/backend",
             "PULUMI_CONFIG_PASSPHRASE": PASSPHRASE,
+            "PULUMI_SKIP_UPDATE_CHECK": "true",
             "PYTHONPATH": str(ROOT),
             # Bytecode is taken for that of a program of the same second and length, and tests are that fast.
             "PYTHONDONTWRITEBYTECODE": "1",

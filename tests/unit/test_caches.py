@@ -119,7 +119,7 @@ def copied(pair, there="models--a--b", **options):
     head, other = pair
     head.connect()
     folder = other.path / "hub/models--a--b"
-    source = {"address": "head", "user": "user", "port": 22, "host_key": "ssh-ed25519 AAAA", "model": there}
+    source = {"address": "head", "user": "user", "port": 22, "host_key": "ssh-ed25519 AAAA", "own": "o", "model": there}
     return weights(other, folder / "snapshots" / COMMIT, folder, source=source, **options)
 
 
@@ -174,7 +174,7 @@ def test_a_directory_with_links_to_another_disk_is_copied_with_what_they_lead_to
     head.connect()
     contents = {name: WEIGHTS[name] for name in ("config.json", "a.safetensors")}
     here = other.path / "mine"
-    source = {"address": "head", "user": "user", "port": 22, "host_key": "ssh-ed25519 AAAA", "model": "."}
+    source = {"address": "head", "user": "user", "port": 22, "host_key": "ssh-ed25519 AAAA", "own": "o", "model": "."}
     done = weights(other, here, here, contents, source=source)
     assert "2 files verified" in done.stderr, done.stderr
     assert not (here / "a.safetensors").is_symlink()

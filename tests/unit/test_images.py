@@ -244,7 +244,7 @@ class Copy:
         program.chmod(0o755)
 
     def __call__(self):
-        source = {"address": "head", "user": "u", "port": 22, "host_key": "ssh-ed25519 AAAA"}
+        source = {"address": "head", "user": "u", "port": 22, "host_key": "ssh-ed25519 AAAA", "own": "o"}
         content = answer(self.head.look())["content"]
         given = {"image": self.head.base, "content": content, "name": VLLM, "source": source}
         return self.other.run("image_copy.py", "apply", **given, record=record("image-copy"))

@@ -1,6 +1,8 @@
 """What is decided from settings and facts, down to each rank's command line and environment."""
 
 import json
+import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from components.plan.engines.vllm import NOT_CARRIED
 from components.plan.models import pinned_revision, recorded_model, snapshot_directory
 from components.plan.steps import new_generation
 from components.problems import Refused
+from components.scripts.shared.head import from_head
 from tests.unit.build import FOUR_DOWN, IDENTITY, MODEL, ON_RAY, facts, pair, plan, settings, twins
 
 ROOT = Path(__file__).parent.parent.parent
@@ -58,7 +61,7 @@ def test_the_server_of_a_pair():
         "--port=8000",
         "--tensor-parallel-size=2",
         "--pipeline-parallel-size=1",
-        "--max-model-len=32768",
+        "--max-model-len=131072",
         "--gpu-memory-utilization=0.85",
         "--enable-expert-parallel",
         "--reasoning-parser=openai_gptoss",
@@ -164,7 +167,8 @@ def test_a_pooling_model_is_known_by_its_files_and_served_as_one(model, task, wo
 
 
 def test_the_catalogs_rerankers_get_what_their_prompt_needs():
-    made = plan(settings(1, model="qwen3-vl-reranker-2b"))
+    small = replace(MODEL, repo="Qwen/Qwen3-VL-Reranker-2B", files=(File("model.safetensors", 4 * 10**9, "ab"),))
+    made = plan(settings(1, model="qwen3-vl-reranker-2b"), model=small)
     words = dict(word.split("=", 1) for word in made.ranks[0].command if word.startswith("--") and "=" in word)
     assert json.loads(words["--hf-overrides"])["architectures"] == ["Qwen3VLForSequenceClassification"]
     assert "<|im_start|>" in made.ranks[0].files[words["--chat-template"]]
@@ -385,6 +389,20 @@ def test_another_model_is_another_spec_whatever_the_record_says():
     (_, step) = plan().weights
     other = Model("a/b", "d" * 40, (File("x.safetensors", 1, None),), MODEL.config)
     assert plan(facts_=pair(records={"weights": record(step)}), model=other).weights[1].triggers[2] == "fresh"
+
+
+def test_a_copy_leaves_by_the_address_that_the_head_lets_in():
+    """Link-local twins share one subnet; the kernel would take whichever comes first."""
+    made = plan(settings(image={"source": "copy"}))
+    steps = [made.weights[1], *made.image.copies]
+    assert (
+        [step.inputs["source"]["own"] for step in steps]
+        == made.authorization.inputs["sources"] * 2
+        == ["192.168.177.2"] * 2
+    )
+    ssh = from_head(steps[0].inputs["source"], "/key")
+    said = subprocess.run([*ssh, "-G", "head"], capture_output=True, text=True, check=True).stdout
+    assert "bindaddress 192.168.177.2\n" in said
 
 
 def test_where_the_weights_come_from_is_no_part_of_what_they_are():
