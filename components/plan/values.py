@@ -119,6 +119,9 @@ class Container:
     """Gets /dev/infiniband."""
 
     privileged: bool
+    capabilities: tuple[str, ...]
+    """All that it may beyond what any process may; meaningless where it is privileged."""
+
     shm_size: int
     """MiB."""
 

@@ -10,6 +10,10 @@ from pulumi import Input, Output, ResourceOptions
 from components.plan.values import STACK_LIMIT, Container
 from components.resources.access import SparkAccess
 
+CONFINED = ["label=disable", "no-new-privileges=true"]
+"""No program of the image gets more rights than its caller. The label is what Docker itself gives to a container that
+shares the Spark's IPC, where nothing is said. Source: moby, daemon/create.go, generateSecurityOpt."""
+
 
 def run(
     name: str,
@@ -44,8 +48,10 @@ def run(
             docker.ContainerUlimitArgs(name="memlock", soft=-1, hard=-1),
             docker.ContainerUlimitArgs(name="stack", soft=STACK_LIMIT, hard=STACK_LIMIT),
         ],
-        # RDMA registers memory, which must not be swapped out; nothing else of a privileged container is needed.
-        capabilities=docker.ContainerCapabilitiesArgs(adds=["CAP_IPC_LOCK"]),
+        capabilities=None
+        if plan.privileged
+        else docker.ContainerCapabilitiesArgs(adds=list(plan.capabilities), drops=["ALL"]),
+        security_opts=None if plan.privileged else CONFINED,
         devices=[
             docker.ContainerDeviceArgs(host_path="/dev/infiniband", container_path="/dev/infiniband", permissions="rwm")
         ]

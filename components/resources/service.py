@@ -144,6 +144,7 @@ def _container(plan: Container, image: Input[str], with_files: Files) -> docker.
             )
             for path, made in with_files.secrets.items()
         ],
-        cap_adds=["CAP_IPC_LOCK"],
+        cap_adds=list(plan.capabilities),
+        cap_drops=["ALL"],
         stop_grace_period=f"{plan.grace}s",
     )

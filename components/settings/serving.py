@@ -110,6 +110,9 @@ class Containers(Frozen):
     privileged: bool = False
     """Give the containers every right on the Spark. Not needed for RDMA."""
 
+    capabilities: tuple[Annotated[str, Field(pattern=r"^CAP_[A-Z_]+$")], ...] = ()
+    """Of Linux's capabilities, further ones than the engines need, e.g. CAP_SYS_PTRACE for a profiler."""
+
     shm_size: Annotated[int, Field(ge=64)] = 16384
     """MiB of /dev/shm. Source: 16g of NVIDIA's and the community's vLLM recipes for Spark pairs."""
 

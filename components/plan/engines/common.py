@@ -41,6 +41,17 @@ WITH_ENVIRONMENT = "/opt/dgx-spark/environment.py"
 TOGETHER = "/opt/dgx-spark/together.py"
 """Where a rank's container has components/inside/together.py."""
 
+NEEDED = ("CAP_DAC_OVERRIDE", "CAP_IPC_LOCK")
+"""Of Linux's capabilities, what every engine needs: to read weights of whoever owns them on the Spark, and to register
+memory for RDMA, which must not be swapped out."""
+
+LOW_PORTS = ("CAP_NET_BIND_SERVICE",)
+"""To listen on a port below 1024."""
+
+SSHD = ("CAP_AUDIT_WRITE", "CAP_SETGID", "CAP_SETUID", "CAP_SYS_CHROOT")
+"""Of sshd, for MPI's ranks: its unprivileged half, and the record of a login. Source: openssh-portable, sshd.c and
+audit-linux.c."""
+
 T = TypeVar("T")
 
 
@@ -165,8 +176,14 @@ def together(ranks: tuple[Container, ...]) -> tuple[Container, ...]:
 class ContainerMaker:
     """Fills in what all of an engine's containers share."""
 
-    def __init__(self, context: Context, environments: Environments, default_image: str) -> None:
+    def __init__(
+        self, context: Context, environments: Environments, default_image: str, capabilities: tuple[str, ...] = ()
+    ) -> None:
+        """`capabilities`: of Linux's, those that this engine needs beside what all need."""
         self._context, self._environments = context, environments
+        low = LOW_PORTS if context.port < 1024 else ()
+        added = context.settings.containers.capabilities
+        self._capabilities = tuple(sorted({*NEEDED, *low, *capabilities, *added}))
         self.image = chosen_image(context.settings, context.known, default_image)
 
     def service(
@@ -294,6 +311,7 @@ class ContainerMaker:
             grace=GRACE,
             rdma=bool(link and link.hcas and facts.infiniband_device),
             privileged=settings.containers.privileged,
+            capabilities=self._capabilities,
             shm_size=settings.containers.shm_size,
             secrets=_secrets(settings),
             secret_files={SECRET_ENVIRONMENT: json.dumps(hidden, sort_keys=True)} if hidden else {},
