@@ -67,6 +67,7 @@ def run(
         opts=ResourceOptions.merge(
             ResourceOptions(
                 provider=spark.provider,
+                hooks=spark.hooks,
                 # The provider shows a change of `init` as an update and then does nothing.
                 replace_on_changes=["init"],
             ),

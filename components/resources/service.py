@@ -41,7 +41,9 @@ def files(
     opts: ResourceOptions,
 ) -> Files:
     """Configs and secrets can't be changed, so what is in a config is part of its name."""
-    common = ResourceOptions.merge(ResourceOptions(provider=manager.provider), opts)
+    # Those of a former version have no label, and can't be changed.
+    theirs = ResourceOptions(provider=manager.provider, hooks=manager.hooks, ignore_changes=["labels"])
+    common = ResourceOptions.merge(theirs, opts)
     wanted = sorted({item for rank in ranks for item in rank.files.items()})
     configs = {}
     for path, content in wanted:
@@ -50,6 +52,7 @@ def files(
             f"{name}-config-{mark}",
             name=identity.container(mark),
             data=base64.b64encode(content.encode()).decode(),
+            labels=[docker.ServiceConfigLabelArgs(label="dgx-spark.stack", value=identity.full)],
             opts=common,
         )
     made = {}
@@ -59,6 +62,7 @@ def files(
             f"{name}-secret-{mark}",
             name=identity.container(mark),
             data=value.apply(lambda text: base64.b64encode(text.encode()).decode()),
+            labels=[docker.SecretLabelArgs(label="dgx-spark.stack", value=identity.full)],
             # In use it can't be deleted, and a key made anew would be no better than this one.
             opts=ResourceOptions.merge(ResourceOptions(ignore_changes=["data"]), common),
         )
@@ -99,6 +103,7 @@ def run(
         opts=ResourceOptions.merge(
             ResourceOptions(
                 provider=manager.provider,
+                hooks=manager.hooks,
                 # Swarm stores its own id of the host network, which every preview would show as a change.
                 ignore_changes=["taskSpec.networksAdvanceds"],
             ),
