@@ -41,6 +41,9 @@ class Deployment:
         self._pending: list[dict[str, str]] = []
         self.failed = False
         self.canceled = False
+        self.tolerant = False
+        """A failure ends nothing but itself (--continue-on-error)."""
+
         self.before_create: Callable[[str, Goal], None] = lambda urn, goal: None
         """Calls the hooks of a registration."""
 
@@ -98,7 +101,7 @@ class Deployment:
             self.save()
 
     def fail(self, urn: str, reason: str) -> None:
-        self.failed = True
+        self.failed = self.failed or not self.tolerant
         self.events.failed(urn, reason)
         raise Refused
 
