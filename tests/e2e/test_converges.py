@@ -8,6 +8,9 @@ import threading
 
 import pytest
 
+from ops import destroy
+from ops.project import Project
+from ops.stack import of
 from simulator import sparks
 from tests.e2e.conftest import SOME_IMAGE, Stack, container_id, left_behind, step
 
@@ -106,3 +109,36 @@ def test_a_state_of_yesterday_and_a_container_of_others_under_our_name(alone, th
     finally:
         assert json.loads(sparks.on(third, f"docker inspect {server}"))[0]["State"]["Running"]
         sparks.on(third, f"docker rm -f {server}")
+
+
+@pytest.mark.long
+def test_with_a_spark_switched_off_the_rest_goes_and_a_second_destroy_finishes(simulated, tmp_path, capsys):
+    head, second = simulated[:2]
+    before = left_behind(head), left_behind(second)
+    stack = Stack(tmp_path, "parted", [head, second], engine="sglang")
+    where = of(Project(stack.folder, stack.environment), stack.name)
+    try:
+        stack.up()
+        sparks.power_off(second)
+        try:
+            assert not destroy.destroy(where, lambda _question: True)
+            said = capsys.readouterr().out
+            assert "spark-2 keeps, until it is back: dgx-spark-parted-server; and the stack's lease" in said
+            assert left_behind(head) == before[0]
+        finally:
+            sparks.power_on(second)
+            sparks.wait_until_up(sparks.existing())
+        step("it is back")
+        assert "dgx-spark-parted-server" in left_behind(second)["containers"]
+        assert destroy.destroy(where, lambda _question: True)
+    finally:
+        stack.destroy()
+    assert (left_behind(head), left_behind(second)) == before
+
+
+def test_a_stack_whose_state_is_lost_is_taken_away_by_its_label(alone, third):
+    before = left_behind(third)
+    alone.up()
+    lose_state(alone)
+    assert destroy.destroy(of(Project(alone.folder, alone.environment), alone.name), lambda _question: True)
+    assert left_behind(third) == before
