@@ -17,6 +17,7 @@ from ops import (
     bench,
     check,
     demo,
+    destroy,
     doctor,
     gates,
     look,
@@ -159,6 +160,12 @@ def switch_command(
 def rollback_command(stack: StackOption = None, yes: YesOption = False) -> None:
     """Return to the last configuration that served."""
     switch.rollback(project(stack), stack, asker(yes))
+
+
+@app.command(name="destroy")
+def destroy_command(stack: StackOption = None, yes: YesOption = False) -> None:
+    """Take everything of a stack away, also with a Spark switched off or a state that was lost."""
+    raise typer.Exit(0 if destroy.destroy(selected(stack), asker(yes)) else 1)
 
 
 @app.command(name="status")

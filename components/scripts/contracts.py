@@ -88,6 +88,15 @@ class Bandwidth(_Side, total=False):
     peer: str
 
 
+# clear.py
+
+
+class Clearing(TypedDict):
+    stack: str
+    kind: str
+    name: str
+
+
 # copy_access.py
 
 
@@ -291,6 +300,7 @@ class FoundNetplan(TypedDict):
 
 class PlannedLease(TypedDict):
     stack: str
+    node: str
     cache: str
     takeover: bool
     laid: Record

@@ -8,6 +8,7 @@ import json
 import os
 import re
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -70,6 +71,9 @@ class Stack:
         for part in PROGRAM:
             if not (folder / part).exists():
                 (folder / part).symlink_to(ROOT / part)
+        if not (folder / ".venv").exists():
+            # The Pulumi CLI looks for it beside the program.
+            (folder / ".venv").symlink_to(sys.prefix)
         self.environment = pulumi.environment(folder / "state")
         self.configure(**config)
         self("stack", "init", name)
