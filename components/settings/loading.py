@@ -43,6 +43,11 @@ def load(raw: Mapping[str, str], project: str = PROJECT, encrypted: Collection[s
     for key, text in own.items():
         if key not in TOP_LEVEL:
             continue
+        if "\0" in text or "\\u0000" in text:
+            problems.append(
+                Problem(f"{project}:{key}", "holds a NUL character", "take it out: no program can be given one")
+            )
+            continue
         if key in PLAIN:
             values[key] = text
             continue
