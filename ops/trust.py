@@ -97,7 +97,7 @@ PROPERTIES = (
         ),
     ),
     Property(
-        "Whatever a setting holds gets through shells, Docker, YAML, TOML and JSON as it is, or is refused",
+        "Whatever a setting holds gets through shells, ssh, Docker, YAML and JSON as it is, or is refused",
         ("tests/unit/test_quoting.py",),
     ),
     Property(

@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from components.catalog import Served
+from components.facts.geometry import read
+from components.plan.division import layouts
 from components.plan.engines import Context
 from components.plan.environment import SINGLE_NODE, chosen_gpu, communication
 from components.plan.fit import DEFAULT_SHARE, RAY_SHARE
 from components.plan.models import ENCODINGS, needs_encodings, snapshot_directory
 from components.plan.steps import inside
-from components.plan.values import RANK_KEY, SECRET_ENVIRONMENT, Container, Mount, digest
+from components.plan.values import RANK_KEY, SECRET_ENVIRONMENT, SHM_SIZE, Container, Mount, content, digest
 from components.ports import RANKS
 from components.settings import Settings
 
@@ -27,6 +29,19 @@ HF_HOME = "/root/.cache/huggingface"
 MODULES = "/tmp/huggingface-modules"
 """Where a container keeps the Python code that some models bring (`auto_map` in config.json): transformers copies it
 there, and the cache itself is mounted read-only. Source: transformers, utils/hub.py, HF_MODULES_CACHE."""
+
+VOCABULARIES = f"{HF_HOME}/{ENCODINGS}"
+
+ALWAYS = {
+    "NVIDIA_DRIVER_CAPABILITIES": "all",
+    "HF_HOME": HF_HOME,
+    "HF_MODULES_CACHE": MODULES,
+    # Weights are in place and verified: nothing may be fetched, and no token is needed.
+    "HF_HUB_OFFLINE": "1",
+    "TRANSFORMERS_OFFLINE": "1",
+    "PYTHONUNBUFFERED": "1",
+}
+"""Environment of every container of ours."""
 
 GRACE = 30
 """Seconds for a server to end its requests; a remote rank of vLLM takes about 11 (measured, vLLM 0.32)."""
@@ -63,6 +78,28 @@ def choose(configured: T | None, known: T | None) -> T | None:
 def option(flag: str, value: object) -> list[str]:
     """[`flag=value`], or nothing where there is no value."""
     return [f"{flag}={value}"] if value else []
+
+
+def more_arguments(context: Context) -> tuple[str, ...]:
+    """The catalog's for this model, without those that the user gives otherwise, and the user's."""
+    own = context.settings.serving.extra_args
+    said = {_option_name(word) for word in own if word.startswith("--")}
+    left, kept = False, []
+    for word in context.known.args:
+        # What follows an option without `=` is its value.
+        left = _option_name(word) in said if word.startswith("--") else left
+        kept += [] if left else [word]
+    return (*kept, *own)
+
+
+def _option_name(word: str) -> str:
+    """vLLM and SGLang take underscores for hyphens, and --no-… turns a switch off."""
+    return word.partition("=")[0].replace("_", "-").replace("--no-", "--", 1)
+
+
+def draft_directory(context: Context) -> str | None:
+    """Where a container finds the weights of what guesses; None: they are the model's own."""
+    return snapshot_directory(HF_HOME, context.draft_model) if context.draft_model else None
 
 
 @dataclass(frozen=True)
@@ -120,24 +157,16 @@ def rank_environments(context: Context) -> Environments:
 def split(settings: Settings, config: Mapping[str, object]) -> tuple[int, int]:
     """(tensor parallel, pipeline parallel) of one copy of the model, one GPU per Spark.
 
-    Unless set: tensor parallel over all, or pipeline parallel where the attention heads can't be divided.
+    Unless set: as much tensor parallel as the model can be divided, and pipeline parallel for the rest.
     """
     gpus = max(1, len(settings.nodes) // settings.serving.data_parallel)
     tensor, pipeline = settings.serving.tensor_parallel, settings.serving.pipeline_parallel
     if tensor is None and pipeline is None:
-        heads = attention_heads(config)
-        return (gpus, 1) if heads is None or heads % gpus == 0 else (1, gpus)
+        return layouts(read(config), gpus, settings.engine)[0]
     if tensor is None:
         assert pipeline is not None
         return max(1, gpus // pipeline), pipeline
     return tensor, pipeline if pipeline is not None else max(1, gpus // tensor)
-
-
-def attention_heads(config: Mapping[str, object]) -> int | None:
-    """From config.json; models with vision keep it in `text_config`."""
-    text = config.get("text_config", config)
-    heads = text.get("num_attention_heads") if isinstance(text, Mapping) else None
-    return heads if isinstance(heads, int) else None
 
 
 STARTUP = 1800
@@ -169,7 +198,7 @@ def entrypoint(image: str) -> tuple[str, ...] | None:
 
 def together(ranks: tuple[Container, ...]) -> tuple[Container, ...]:
     """Ranks that are replaced together and join no others: each carries a digest of all of them."""
-    mark = {"DGX_SPARK_SERVER": digest([asdict(rank) for rank in ranks])}
+    mark = {"DGX_SPARK_SERVER": digest([content(rank) for rank in ranks])}
     return tuple(replace(rank, environment={**rank.environment, **mark}) for rank in ranks) if ranks[1:] else ranks
 
 
@@ -280,20 +309,11 @@ class ContainerMaker:
             command=command,
             entrypoint=entrypoint(self.image),
             environment={
-                "NVIDIA_DRIVER_CAPABILITIES": "all",
-                "HF_HOME": HF_HOME,
-                "HF_MODULES_CACHE": MODULES,
-                # Weights are in place and verified: nothing may be fetched, and no token is needed.
-                "HF_HUB_OFFLINE": "1",
-                "TRANSFORMERS_OFFLINE": "1",
-                "PYTHONUNBUFFERED": "1",
-                **(
-                    {"TIKTOKEN_ENCODINGS_BASE": f"{HF_HOME}/{ENCODINGS}"}
-                    if needs_encodings(self._context.model)
-                    else {}
-                ),
+                **ALWAYS,
+                **({"TIKTOKEN_ENCODINGS_BASE": VOCABULARIES} if needs_encodings(self._context.model) else {}),
                 **self._environments[node],
                 **(environment or {}),
+                **self._context.known.env,
                 **shown,
             },
             mounts=(Mount(facts.cache.path, HF_HOME, read_only=True), *self._directory(), *mounts),
@@ -312,7 +332,8 @@ class ContainerMaker:
             rdma=bool(link and link.hcas and facts.infiniband_device),
             privileged=settings.containers.privileged,
             capabilities=self._capabilities,
-            shm_size=settings.containers.shm_size,
+            shm_size=settings.containers.shm_size or SHM_SIZE,
+            own_shm=settings.containers.shm_size is not None,
             secrets=_secrets(settings),
             secret_files={SECRET_ENVIRONMENT: json.dumps(hidden, sort_keys=True)} if hidden else {},
         )
