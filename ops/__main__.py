@@ -23,12 +23,14 @@ from ops import (
     look,
     matrix,
     models,
+    policy,
     prune,
     pulumi,
     recipe,
     reference,
     setup,
     switch,
+    trust,
 )
 from ops.project import project
 from ops.pulumi import CommandError
@@ -344,6 +346,19 @@ def prune_command(
 def lock_command() -> None:
     """Write the lock files anew: each requirements*.txt from its .in."""
     raise typer.Exit(gates.lock())
+
+
+@app.command(name="policy")
+def policy_command(stack: StackOption = None) -> None:
+    """Hold a preview of the stack against the rules in policy/; changes nothing."""
+    where = project(stack)
+    raise typer.Exit(0 if policy.show(policy.examine(where, where.chosen(stack))) else 1)
+
+
+@app.command(name="trust")
+def trust_command() -> None:
+    """Run the tests of what holds of secrets, ports and rights, and write docs/trust.md anew with their counts."""
+    print(trust.write())
 
 
 @app.command(name="docs")
