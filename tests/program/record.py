@@ -137,6 +137,7 @@ def run(
     pulumi.runtime.set_all_config(
         texts, [f"dgx-spark:{key}" for key in ("hfToken", "apiKey", "gatewayKeys", *encrypted)]
     )
+    monkeypatch.setattr(planning.hold, "hold", lambda settings, stack: [])
     monkeypatch.setattr(planning, "model", lambda settings, head: MODEL)
     monkeypatch.setattr(planning, "_look_up", lambda settings, repo, revision: replace(MODEL, repo=repo))
 
