@@ -17,14 +17,14 @@ from components.plan import decide, known, models, orders, steps
 from components.plan.leftovers import State
 from components.plan.values import Identity, Plan
 from components.problems import Problem, Refused
-from components.remote import reach
+from components.remote import hold, reach
 from components.settings import Settings
 
 OUR_DOCKERFILE = Path(__file__).parent / "images" / "vllm.Dockerfile"
 
 
 def planned(settings: Settings, identity: Identity) -> Plan:
-    """Ask the Sparks and decide. Raises Refused; touches nothing.
+    """Ask the Sparks and decide; for an `up`, with the Sparks held against others of the stack. Raises Refused.
 
     settings   with what ssh_config says (reach.settled)
     """
@@ -44,6 +44,10 @@ def planned(settings: Settings, identity: Identity) -> Plan:
         draft=draft(settings, head, served),
         state=state(identity),
     )
+    if not pulumi.runtime.is_dry_run():
+        taken = hold.hold(settings, identity.full)
+        if taken:
+            raise Refused(taken)
     return replace(plan, ways=reach.ways(settings, keys))
 
 

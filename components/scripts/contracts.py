@@ -187,6 +187,14 @@ class GpuBusy(TypedDict):
     seconds: float
 
 
+# hold.py
+
+
+class Hold(TypedDict):
+    stack: str
+    who: str
+
+
 # image.py, image_build.py, image_copy.py
 
 

@@ -124,7 +124,11 @@ class Stack:
         return run.text
 
     def is_clean(self) -> bool:
-        return self("preview", "--expect-no-changes", "--stack", self.name, check=False).code == 0
+        run = self("preview", "--expect-no-changes", "--diff", "--stack", self.name, check=False)
+        if run.code:
+            # For whoever reads why a test has failed.
+            print(run.text)
+        return run.code == 0
 
     def destroy(self) -> None:
         self("destroy", "--yes", "--stack", self.name)

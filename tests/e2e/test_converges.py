@@ -99,6 +99,7 @@ def test_a_state_of_yesterday_and_a_container_of_others_under_our_name(alone, th
     alone.configure(serving={"maxModelLen": 4096}, monitoring=False)
     alone.up()
     assert sparks.on(third, "docker ps -a --format '{{.Names}}'").split() == [server]
+    assert alone.preview() == {}
     assert alone.is_clean()
 
     step("under our name, and somebody else's")
@@ -142,3 +143,22 @@ def test_a_stack_whose_state_is_lost_is_taken_away_by_its_label(alone, third):
     lose_state(alone)
     assert destroy.destroy(of(Project(alone.folder, alone.environment), alone.name), lambda _question: True)
     assert left_behind(third) == before
+
+
+@pytest.mark.long
+def test_the_second_of_two_ups_of_one_stack_is_told_who_runs_the_first(alone, third, tmp_path_factory):
+    other = Stack(tmp_path_factory.mktemp("checkout"), alone.name, [third])
+    sparks.set_knobs(third, load_seconds=20)
+    first = subprocess.Popen(
+        [*alone.argv, "up", "--yes", "--skip-preview", "--stack", alone.name],
+        env=alone.environment, cwd=alone.folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    assert first.stdout
+    while "cluster-server-spark-3 created" not in first.stdout.readline():
+        assert first.poll() is None
+    second = other.up(check=False)
+    assert second.code != 0
+    assert "spark-3: another `up` of this stack is under way: root@" in second.text
+    said, _ = first.communicate()
+    assert first.returncode == 0, said
+    assert alone.is_clean()

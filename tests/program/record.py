@@ -149,6 +149,7 @@ def run(
     )
     exports: dict[str, Any] = {}
     monkeypatch.setattr(pulumi, "export", exports.__setitem__)
+    monkeypatch.setattr(planning.hold, "hold", lambda settings, stack: [])
     monkeypatch.setattr(planning, "model", lambda settings, head: MODEL)
     monkeypatch.setattr(planning, "_look_up", lambda settings, repo, revision: replace(MODEL, repo=repo))
 
