@@ -17,17 +17,20 @@ from ops import (
     bench,
     check,
     demo,
+    destroy,
     doctor,
     gates,
     look,
     matrix,
     models,
+    policy,
     prune,
     pulumi,
     recipe,
     reference,
     setup,
     switch,
+    trust,
 )
 from ops.project import project
 from ops.pulumi import CommandError
@@ -159,6 +162,12 @@ def switch_command(
 def rollback_command(stack: StackOption = None, yes: YesOption = False) -> None:
     """Return to the last configuration that served."""
     switch.rollback(project(stack), stack, asker(yes))
+
+
+@app.command(name="destroy")
+def destroy_command(stack: StackOption = None, yes: YesOption = False) -> None:
+    """Take everything of a stack away, also with a Spark switched off or a state that was lost."""
+    raise typer.Exit(0 if destroy.destroy(selected(stack), asker(yes)) else 1)
 
 
 @app.command(name="status")
@@ -337,6 +346,19 @@ def prune_command(
 def lock_command() -> None:
     """Write the lock files anew: each requirements*.txt from its .in."""
     raise typer.Exit(gates.lock())
+
+
+@app.command(name="policy")
+def policy_command(stack: StackOption = None) -> None:
+    """Hold a preview of the stack against the rules in policy/; changes nothing."""
+    where = project(stack)
+    raise typer.Exit(0 if policy.show(policy.examine(where, where.chosen(stack))) else 1)
+
+
+@app.command(name="trust")
+def trust_command() -> None:
+    """Run the tests of what holds of secrets, ports and rights, and write docs/trust.md anew with their counts."""
+    print(trust.write())
 
 
 @app.command(name="docs")

@@ -138,8 +138,8 @@ def context_length(context: Context) -> Iterator[Problem]:
         return
     variable, options = LONGER[settings.engine]
     changed = bool({*flags.given(more_arguments(context))} & {*options} or context.known.hf_overrides)
-    environment = {**context.known.env, **settings.serving.env}
-    allowed = environment.get(variable, "").lower() in ("1", "true", "yes", "y")
+    given_env = {**context.known.env, **settings.serving.env}
+    allowed = given_env.get(variable, "").lower() in ("1", "true", "yes", "y")
     fix = f"{longest} or less"
     yield Problem(
         "serving.maxModelLen",
@@ -373,8 +373,8 @@ def on_swarm(settings: Settings) -> bool:
 def engine(settings: Settings, facts: Mapping[str, NodeFacts]) -> Iterator[Problem]:
     """What this engine can't do, or lacks on a Spark."""
     yield from flags.refusals(settings.engine, image_name(settings), settings.serving.extra_args)
-    yield from _version(settings)
     yield from flags.unread(settings.engine, image_name(settings), settings.serving.env)
+    yield from _version(settings)
     if settings.engine == "trtllm":
         yield from _trtllm(settings)
     if on_ray(settings) and settings.containers.shm_size:

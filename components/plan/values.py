@@ -21,6 +21,9 @@ from components.settings import Settings
 RANK_KEY = "/run/secrets/rank_key"
 """Where each rank's container has the key by which the ranks know each other (inside/together.py, inside/mpi.py)."""
 
+SECRET_ENVIRONMENT = "/run/secrets/environment"
+"""Where a container has variables that are secrets (inside/environment.py, inside/mpi.py)."""
+
 GPU_KIND = "GPU"
 """The GPU's name as Swarm's generic resource. Docker calls a task's variable DOCKER_RESOURCE_GPU then, which is what
 the NVIDIA runtime's config.toml has in its comment."""
@@ -121,11 +124,17 @@ class Container:
     """Gets /dev/infiniband."""
 
     privileged: bool
+    capabilities: tuple[str, ...]
+    """All that it may beyond what any process may; meaningless where it is privileged."""
+
     shm_size: int
     """MiB of its own /dev/shm, where it has one."""
 
     secrets: tuple[str, ...] = field(default=(), repr=False)
-    """Words of the command and values of the environment that nobody may read in Pulumi's state or on the screen."""
+    """Words of the command that nobody may read in Pulumi's state or on the screen."""
+
+    secret_files: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """The same as `files`, of contents that are secrets."""
 
     own_shm: bool = False
     """It has a /dev/shm of its own; else the Spark's, with all else of its IPC namespace."""

@@ -17,6 +17,9 @@ ULIMITS = [
 INFINIBAND = [
     docker.ContainerDeviceArgs(host_path="/dev/infiniband", container_path="/dev/infiniband", permissions="rwm")
 ]
+CONFINED = ["label=disable", "no-new-privileges=true"]
+"""No program of the image gets more rights than its caller. The label is what Docker itself gives to a container that
+shares the Spark's IPC, where nothing is said. Source: moby, daemon/create.go, generateSecurityOpt."""
 
 
 def run(
@@ -32,14 +35,15 @@ def run(
 ) -> docker.Container:
     """`stands_on`: label → id of a container whose replacement must replace this one too."""
     labels = {**plan.labels, **(stands_on or {})}
-    files = {**plan.files, **(secret_files or {})}
+    secrets = {path: Output.secret(text) for path, text in plan.secret_files.items()}
+    files: dict[str, Input[str]] = {**plan.files, **secrets, **(secret_files or {})}
     return docker.Container(
         name,
         name=plan.name,
         image=image,
         command=[*plan.runner, *(hidden(plan, word) for word in plan.command)],
         entrypoints=list(plan.entrypoint) if plan.entrypoint is not None else None,
-        envs=[hidden(plan, f"{key}={value}") for key, value in sorted(plan.environment.items())],
+        envs=[f"{key}={value}" for key, value in sorted(plan.environment.items())],
         network_mode="host",
         ipc_mode="private" if plan.own_shm else "host",
         pid_mode=pid_mode,
@@ -48,8 +52,10 @@ def run(
         privileged=plan.privileged,
         shm_size=plan.shm_size,
         ulimits=ULIMITS,
-        # RDMA registers memory, which must not be swapped out; nothing else of a privileged container is needed.
-        capabilities=docker.ContainerCapabilitiesArgs(adds=["CAP_IPC_LOCK"]),
+        capabilities=None
+        if plan.privileged
+        else docker.ContainerCapabilitiesArgs(adds=list(plan.capabilities), drops=["ALL"]),
+        security_opts=None if plan.privileged else CONFINED,
         devices=INFINIBAND if plan.rdma else None,
         volumes=[_volume(mount) for mount in plan.mounts],
         uploads=[docker.ContainerUploadArgs(file=path, content=text) for path, text in sorted(files.items())] or None,
@@ -57,8 +63,15 @@ def run(
         restart=plan.restart,
         max_retry_count=plan.retries or None,
         destroy_grace_seconds=plan.grace,
-        # The provider shows a change of `init` as an update and then does nothing.
-        opts=ResourceOptions.merge(ResourceOptions(provider=spark.provider, replace_on_changes=["init"]), opts),
+        opts=ResourceOptions.merge(
+            ResourceOptions(
+                provider=spark.provider,
+                hooks=spark.hooks,
+                # The provider shows a change of `init` as an update and then does nothing.
+                replace_on_changes=["init"],
+            ),
+            opts,
+        ),
     )
 
 

@@ -148,6 +148,9 @@ class Containers(Frozen):
     privileged: bool = False
     """Give the containers every right on the Spark. Not needed for RDMA."""
 
+    capabilities: tuple[Annotated[str, Field(pattern=r"^CAP_[A-Z_]+$")], ...] = ()
+    """Of Linux's capabilities, further ones than the engines need, e.g. CAP_SYS_PTRACE for a profiler."""
+
     shm_size: Annotated[int, Field(ge=64)] | None = None
     """MiB of a /dev/shm of each container's own. None: the Spark's own /dev/shm, which holds half its memory, for plain
     containers; 16384 for Swarm services, which can't have that."""

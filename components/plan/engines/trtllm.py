@@ -14,6 +14,7 @@ from components import ports
 from components.facts.fabric import NodeLink
 from components.plan.engines import Context, EnginePlan
 from components.plan.engines.common import (
+    SSHD,
     ContainerMaker,
     choose,
     draft_directory,
@@ -52,8 +53,8 @@ def plan(context: Context) -> EnginePlan:
     environments = rank_environments(context)
     for name, link in context.links.items():
         environments[name] |= mpi_environment(link)
-    make = ContainerMaker(context, environments, IMAGE)
     several = len(context.settings.nodes) > 1
+    make = ContainerMaker(context, environments, IMAGE, SSHD if several else ())
     swarm = several and context.settings.serving.launcher == "swarm"
     ranks = tuple(_rank(context, make, rank) for rank in range(len(context.settings.nodes)))
     if swarm:

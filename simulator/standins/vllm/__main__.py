@@ -58,6 +58,26 @@ def check(arguments, config: dict) -> int:
     return length
 
 
+Executor = type[executor.Torch] | type[executor.Copies] | type[executor.RayCluster] | type[executor.Local]
+
+
+def chosen(arguments) -> Executor:
+    """The executor that places the ranks."""
+    world = arguments.tensor_parallel_size * arguments.pipeline_parallel_size
+    on_ray = arguments.distributed_executor_backend == "ray"
+    if arguments.nnodes > 1 and on_ray:
+        raise ValueError("the ray executor is not supported with nnodes > 1")
+    if arguments.nnodes > 1:
+        return executor.Torch
+    if on_ray:
+        return executor.RayCluster
+    if arguments.data_parallel_size > 1:
+        return executor.Copies
+    if world > 1:
+        raise ValueError(f"World size ({world}) is larger than the number of available GPUs (1) in this node.")
+    return executor.Local
+
+
 METHODS = (
     "ngram", "medusa", "mlp_speculator", "draft_model", "suffix", "eagle", "eagle3", "mtp", "dflash", "dspark",
 )  # fmt: skip
@@ -78,26 +98,6 @@ def speculate(text: str) -> None:
         with open(os.path.join(path, "config.json")) as stream:
             json.load(stream)
     log(f"SpeculativeConfig(method='{method}', model='{model}', num_spec_tokens={config['num_speculative_tokens']})")
-
-
-Executor = type[executor.Torch] | type[executor.Copies] | type[executor.RayCluster] | type[executor.Local]
-
-
-def chosen(arguments) -> Executor:
-    """The executor that places the ranks."""
-    world = arguments.tensor_parallel_size * arguments.pipeline_parallel_size
-    on_ray = arguments.distributed_executor_backend == "ray"
-    if arguments.nnodes > 1 and on_ray:
-        raise ValueError("the ray executor is not supported with nnodes > 1")
-    if arguments.nnodes > 1:
-        return executor.Torch
-    if on_ray:
-        return executor.RayCluster
-    if arguments.data_parallel_size > 1:
-        return executor.Copies
-    if world > 1:
-        raise ValueError(f"World size ({world}) is larger than the number of available GPUs (1) in this node.")
-    return executor.Local
 
 
 def main() -> None:
