@@ -54,9 +54,17 @@ RUNNING = Running()
 
 
 def execute(
-    argv: list[str], shown: str, inputs: Properties, log: Log, environment: dict[str, str] | None = None
+    argv: list[str],
+    shown: str,
+    inputs: Properties,
+    log: Log,
+    environment: dict[str, str] | None = None,
+    ended: str = "exit status",
 ) -> dict[str, str]:
-    """Run it; stdout and stderr less one trailing newline. Raises ProviderError on a non-zero exit."""
+    """Run it; stdout and stderr less one trailing newline. Raises ProviderError on a non-zero exit.
+
+    ended   the words before the exit code: Go's own here, its SSH client's there
+    """
     logging = inputs.get("logging", "stdoutAndStderr")
     process = subprocess.Popen(
         argv,
@@ -98,7 +106,7 @@ def execute(
     if RUNNING.canceled:
         raise Canceled("canceled")
     if code:
-        raise ProviderError(f'Process exited with status {code}: running "{shown}":\n{"".join(order)}'.rstrip())
+        raise ProviderError(f'{ended} {code}: running "{shown}":\n{"".join(order)}'.rstrip())
     return {name: "".join(lines).removesuffix("\n") for name, lines in collected.items()}
 
 
@@ -157,7 +165,7 @@ class RemoteCommand(Command):
         if inputs.get("environment"):
             raise ProviderError("ssh: setenv failed: the Sparks' sshd accepts no variables (AcceptEnv)")
         with ssh(inputs["connection"]) as argv:
-            return execute([*argv, text], text, inputs, log)
+            return execute([*argv, text], text, inputs, log, ended="Process exited with status")
 
 
 @contextlib.contextmanager
