@@ -242,3 +242,18 @@ def test_killed_in_the_middle_of_a_step_the_next_run_says_so(lab):
     after = lab.up("command('x')\n")
     assert "an earlier run was interrupted while creating slow" in after.text
     assert after.calls == ["create x"]
+
+
+def test_a_stack_that_the_cli_made_is_refused_and_left_as_it_is(lab):
+    lab.up("command('x')\n")
+    file = next((lab.folder / "backend").rglob("dev.json"))
+    file.write_text(file.read_text().replace('"hermetic"', '"v3.260.0"'))
+    before = file.read_text()
+    for words in (["preview"], ["up", "--yes"], ["destroy", "--yes"], ["stack", "output"]):
+        refused = lab.run(*words)
+        assert refused.code == 1
+        assert refused.text.splitlines()[-1].startswith(
+            "error: stack 'dev' was brought up by the Pulumi CLI (v3.260.0)"
+        )
+        assert refused.calls == []
+    assert file.read_text() == before
