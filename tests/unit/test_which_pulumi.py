@@ -61,9 +61,12 @@ def test_a_stack_goes_on_with_the_engine_that_made_it(a_cli, tmp_path, monkeypat
 
 
 def test_the_cli_is_fetched_into_the_virtual_environment_and_it_is_said(monkeypatch):
+    def install(root):
+        asked.append(root)
+
     asked, said = [], []
     reachable(monkeypatch)
-    monkeypatch.setattr(PulumiCommand, "install", lambda root: asked.append(root))
+    monkeypatch.setattr(PulumiCommand, "install", install)
     assert pulumi.fetch(said.append)
     assert asked == [str(pulumi.FETCHED)]
     assert "fetching the Pulumi CLI 3." in said[0]
