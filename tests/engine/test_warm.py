@@ -67,7 +67,7 @@ def test_a_run_that_a_signal_ends_ends_its_client_so(lab):
     lab.program("import os\nos.kill(os.getpid(), 9)\n")
     failed = lab.up()
     assert failed.code == 1
-    assert "program exited with -9" in failed.text
+    assert "program exited with non-zero exit code: -9" in failed.text
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
