@@ -17,19 +17,22 @@ from ops import (
     bench,
     check,
     demo,
+    destroy,
     doctor,
     gates,
     look,
     matrix,
     models,
+    policy,
     prune,
     pulumi,
     recipe,
     reference,
     setup,
     switch,
+    trust,
 )
-from ops.project import project
+from ops.project import pass_on, project
 from ops.pulumi import CommandError
 from ops.stack import selected
 
@@ -94,11 +97,29 @@ def test_command(context: typer.Context) -> None:
     raise typer.Exit(gates.run(context.args))
 
 
-@app.command(
-    name="engine",
-    # From Pulumi's first word on nothing is looked at, so that `--` reaches Pulumi too.
-    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "allow_interspersed_args": False},
-)
+# From Pulumi's first word on nothing is looked at, so that `--` reaches Pulumi too.
+PASSED = {"allow_extra_args": True, "ignore_unknown_options": True, "allow_interspersed_args": False}
+
+
+def pulumi_command(word: str, about: str) -> None:
+    """`./spark WORD …` is `pulumi WORD …`, by whichever Pulumi runs here."""
+
+    @app.command(name=word, context_settings=PASSED, help=about)
+    def command(context: typer.Context) -> None:
+        words = [word, *context.args]
+        raise typer.Exit(pass_on(words, lambda text: print(f"spark: {text}", file=sys.stderr)))
+
+
+for each_word, its_help in (
+    ("preview", "pulumi preview: what `up` would change."),
+    ("up", "pulumi up: bring the Sparks to what the stack says."),
+    ("config", "pulumi config: read and write settings."),
+    ("stack", "pulumi stack: outputs, and the stacks that there are."),
+):
+    pulumi_command(each_word, its_help)
+
+
+@app.command(name="engine", context_settings=PASSED)
 def engine_command(context: typer.Context) -> None:
     """Run pulumi against the demonstration: the Pulumi CLI where it is on PATH, else the hermetic engine."""
     raise typer.Exit(pulumi.passthrough(context.args))
@@ -106,13 +127,19 @@ def engine_command(context: typer.Context) -> None:
 
 @app.command(name="models")
 def models_command(
+    words: Annotated[list[str] | None, typer.Argument(help="In the name, the repository or the quantisation.")] = None,
     stack: Annotated[str | None, typer.Option(help="Take Sparks, engine and catalog from this stack's file.")] = None,
     sparks: Annotated[int | None, typer.Option(min=1, help="How many Sparks; 2 without a stack.")] = None,
     engine: Annotated[str | None, typer.Option(help="vllm, sglang or trtllm.")] = None,
+    fitting: Annotated[bool, typer.Option("--fits", help="Those alone that fit.")] = False,
+    task: Annotated[str | None, typer.Option(help="generate, embed or score.")] = None,
+    sort: Annotated[models.Sort | None, typer.Option(help="By default as the catalog has them.")] = None,
+    mbps: Annotated[float, typer.Option(min=0.1, help="Mbit/s from the hub, for the minutes.")] = 500,
     as_json: JsonOption = False,
 ) -> None:
-    """Known models, and whether they fit one Spark and your cluster."""
-    models.show(models.hardware(stack, sparks, engine), as_json=as_json)
+    """What you can run on your Sparks, how fast others say it is, and what it takes in minutes and gigabytes."""
+    wanted = models.Wanted(words or [], fitting, task, sort, mbps)
+    models.show(models.hardware(stack, sparks, engine), wanted, as_json=as_json)
 
 
 recipes = typer.Typer(no_args_is_help=True, help="Models as others serve them.")
@@ -153,6 +180,12 @@ def switch_command(
 def rollback_command(stack: StackOption = None, yes: YesOption = False) -> None:
     """Return to the last configuration that served."""
     switch.rollback(project(stack), stack, asker(yes))
+
+
+@app.command(name="destroy")
+def destroy_command(stack: StackOption = None, yes: YesOption = False) -> None:
+    """Take everything of a stack away, also with a Spark switched off or a state that was lost."""
+    raise typer.Exit(0 if destroy.destroy(selected(stack), asker(yes)) else 1)
 
 
 @app.command(name="status")
@@ -333,10 +366,24 @@ def lock_command() -> None:
     raise typer.Exit(gates.lock())
 
 
+@app.command(name="policy")
+def policy_command(stack: StackOption = None) -> None:
+    """Hold a preview of the stack against the rules in policy/; changes nothing."""
+    where = project(stack)
+    raise typer.Exit(0 if policy.show(policy.examine(where, where.chosen(stack))) else 1)
+
+
+@app.command(name="trust")
+def trust_command() -> None:
+    """Run the tests of what holds of secrets, ports and rights, and write docs/trust.md anew with their counts."""
+    print(trust.write())
+
+
 @app.command(name="docs")
 def docs_command() -> None:
-    """Write docs/configuration.md anew from the settings."""
+    """Write docs/configuration.md anew from the settings, and the table in docs/models.md from the catalog."""
     print(reference.write())
+    print(models.write())
 
 
 def main() -> None:

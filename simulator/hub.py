@@ -113,6 +113,7 @@ RECIPES = (
         {**_llama(28, 3584, 28, 4, 32768), "architectures": ["LlamaForSequenceClassification"]},
         more=(),
     ),
+    Recipe("simulated/draft", _llama(1, 3584, 28, 4, 32768), shards=1, mebibytes=1, more=()),
     Recipe("simulated/large", _llama(28, 3584, 28, 4, 32768), shards=1, mebibytes=32),
     Recipe("simulated/enormous", _llama(80, 8192, 64, 8), announced={"model-00001-of-00002.safetensors": 1 << 52}),
 )

@@ -62,6 +62,9 @@ class Container(Fact):
     labels: dict[str, str]
     """Only those that begin with `dgx-spark.`."""
 
+    service: bool = False
+    """Swarm's: known by its service, and not in Pulumi's state."""
+
 
 class Present(Fact):
     """A model that is on the Spark already, and no hub is asked for."""
@@ -109,11 +112,8 @@ class Docker(Fact):
 
     version: str = ""
     runtimes: tuple[str, ...] = ()
-    images: dict[str, str] = {}
-    """Image name → id, of the names that were asked for and are present."""
-
     contents: dict[str, Image] = {}
-    """The same, with what can be compared between Sparks."""
+    """By name, those of the images that were asked for and are present."""
 
     gpu_devices: tuple[str, ...] = ()
     """CDI devices of NVIDIA's that the daemon has found (from Docker 28.2 on), e.g. `nvidia.com/gpu=all`."""
@@ -244,6 +244,9 @@ class NodeFacts(Fact):
 
     present: Present | None = None
     """The model, where it was looked for (offline, or a local directory) and found."""
+
+    draft: Present | None = None
+    """What guesses for it, likewise."""
 
     def intact(self, kind: str, spec: str) -> Record | None:
         """The record of `kind` if it stands for `spec` and all that it speaks of is there."""

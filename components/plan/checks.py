@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from components import catalog
 from components import ports as table
 from components.catalog import Entry
 from components.facts.geometry import Cache, read
 from components.facts.hub import Model, weights
 from components.facts.spark import NodeFacts
+from components.plan import known
 from components.plan.division import doubtful, layouts, obstacles
-from components.plan.engines import Context, flags
-from components.plan.engines.common import on_ray, split, wanted
+from components.plan.engines import Context, flags, trtllm
+from components.plan.engines.common import more_arguments, on_ray, split, wanted
 from components.plan.engines.registry import api_port, image_name
 from components.plan.fit import RAY, RUNTIME, Fit, Load, as_engines_see, cache_of, estimate, gib, longest_of
 from components.plan.models import is_directory, repository
@@ -135,8 +137,9 @@ def context_length(context: Context) -> Iterator[Problem]:
     if not asked or longest is None or asked <= longest:
         return
     variable, options = LONGER[settings.engine]
-    changed = bool({*flags.given(settings.serving.extra_args)} & {*options} or context.known.hf_overrides)
-    allowed = settings.serving.env.get(variable, "").lower() in ("1", "true", "yes", "y")
+    changed = bool({*flags.given(more_arguments(context))} & {*options} or context.known.hf_overrides)
+    given_env = {**context.known.env, **settings.serving.env}
+    allowed = given_env.get(variable, "").lower() in ("1", "true", "yes", "y")
     fix = f"{longest} or less"
     yield Problem(
         "serving.maxModelLen",
@@ -263,14 +266,14 @@ def load_of(context: Context) -> Load:
     settings, config = context.settings, context.model.config
     want = wanted(settings, context.known)
     tensor, pipeline = split(settings, config)
-    options = flags.given(settings.serving.extra_args)
+    options = flags.given(more_arguments(context))
     length = next((options[name] for name in LENGTHS if name in options), None)
     share = next((number for name in SHARES if (number := flags.number(options.get(name, "")))), None)
     # `auto` takes what fits.
     context_ = want.length if length is None else int(flags.number(length) or SHORTEST_CONTEXT)
     return Load(
         engine=settings.engine,
-        weights=loaded_weights(context.model, context.entry),
+        weights=loaded_weights(context.model, context.entry) + drafted(context, tensor * pipeline),
         cache=known_cache(context.entry, settings.engine) or cache_for(settings.engine, config),
         tensor=tensor,
         pipeline=pipeline,
@@ -295,6 +298,12 @@ def loaded_weights(model: Model, entry: Entry | None) -> int:
     if read(model.config).single:
         stored //= 2
     return min(stored, *(count for count in known if count)) if any(known) else stored
+
+
+def drafted(context: Context, ranks: int) -> int:
+    """Bytes of the draft's own weights, as if each of the ranks held all of them, as some engines do."""
+    files = context.draft_model.files if context.draft_model else ()
+    return ranks * sum(file.size for file in weights(files))
 
 
 def cache_for(engine: str, config: object) -> Cache | None:
@@ -364,6 +373,8 @@ def on_swarm(settings: Settings) -> bool:
 def engine(settings: Settings, facts: Mapping[str, NodeFacts]) -> Iterator[Problem]:
     """What this engine can't do, or lacks on a Spark."""
     yield from flags.refusals(settings.engine, image_name(settings), settings.serving.extra_args)
+    yield from flags.unread(settings.engine, image_name(settings), settings.serving.env)
+    yield from _version(settings)
     if settings.engine == "trtllm":
         yield from _trtllm(settings)
     if on_ray(settings) and settings.containers.shm_size:
@@ -384,6 +395,50 @@ def engine(settings: Settings, facts: Mapping[str, NodeFacts]) -> Iterator[Probl
                 f"on it: echo '{user} ALL=(ALL) NOPASSWD:ALL' | sudo tee /etc/sudoers.d/dgx-spark, or do without "
                 "Swarm: pulumi config set --path serving.launcher mpi",
             )
+
+
+def _version(settings: Settings) -> Iterator[Problem]:
+    """An image that is known to be older than the model needs."""
+    entry, image = catalog.find(settings.model, settings.catalog), image_name(settings)
+    least = entry.served(settings.engine).min_version if entry else None
+    has = flags.version(settings.engine, image)
+    if least and has and flags.older(has, least):
+        yield Problem(
+            "image.name",
+            f"{settings.model} needs {settings.engine} {least}, and {image.partition('@')[0]} has "
+            + ".".join(map(str, has)),
+            "name a newer image, or remove image.name" if settings.image.name else "another model or engine",
+        )
+
+
+def catalogued(context: Context) -> Iterator[Problem]:
+    """What the catalog has that is not used, and what it has heard of; and what guesses tokens ahead where it can't."""
+    settings, draft = context.settings, context.draft
+    if context.entry and known.left_out(settings, context.entry.served(settings.engine)):
+        theirs = context.entry.served(settings.engine).image
+        yield Problem(
+            "image.name",
+            f"the catalog's options, environment and draft for {context.model.repo} are left out: for {theirs} alone",
+            "serving.extraArgs, serving.env and serving.draft, where this image wants some",
+            Severity.WARN,
+        )
+    trouble = context.entry.served(settings.engine).trouble if context.entry else None
+    if trouble:
+        wrong = f"{context.model.repo} on {settings.engine}: {trouble}"
+        yield Problem("model", wrong, "another model or engine where it fails", Severity.WARN)
+    if draft is None:
+        return
+    if context.task != "generate":
+        yield Problem("serving.draft", f"{context.model.repo} gives no text to guess", "remove it")
+    if draft.repo and context.model.path and len(settings.nodes) > 1:
+        yield Problem(
+            "serving.draft.model",
+            "goes into the cache, and the copies may read one directory of the head: that of the model served",
+            "method none, or move that model into the cache",
+        )
+    if draft.configured and split(settings, context.model.config)[1] > 1:
+        rare = "few engines guess across a pipeline of Sparks"
+        yield Problem("serving.draft", rare, "method none where it fails", Severity.WARN)
 
 
 def pooling(context: Context) -> Iterator[Problem]:
@@ -413,6 +468,10 @@ def _trtllm(settings: Settings) -> Iterator[Problem]:
         yield Problem(
             "serving.servedModelName", "trtllm-serve has no such option", "remove it: the name is the model's"
         )
+    draft = known.draft(settings)
+    if draft and draft.method not in trtllm.DECODING:
+        methods = ", ".join(trtllm.DECODING)
+        yield Problem("serving.draft", f"trtllm knows no {draft.method}", f"method {methods} or none")
     if len(settings.nodes) > 1 and any(" " in word for word in settings.serving.extra_args):
         yield Problem(
             "serving.extraArgs", "trtllm-llmapi-launch takes words with blanks apart", "write words without blanks"

@@ -84,9 +84,14 @@ class Steps:
         limit: int = 120,
         root: bool = False,
         secret: bool = False,
+        again: bool = False,
     ) -> Step:
-        """`how`: keys of `inputs` that say how the thing gets there; the others say what it is, and make it anew."""
-        record = self.record(node, kind, digest({key: value for key, value in inputs.items() if key not in how}))
+        """`how`: keys of `inputs` that say how the thing gets there; the others say what it is, and make it anew.
+        `again`: it is to be done, whatever its record says."""
+        spec = digest({key: value for key, value in inputs.items() if key not in how})
+        record = self.record(node, kind, spec)
+        if again:
+            record["generation"] = self._fresh
         return Step(
             node,
             kind,
@@ -114,11 +119,12 @@ def prepare(steps: Steps, settings: Settings, identity: Identity, facts: Mapping
             "node.py",
             PlannedLease(
                 stack=identity.full,
+                node=node.name,
                 cache=facts[node.name].cache.path,
                 takeover=settings.takeover,
                 laid=steps.record(node.name, "scripts", ""),
             ),
-            how=("takeover", "laid"),
+            how=("node", "takeover", "laid"),
         )
         for node in settings.nodes
     )
@@ -201,8 +207,9 @@ def place_weights(
     image: str,
     *,
     kind: str = WEIGHTS,
+    revision: str | None = None,
 ) -> tuple[Step, ...]:
-    """Head first: it downloads, the others copy from it over the fabric."""
+    """Head first: it downloads, the others copy from it over the fabric. `revision`: as the settings say it."""
     head = settings.head
     chosen = settings.weights
 
@@ -212,7 +219,7 @@ def place_weights(
         keep = chosen.keep or (bool(model.path) if node is head else chosen.shared)
         wanted = PlannedWeights(
             repo=model.repo,
-            revision=chosen.revision if kind == WEIGHTS else None,
+            revision=revision,
             commit=model.commit,
             files=[File(path=file.path, size=file.size, sha256=file.sha256) for file in model.files],
             folder=model_folder(cache, model),
@@ -381,8 +388,10 @@ def evict(
     containers: Mapping[str, Sequence[str]],
     services: bool,
     extras: Sequence[Extra],
+    unwanted: Collection[str],
 ) -> tuple[Step, ...]:
-    """`containers`: node → components of the server that stay there."""
+    """`containers`: node → components of the server that stay there; `unwanted`: nodes with something that goes and
+    that Pulumi's state does not know."""
     beside = {node.name: sorted({extra.role for extra in extras if extra.node == node.name}) for node in settings.nodes}
     return tuple(
         steps.make(
@@ -397,6 +406,7 @@ def evict(
                 takeover=settings.takeover,
             ),
             how=("takeover",),
+            again=node.name in unwanted,
         )
         for node in settings.nodes
     )

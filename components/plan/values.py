@@ -21,6 +21,9 @@ from components.settings import Settings
 RANK_KEY = "/run/secrets/rank_key"
 """Where each rank's container has the key by which the ranks know each other (inside/together.py, inside/mpi.py)."""
 
+SECRET_ENVIRONMENT = "/run/secrets/environment"
+"""Where a container has variables that are secrets (inside/environment.py, inside/mpi.py)."""
+
 GPU_KIND = "GPU"
 """The GPU's name as Swarm's generic resource. Docker calls a task's variable DOCKER_RESOURCE_GPU then, which is what
 the NVIDIA runtime's config.toml has in its comment."""
@@ -121,11 +124,17 @@ class Container:
     """Gets /dev/infiniband."""
 
     privileged: bool
+    capabilities: tuple[str, ...]
+    """All that it may beyond what any process may; meaningless where it is privileged."""
+
     shm_size: int
     """MiB of its own /dev/shm, where it has one."""
 
     secrets: tuple[str, ...] = field(default=(), repr=False)
-    """Words of the command and values of the environment that nobody may read in Pulumi's state or on the screen."""
+    """Words of the command that nobody may read in Pulumi's state or on the screen."""
+
+    secret_files: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """The same as `files`, of contents that are secrets."""
 
     own_shm: bool = False
     """It has a /dev/shm of its own; else the Spark's, with all else of its IPC namespace."""
@@ -254,8 +263,27 @@ class Extra:
 
 
 @dataclass(frozen=True)
+class Draft:
+    """What guesses tokens ahead, which the model then verifies in one step."""
+
+    method: str
+    """One of settings/serving.py `DraftMethod`."""
+
+    tokens: int
+    repo: str = ""
+    """Of its own weights; '': it has none."""
+
+    revision: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """vLLM's further keys."""
+
+    configured: bool = False
+    """By the user, and not by the catalog."""
+
+
+@dataclass(frozen=True)
 class Staged:
-    """A model that is in place for a later switch to it."""
+    """A model that is in place beside the one that is served."""
 
     repo: str
     weights: tuple[Step, ...]
@@ -283,6 +311,9 @@ class Plan:
     """On the head: lets the others' keys read the weights, and nothing else."""
 
     weights: tuple[Step, ...]
+    draft: Staged | None
+    """The weights of what guesses tokens ahead, where it has its own. The server waits for them too."""
+
     staged: tuple[Staged, ...]
     ray: Ray | None
     swarm: Swarm | None

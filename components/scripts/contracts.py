@@ -88,6 +88,15 @@ class Bandwidth(_Side, total=False):
     peer: str
 
 
+# clear.py
+
+
+class Clearing(TypedDict):
+    stack: str
+    kind: str
+    name: str
+
+
 # copy_access.py
 
 
@@ -176,6 +185,14 @@ class Fabric(PlannedFabric, Managed):
 
 class GpuBusy(TypedDict):
     seconds: float
+
+
+# hold.py
+
+
+class Hold(TypedDict):
+    stack: str
+    who: str
 
 
 # image.py, image_build.py, image_copy.py
@@ -291,6 +308,7 @@ class FoundNetplan(TypedDict):
 
 class PlannedLease(TypedDict):
     stack: str
+    node: str
     cache: str
     takeover: bool
     laid: Record
@@ -308,6 +326,7 @@ class Probe(TypedDict):
     cache: str
     repos: list[str]
     look: dict[str, str | None] | None
+    draft: dict[str, str | None] | None
     images: list[str]
     sudo: bool
 
@@ -328,6 +347,7 @@ class Facts(TypedDict):
     available: int
     cache: dict[str, Any]
     present: dict[str, Any] | None
+    draft: dict[str, Any] | None
     gpus: list[dict[str, str]]
     gpu_words: str
     gpu_tools: list[str]

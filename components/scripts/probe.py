@@ -2,7 +2,7 @@
 
 stdin   JSON: stack, cache (directory for weights, may begin with ~), repos (the models'), images (names to look up),
         sudo (whether it is needed: a refusal goes into the Spark's log), look (null, or the model that must be here
-        already: {"repo", "revision"} or {"path"})
+        already: {"repo", "revision"} or {"path"}), draft (null, or {"repo", "revision"} of what guesses for it)
 stdout  JSON, read by components/facts/spark.py, which says what each fact means
 exit    0, also where something is missing: absence is a fact, and the plan decides what it means
 """
@@ -22,7 +22,7 @@ import subprocess
 import urllib.parse
 from operator import itemgetter
 
-from shared.docker import Docker, is_named, labels_of, name_of
+from shared.docker import Docker, labels_of, name_of
 from shared.files import existing, read
 from shared.images import image_parts
 from shared.job import job
@@ -150,7 +150,6 @@ def docker(stack: str, names: list) -> dict:
         "swarm": info.get("Swarm", {}).get("NodeID", ""),
         "root": info.get("DockerRootDir", ""),
         "image_ids": [image["Id"] for image in images],
-        "images": {name: image["Id"] for image in images for name in names if is_named(image, name)},
         "contents": {name: about for name in names if (about := content(daemon, name))},
         "gpu_devices": sorted(
             device["ID"] for device in info.get("DiscoveredDevices") or [] if device["ID"].startswith("nvidia.com/gpu=")
@@ -161,6 +160,7 @@ def docker(stack: str, names: list) -> dict:
                 "id": container["Id"],
                 "name": name_of(container),
                 "running": container["State"] == "running",
+                "service": "com.docker.swarm.service.id" in labels_of(container),
                 "labels": {k: v for k, v in labels_of(container).items() if k.startswith("dgx-spark.")},
             }
             for container in containers
@@ -327,6 +327,7 @@ def main() -> None:
             "closed": closed(cache, wanted["repos"]),
         },
         "present": wanted["look"] and present(wanted["look"], cache),
+        "draft": wanted["draft"] and present(wanted["draft"], cache),
         "gpus": found,
         "gpu_words": words,
         "gpu_tools": [tool for tool in HOOKS if shutil.which(tool)],

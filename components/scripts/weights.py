@@ -49,6 +49,7 @@ READERS = 4
 def download(inputs: Weights) -> None:
     user = f"{os.getuid()}:{os.getgid()}"
     argv = ["docker", "run", "--rm", "--interactive", "--network=host", f"--user={user}"]
+    argv += ["--cap-drop=ALL", "--security-opt=no-new-privileges"]
     argv += [f"--volume={inputs['cache']}:/hf", "--env=HF_HOME=/hf", "--env=HOME=/tmp", "--entrypoint=/usr/bin/env"]
     argv += [inputs["image"], "python3", "-c", program(inputs["record"]["stack"], "download.py")]
     order = {key: inputs[key] for key in ("endpoint", "repo", "commit", "token", "files")}

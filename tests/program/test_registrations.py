@@ -5,6 +5,7 @@ import json
 import pulumi
 import pytest
 
+from components.resources.ending import TOLD
 from components.resources.engine_image import same_images
 from tests.program.record import IMAGE_ID, run
 from tests.unit.build import ON_RAY
@@ -92,7 +93,6 @@ def test_every_container_is_pinned_and_least_privileged(pair):
         assert inputs["image"] == "sha256:with-ray"
         assert inputs["networkMode"] == "host"
         assert inputs["privileged"] is False
-        assert inputs["capabilities"] == {"adds": ["CAP_IPC_LOCK"]}
         assert inputs["devices"][0]["hostPath"] == "/dev/infiniband"
         assert {"name": "memlock", "soft": -1, "hard": -1} in inputs["ulimits"]
         assert inputs["destroyGraceSeconds"] >= 11
@@ -132,6 +132,18 @@ def test_a_staged_model_comes_after_the_one_that_is_served_and_holds_up_no_serve
     assert "cluster-weights-spark-2" in made.after(head)
     assert head in made.after(other)
     assert not {head, other} & made.after("cluster-server-spark-1")
+
+
+def test_a_drafts_weights_come_after_the_models_and_the_server_waits_for_both(tmp_path, monkeypatch):
+    draft = {"method": "eagle3", "model": "a/draft"}
+    made = run(tmp_path, monkeypatch, serving={"draft": draft}, weights={"stage": ["gpt-oss-20b"]})
+    head, other = (f"cluster-draft-spark-{n}" for n in (1, 2))
+    assert "cluster-weights-spark-2" in made.after(head)
+    assert head in made.after(other)
+    assert {head, other} <= made.after("cluster-room-spark-1")
+    assert {"cluster-weights-spark-2", head, other} <= made.after("cluster-server-spark-1")
+    assert other in made.after("cluster-staged-openai-gpt-oss-20b-spark-1")
+    assert "/models--a--draft/snapshots/" in json.dumps(made.inputs("cluster-server-spark-1")["command"])
 
 
 def test_what_runs_beside_the_server_is_waited_for_by_nobody(tmp_path, monkeypatch):
@@ -182,7 +194,7 @@ def test_ranks_of_several_sparks_have_a_key_in_common_that_docker_inspect_does_n
 def test_a_secret_that_is_a_part_of_a_setting_stays_one_all_the_way(engine, tmp_path, monkeypatch):
     serving = {"env": {"TOKEN": "tok-private"}, "extraArgs": ["--api_token=arg-private"]}
     made = run(tmp_path, monkeypatch, **engine, serving=serving, encrypted=("serving",))
-    assert any("tok-private" in json.dumps(made.inputs(name), default=str) for name in made.requests)
+    assert any("arg-private" in json.dumps(made.inputs(name), default=str) for name in made.requests)
     for name in made.requests:
         shown = repr(made.raw(name))
         assert "tok-private" not in shown, name
@@ -202,8 +214,12 @@ def test_the_endpoint_proves_itself_again_for_each_new_server(pair):
 
 
 def test_mistakes_end_the_run_before_anything_is_registered(tmp_path, monkeypatch):
-    with pytest.raises(pulumi.RunError, match="spark-2: nvidia-smi shows no GPU"):
+    said = []
+    monkeypatch.setattr(pulumi.log, "error", said.append)
+    with pytest.raises(SystemExit) as ended:
         run(tmp_path, monkeypatch, of_last={"gpus": []})
+    assert ended.value.code == TOLD
+    assert "spark-2: nvidia-smi shows no GPU" in said[0]
 
 
 def looked(image, *, base_content="b", ray="2.55.1"):
@@ -242,3 +258,23 @@ def test_every_spark_of_several_looks_what_its_image_holds(tmp_path, monkeypatch
     made = run(tmp_path, monkeypatch, engine="sglang")
     looks = [name for name in made.of_type(COMMANDS) if "image-with" in name]
     assert looks == ["cluster-image-with-spark-1", "cluster-image-with-spark-2"]
+
+
+@pytest.mark.parametrize("config", [{"serving": ON_RAY, "monitoring": True}, {"engine": "trtllm"}])
+def test_every_name_that_docker_keeps_is_free_when_its_thing_is_made(config, tmp_path, monkeypatch):
+    made = run(tmp_path, monkeypatch, **config)
+    kept = [f"docker:index/{kind}" for kind in ("container:C", "service:S", "secret:S", "serviceConfig:S")]
+    named = {name: request for name, request in made.requests.items() if request.type.startswith(tuple(kept))}
+    assert named
+    for name, request in named.items():
+        spark = "spark-2" if name.endswith("spark-2") and "server" not in name else "spark-1"
+        # A service is made by the head, whatever Spark it runs on.
+        assert list(request.hooks.before_create) == [f"{spark}-clear"], name
+
+
+def test_volumes_and_what_swarm_keeps_carry_the_stack_and_those_of_former_versions_stay(tmp_path, monkeypatch):
+    made = run(tmp_path, monkeypatch, serving=ON_RAY, monitoring=True)
+    for name in made.of_type("docker:index/volume:Volume"):
+        (label,) = made.inputs(name)["labels"]
+        assert (label["label"], label["value"].partition("/")[2]) == ("dgx-spark.stack", "dgx-spark/test")
+        assert list(made.requests[name].ignoreChanges) == ["labels"]

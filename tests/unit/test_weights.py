@@ -103,7 +103,15 @@ def test_weights_that_are_kept_stay_when_the_spark_is_handed_back(cached):
 
 
 def probe(home, look):
-    given = {"stack": STACK, "cache": str(home.path), "repos": ["a/b"], "images": [], "sudo": False, "look": look}
+    given = {
+        "stack": STACK,
+        "cache": str(home.path),
+        "repos": ["a/b"],
+        "images": [],
+        "sudo": False,
+        "look": look,
+        "draft": None,
+    }
     return json.loads(home.run("probe.py", "apply", **given).stdout)
 
 
