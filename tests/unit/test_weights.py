@@ -130,6 +130,13 @@ def test_a_model_in_the_cache_is_found_with_the_checksums_of_its_large_files(cac
     assert probe(cached.home, {"repo": "a/other", "revision": None})["present"] is None
 
 
+def test_what_an_interrupted_download_left_counts_as_there(cached):
+    for name, size in (("ab" * 32 + ".0123.incomplete", 8192), ("ab" * 32 + ".kept.incomplete", 65536)):
+        (cached.blob.parent / name).write_bytes(b"x" * size)
+    held = probe(cached.home, {"repo": "a/b", "revision": None})["cache"]["held"]["a/b"]
+    assert held["ab" * 32] >= 65536
+
+
 def test_a_directory_is_another_model_when_a_file_in_it_changes(cached):
     def commit():
         return probe(cached.home, {"path": str(cached.snapshot)})["present"]["commit"]
