@@ -8,21 +8,23 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import pulumi
 from pulumi_command import local
 
 from components.facts.hub import Model
 from components.facts.spark import NodeFacts, parse
 from components.plan import decide, known, models, orders, steps
+from components.plan.leftovers import State
 from components.plan.values import Identity, Plan
 from components.problems import Problem, Refused
-from components.remote import reach
+from components.remote import hold, reach
 from components.settings import Settings
 
 OUR_DOCKERFILE = Path(__file__).parent / "images" / "vllm.Dockerfile"
 
 
 def planned(settings: Settings, identity: Identity) -> Plan:
-    """Ask the Sparks and decide. Raises Refused; touches nothing.
+    """Ask the Sparks and decide; for an `up`, with the Sparks held against others of the stack. Raises Refused.
 
     settings   with what ssh_config says (reach.settled)
     """
@@ -40,7 +42,12 @@ def planned(settings: Settings, identity: Identity) -> Plan:
         dockerfile=dockerfile(settings),
         staged=staged(settings, head),
         draft=draft(settings, head, served),
+        state=state(identity),
     )
+    if not pulumi.runtime.is_dry_run():
+        taken = hold.hold(settings, identity.full)
+        if taken:
+            raise Refused(taken)
     return replace(plan, ways=reach.ways(settings, keys))
 
 
@@ -57,6 +64,24 @@ def facts(settings: Settings, identity: Identity) -> dict[str, NodeFacts]:
     if problems:
         raise Refused(problems)
     return found
+
+
+CONTAINER = "docker:index/container:Container"
+
+
+def state(identity: Identity) -> State | None:
+    """What Pulumi's state knows of containers; None where this Pulumi does not tell.
+
+    By the function with which stacks read each other's resources: asked for itself, the engine answers with the state
+    as it was saved last (pulumi, pkg/resource/deploy/builtins.go; seen to work with 3.260).
+    """
+    try:
+        answer = pulumi.runtime.invoke("pulumi:pulumi:readStackResourceOutputs", {"stackName": identity.full}).value
+    except Exception as error:  # noqa: BLE001 - the SDK raises Exception itself
+        pulumi.log.debug(f"the state can't be read: {error}")
+        return None
+    outputs = (one["outputs"] for one in answer["outputs"].values() if one["type"] == CONTAINER)
+    return State(frozenset(one["id"] for one in outputs if "id" in one))
 
 
 def model(settings: Settings, head: NodeFacts) -> Model:

@@ -17,6 +17,7 @@ from ops import (
     bench,
     check,
     demo,
+    destroy,
     doctor,
     gates,
     look,
@@ -32,7 +33,7 @@ from ops import (
     switch,
     trust,
 )
-from ops.project import project
+from ops.project import pass_on, project
 from ops.pulumi import CommandError
 from ops.stack import selected
 
@@ -97,11 +98,29 @@ def test_command(context: typer.Context) -> None:
     raise typer.Exit(gates.run(context.args))
 
 
-@app.command(
-    name="engine",
-    # From Pulumi's first word on nothing is looked at, so that `--` reaches Pulumi too.
-    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "allow_interspersed_args": False},
-)
+# From Pulumi's first word on nothing is looked at, so that `--` reaches Pulumi too.
+PASSED = {"allow_extra_args": True, "ignore_unknown_options": True, "allow_interspersed_args": False}
+
+
+def pulumi_command(word: str, about: str) -> None:
+    """`./spark WORD …` is `pulumi WORD …`, by whichever Pulumi runs here."""
+
+    @app.command(name=word, context_settings=PASSED, help=about)
+    def command(context: typer.Context) -> None:
+        words = [word, *context.args]
+        raise typer.Exit(pass_on(words, lambda text: print(f"spark: {text}", file=sys.stderr)))
+
+
+for each_word, its_help in (
+    ("preview", "pulumi preview: what `up` would change."),
+    ("up", "pulumi up: bring the Sparks to what the stack says."),
+    ("config", "pulumi config: read and write settings."),
+    ("stack", "pulumi stack: outputs, and the stacks that there are."),
+):
+    pulumi_command(each_word, its_help)
+
+
+@app.command(name="engine", context_settings=PASSED)
 def engine_command(context: typer.Context) -> None:
     """Run pulumi against the demonstration: the Pulumi CLI where it is on PATH, else the hermetic engine."""
     raise typer.Exit(pulumi.passthrough(context.args))
@@ -162,6 +181,12 @@ def switch_command(
 def rollback_command(stack: StackOption = None, yes: YesOption = False) -> None:
     """Return to the last configuration that served."""
     switch.rollback(project(stack), stack, asker(yes))
+
+
+@app.command(name="destroy")
+def destroy_command(stack: StackOption = None, yes: YesOption = False) -> None:
+    """Take everything of a stack away, also with a Spark switched off or a state that was lost."""
+    raise typer.Exit(0 if destroy.destroy(selected(stack), asker(yes)) else 1)
 
 
 @app.command(name="status")

@@ -62,6 +62,9 @@ class Container(Fact):
     labels: dict[str, str]
     """Only those that begin with `dgx-spark.`."""
 
+    service: bool = False
+    """Swarm's: known by its service, and not in Pulumi's state."""
+
 
 class Present(Fact):
     """A model that is on the Spark already, and no hub is asked for."""

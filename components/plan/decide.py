@@ -9,13 +9,14 @@ from components.facts import fabric
 from components.facts.hub import Model
 from components.facts.spark import NodeFacts
 from components.facts.usable import unusable
-from components.plan import beside, checks, host, known, models, steps
+from components.plan import beside, checks, host, known, leftovers, models, steps
 from components.plan.engines import Context, EnginePlan
 from components.plan.engines.common import split as parallelism
 from components.plan.engines.common import startup_limit
 from components.plan.engines.registry import api_port, engine
+from components.plan.leftovers import State
 from components.plan.steps import Steps
-from components.plan.values import Draft, Identity, Plan, Readiness, Staged, Step, api_base
+from components.plan.values import Draft, Extra, Identity, Plan, Readiness, Staged, Step, api_base
 from components.problems import Problem, Refused, split
 from components.settings import Settings
 
@@ -110,6 +111,16 @@ def readiness(context: Context, containers: Mapping[str, tuple[str, ...]]) -> Re
     )
 
 
+def names(
+    made: EnginePlan, extras: Sequence[Extra], identity: Identity, nodes: Sequence[str]
+) -> dict[str, frozenset[str]]:
+    """Node → names of all containers that are wanted there; those of Swarm's services are Swarm's."""
+    ray = (made.ray.head, *made.ray.workers) if made.ray else ()
+    wanted = [(one.node, one.name) for one in (*ray, *(() if made.swarm else made.ranks))]
+    wanted += [(extra.node, identity.container(extra.role)) for extra in extras]
+    return {node: frozenset(name for on, name in wanted if on == node) for node in nodes}
+
+
 def decide(
     settings: Settings,
     facts: Mapping[str, NodeFacts],
@@ -120,6 +131,7 @@ def decide(
     dockerfile: str = "",
     staged: Sequence[Model] = (),
     draft: Model | None = None,
+    state: State | None = None,
 ) -> Plan:
     """The whole plan, of what `before_model` did not refuse.
 
@@ -127,6 +139,7 @@ def decide(
     dockerfile   text, where the image is built
     staged       models to have in place beside the one that is served
     draft        what guesses for it, where that has weights of its own
+    state        what Pulumi knows; None where it can't be asked
     """
     links = fabric.detect(settings, facts)[0] if len(settings.nodes) > 1 else {}
     entry = catalog.find(settings.model, settings.catalog)
@@ -136,31 +149,28 @@ def decide(
     maker = Steps(identity, facts, fresh)
     images = steps.images(maker, settings, links, made.image, dockerfile)
     weights = steps.place_weights(maker, settings, facts, links, model, images.name, revision=settings.weights.revision)
-    drafted = (
-        guess
-        and draft
-        and Staged(
-            draft.repo,
-            steps.place_weights(
-                maker, settings, facts, links, draft, images.name, kind=known.KIND, revision=guess.revision
-            ),
-        )
+    placed = [(model, weights)]
+
+    def also(other: Model, kind: str, revision: str | None = None) -> Staged:
+        made = steps.place_weights(maker, settings, facts, links, other, images.name, kind=kind, revision=revision)
+        placed.append((other, made))
+        return Staged(other.repo, made)
+
+    drafted = also(draft, known.KIND, guess.revision) if guess and draft else None
+    in_store = tuple(also(other, models.staged_kind(other.repo)) for other in staged)
+    extras = beside.plan(settings, identity, links, context.port, context.served_name)
+    wanted = names(made, extras, identity, list(facts))
+    refusals, warnings = split(
+        [
+            *with_model(context),
+            *checks.disk(facts, missing(settings, placed, fresh)),
+            *leftovers.strangers(identity, facts, wanted, checks.holders(identity, facts)),
+            *leftovers.notes(identity, facts, state, wanted),
+        ]
     )
-    in_store = tuple(
-        Staged(
-            other.repo,
-            steps.place_weights(maker, settings, facts, links, other, images.name, kind=models.staged_kind(other.repo)),
-        )
-        for other in staged
-    )
-    every = (model, *([draft] if draft else []), *staged)
-    done = (weights, *([drafted.weights] if drafted else []), *(one.weights for one in in_store))
-    placed = zip(every, done, strict=True)
-    refusals, warnings = split([*with_model(context), *checks.disk(facts, missing(settings, list(placed), fresh))])
     if refusals:
         raise Refused(refusals)
-    containers = watched(made)
-    extras = beside.plan(settings, identity, links, context.port, context.served_name)
+    waited = watched(made)
     confirmed = steps.confirm_fabric(maker, links)
     return Plan(
         identity=identity,
@@ -173,20 +183,28 @@ def decide(
         copy_keys=steps.copy_keys(maker, settings, "copy-key") if steps.copies(settings) else (),
         authorization=steps.authorize(maker, settings, facts, links, model),
         weights=weights,
-        draft=drafted or None,
+        draft=drafted,
         staged=in_store,
         ray=made.ray,
         swarm=steps.swarm(maker, settings, facts) if made.swarm else None,
         rank_key=Step(settings.head.name, "rank-key", "rank_key.py", {}, (), 60) if made.ranks[1:] else None,
         takes_over=bool(checks.holders(identity, facts)),
-        evictions=steps.evict(maker, settings, identity, containers, made.swarm, extras),
+        evictions=steps.evict(
+            maker,
+            settings,
+            identity,
+            waited,
+            made.swarm,
+            extras,
+            leftovers.unwanted(identity, facts, state, wanted),
+        ),
         ranks=made.ranks,
         extras=extras,
-        readiness=readiness(context, containers),
+        readiness=readiness(context, waited),
         model=model,
         served_name=context.served_name,
         api_base=api_base(settings, context.port),
-        endpoint_generation=endpoint_generation(identity, containers, facts, settings.head.name, fresh),
+        endpoint_generation=endpoint_generation(identity, waited, facts, settings.head.name, fresh),
         api_key_file=engine(settings).api_key_file(settings.api_key.get_secret_value()),
         environment=made.environment,
         warnings=(*split(without_model(settings, facts, identity))[1], *warnings),

@@ -84,9 +84,14 @@ class Steps:
         limit: int = 120,
         root: bool = False,
         secret: bool = False,
+        again: bool = False,
     ) -> Step:
-        """`how`: keys of `inputs` that say how the thing gets there; the others say what it is, and make it anew."""
-        record = self.record(node, kind, digest({key: value for key, value in inputs.items() if key not in how}))
+        """`how`: keys of `inputs` that say how the thing gets there; the others say what it is, and make it anew.
+        `again`: it is to be done, whatever its record says."""
+        spec = digest({key: value for key, value in inputs.items() if key not in how})
+        record = self.record(node, kind, spec)
+        if again:
+            record["generation"] = self._fresh
         return Step(
             node,
             kind,
@@ -114,11 +119,12 @@ def prepare(steps: Steps, settings: Settings, identity: Identity, facts: Mapping
             "node.py",
             PlannedLease(
                 stack=identity.full,
+                node=node.name,
                 cache=facts[node.name].cache.path,
                 takeover=settings.takeover,
                 laid=steps.record(node.name, "scripts", ""),
             ),
-            how=("takeover", "laid"),
+            how=("node", "takeover", "laid"),
         )
         for node in settings.nodes
     )
@@ -382,8 +388,10 @@ def evict(
     containers: Mapping[str, Sequence[str]],
     services: bool,
     extras: Sequence[Extra],
+    unwanted: Collection[str],
 ) -> tuple[Step, ...]:
-    """`containers`: node → components of the server that stay there."""
+    """`containers`: node → components of the server that stay there; `unwanted`: nodes with something that goes and
+    that Pulumi's state does not know."""
     beside = {node.name: sorted({extra.role for extra in extras if extra.node == node.name}) for node in settings.nodes}
     return tuple(
         steps.make(
@@ -398,6 +406,7 @@ def evict(
                 takeover=settings.takeover,
             ),
             how=("takeover",),
+            again=node.name in unwanted,
         )
         for node in settings.nodes
     )

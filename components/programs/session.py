@@ -24,6 +24,21 @@ def start(ssh: Mapping[str, Any], script: str, inputs: Mapping[str, object], *, 
     return process
 
 
+class Failed(Exception):
+    """A script has not done its work; `str()` is its own words."""
+
+
+def run(ssh: Mapping[str, Any], script: str, inputs: Mapping[str, object], *, limit: int) -> str:
+    """What it prints when it is done. Raises Failed."""
+    process = start(ssh, script, inputs, limit=limit)
+    # It is closed, which `communicate` does not expect.
+    process.stdin = None
+    said, words = process.communicate()
+    if process.returncode:
+        raise Failed(f"{ssh['name']}: {(words.strip().splitlines() or ['ssh ended without a word'])[-1]}")
+    return said
+
+
 def last_words(process: subprocess.Popen[str], otherwise: str) -> str:
     """The last line of its stderr."""
     assert process.stderr

@@ -63,8 +63,15 @@ def run(
         restart=plan.restart,
         max_retry_count=plan.retries or None,
         destroy_grace_seconds=plan.grace,
-        # The provider shows a change of `init` as an update and then does nothing.
-        opts=ResourceOptions.merge(ResourceOptions(provider=spark.provider, replace_on_changes=["init"]), opts),
+        opts=ResourceOptions.merge(
+            ResourceOptions(
+                provider=spark.provider,
+                hooks=spark.hooks,
+                # The provider shows a change of `init` as an update and then does nothing.
+                replace_on_changes=["init"],
+            ),
+            opts,
+        ),
     )
 
 

@@ -61,7 +61,7 @@ class Extras(ComponentResource):
             ],
             restart="unless-stopped",
             destroy_grace_seconds=10,
-            opts=options,
+            opts=ResourceOptions.merge(options, ResourceOptions(hooks=self._args.sparks[extra.node].hooks)),
         )
 
     def _labels(self, extra: Extra) -> dict[str, str]:
@@ -78,5 +78,11 @@ class Extras(ComponentResource):
         if extra.volume is None:
             return None
         suffix, target = extra.volume
-        volume = docker.Volume(f"{name}-data", name=self._args.identity.container(suffix), opts=options)
+        volume = docker.Volume(
+            f"{name}-data",
+            name=self._args.identity.container(suffix),
+            labels=[docker.VolumeLabelArgs(label="dgx-spark.stack", value=self._args.identity.full)],
+            # One without a label, of a former version, keeps what is in it.
+            opts=ResourceOptions.merge(options, ResourceOptions(ignore_changes=["labels"])),
+        )
         return [docker.ContainerVolumeArgs(volume_name=volume.name, container_path=target)]

@@ -40,8 +40,11 @@ def files(
     manager: SparkAccess,
     opts: ResourceOptions,
 ) -> Files:
-    """`secrets`: of every rank, beside its own."""
-    common = ResourceOptions.merge(ResourceOptions(provider=manager.provider), opts)
+    """Configs and secrets can't be changed, so what is in them is part of their names. `secrets`: of every rank,
+    beside its own."""
+    # Those of a former version have no label, and can't be changed.
+    theirs = ResourceOptions(provider=manager.provider, hooks=manager.hooks, ignore_changes=["labels"])
+    common = ResourceOptions.merge(theirs, opts)
     wanted = sorted({item for rank in ranks for item in rank.files.items()})
     configs = {}
     for path, content in wanted:
@@ -50,6 +53,7 @@ def files(
             f"{name}-config-{mark}",
             name=identity.container(mark),
             data=base64.b64encode(content.encode()).decode(),
+            labels=[docker.ServiceConfigLabelArgs(label="dgx-spark.stack", value=identity.full)],
             opts=common,
         )
     # In use it can't be deleted, and a key made anew would be no better than this one.
@@ -71,6 +75,7 @@ def _secret(name: str, identity: Identity, mark: str, value: Output[str], opts: 
         f"{name}-secret-{mark}",
         name=identity.container(mark),
         data=value.apply(lambda text: base64.b64encode(text.encode()).decode()),
+        labels=[docker.SecretLabelArgs(label="dgx-spark.stack", value=identity.full)],
         opts=opts,
     )
 
@@ -109,6 +114,7 @@ def run(
         opts=ResourceOptions.merge(
             ResourceOptions(
                 provider=manager.provider,
+                hooks=manager.hooks,
                 # Swarm stores its own id of the host network, which every preview would show as a change.
                 ignore_changes=["taskSpec.networksAdvanceds"],
             ),

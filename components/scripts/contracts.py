@@ -88,6 +88,15 @@ class Bandwidth(_Side, total=False):
     peer: str
 
 
+# clear.py
+
+
+class Clearing(TypedDict):
+    stack: str
+    kind: str
+    name: str
+
+
 # copy_access.py
 
 
@@ -176,6 +185,14 @@ class Fabric(PlannedFabric, Managed):
 
 class GpuBusy(TypedDict):
     seconds: float
+
+
+# hold.py
+
+
+class Hold(TypedDict):
+    stack: str
+    who: str
 
 
 # image.py, image_build.py, image_copy.py
@@ -291,6 +308,7 @@ class FoundNetplan(TypedDict):
 
 class PlannedLease(TypedDict):
     stack: str
+    node: str
     cache: str
     takeover: bool
     laid: Record

@@ -160,6 +160,7 @@ def docker(stack: str, names: list) -> dict:
                 "id": container["Id"],
                 "name": name_of(container),
                 "running": container["State"] == "running",
+                "service": "com.docker.swarm.service.id" in labels_of(container),
                 "labels": {k: v for k, v in labels_of(container).items() if k.startswith("dgx-spark.")},
             }
             for container in containers

@@ -13,6 +13,7 @@ import pulumi
 from pulumi.runtime.mocks import MockCallArgs, MockMonitor, MockResourceArgs, Mocks
 
 from components import planning
+from components.resources import ending
 from simulator.engine.values import plain, struct_from_wire
 from tests.unit.build import KEY, MODEL, facts
 
@@ -49,6 +50,8 @@ class Answers(Mocks):
         return "ssh-ed25519 AAAA dgx-spark:key"
 
     def call(self, args: MockCallArgs) -> dict[str, Any]:
+        if args.token == "pulumi:pulumi:readStackResourceOutputs":
+            return {"outputs": {}}
         assert args.token == "command:local:run"
         answers = {}
         for name, known in self.facts.items():
@@ -147,6 +150,9 @@ def run(
     )
     exports: dict[str, Any] = {}
     monkeypatch.setattr(pulumi, "export", exports.__setitem__)
+    monkeypatch.setattr(planning.hold, "hold", lambda settings, stack: [])
+    # This process is that of the tests, too.
+    monkeypatch.setattr(ending, "quietly", lambda: None)
     monkeypatch.setattr(planning, "model", lambda settings, head: MODEL)
     monkeypatch.setattr(planning, "_look_up", lambda settings, repo, revision: replace(MODEL, repo=repo))
 

@@ -5,6 +5,7 @@ import json
 import pulumi
 import pytest
 
+from components.resources.ending import TOLD
 from components.resources.engine_image import same_images
 from tests.program.record import IMAGE_ID, run
 from tests.unit.build import ON_RAY
@@ -213,8 +214,12 @@ def test_the_endpoint_proves_itself_again_for_each_new_server(pair):
 
 
 def test_mistakes_end_the_run_before_anything_is_registered(tmp_path, monkeypatch):
-    with pytest.raises(pulumi.RunError, match="spark-2: nvidia-smi shows no GPU"):
+    said = []
+    monkeypatch.setattr(pulumi.log, "error", said.append)
+    with pytest.raises(SystemExit) as ended:
         run(tmp_path, monkeypatch, of_last={"gpus": []})
+    assert ended.value.code == TOLD
+    assert "spark-2: nvidia-smi shows no GPU" in said[0]
 
 
 def looked(image, *, base_content="b", ray="2.55.1"):
@@ -253,3 +258,23 @@ def test_every_spark_of_several_looks_what_its_image_holds(tmp_path, monkeypatch
     made = run(tmp_path, monkeypatch, engine="sglang")
     looks = [name for name in made.of_type(COMMANDS) if "image-with" in name]
     assert looks == ["cluster-image-with-spark-1", "cluster-image-with-spark-2"]
+
+
+@pytest.mark.parametrize("config", [{"serving": ON_RAY, "monitoring": True}, {"engine": "trtllm"}])
+def test_every_name_that_docker_keeps_is_free_when_its_thing_is_made(config, tmp_path, monkeypatch):
+    made = run(tmp_path, monkeypatch, **config)
+    kept = [f"docker:index/{kind}" for kind in ("container:C", "service:S", "secret:S", "serviceConfig:S")]
+    named = {name: request for name, request in made.requests.items() if request.type.startswith(tuple(kept))}
+    assert named
+    for name, request in named.items():
+        spark = "spark-2" if name.endswith("spark-2") and "server" not in name else "spark-1"
+        # A service is made by the head, whatever Spark it runs on.
+        assert list(request.hooks.before_create) == [f"{spark}-clear"], name
+
+
+def test_volumes_and_what_swarm_keeps_carry_the_stack_and_those_of_former_versions_stay(tmp_path, monkeypatch):
+    made = run(tmp_path, monkeypatch, serving=ON_RAY, monitoring=True)
+    for name in made.of_type("docker:index/volume:Volume"):
+        (label,) = made.inputs(name)["labels"]
+        assert (label["label"], label["value"].partition("/")[2]) == ("dgx-spark.stack", "dgx-spark/test")
+        assert list(made.requests[name].ignoreChanges) == ["labels"]

@@ -9,6 +9,7 @@ from typing import Any
 from components.facts.hub import File, Model
 from components.facts.spark import NodeFacts, RdmaDevice
 from components.plan.decide import decide
+from components.plan.leftovers import State
 from components.plan.values import Identity, Plan
 from components.settings import Settings, load
 
@@ -128,6 +129,7 @@ def decided(
     model: Model = MODEL,
     staged: tuple[Model, ...] = (),
     draft: Model | None = None,
+    state: State | None = None,
 ) -> Plan:
     known = facts_ or {node.name: facts(number) for number, node in enumerate(chosen.nodes, 1)}
-    return decide(chosen, known, model, IDENTITY, fresh="fresh", staged=staged, draft=draft)
+    return decide(chosen, known, model, IDENTITY, fresh="fresh", staged=staged, draft=draft, state=state)

@@ -213,8 +213,8 @@ class Container:
                 client.put_archive(id_, "/", archive(upload))
             client.start(id_)
         except APIError as error:
-            raise InitFailed(id_, dict(new), f"Unable to start container: {explained(error)}") from None
-        return id_, {**new, "exitCode": 0}
+            raise InitFailed(id_, {**new, "id": id_}, f"Unable to start container: {explained(error)}") from None
+        return id_, {**new, "id": id_, "exitCode": 0}
 
     def update(self, old: Old, new: Properties, config: Properties, log: Log) -> Properties:
         client = DAEMONS.client(config)
