@@ -10,6 +10,9 @@ import pytest
 
 from components import ports
 from components.ports import LISTENERS
+from ops import doctor, policy
+from ops.project import Project
+from ops.stack import of
 from simulator import sparks
 from tests.e2e.conftest import Stack, left_behind, step
 
@@ -130,6 +133,13 @@ def test_a_life_with_every_secret_shows_none_of_them(simulated, tmp_path):
             said.append(stack(*words, "--stack", stack.name).text)
         said += [path.read_text(errors="replace") for path in tmp_path.rglob("*") if path.is_file()]
         assert [traces(text) for text in said if traces(text)] == []
+
+        step("doctor's report, and the rules of policy/")
+        where = Project(stack.folder, stack.environment)
+        findings, about = doctor.examine(of(where, stack.name), texts=True)
+        doctor.write(tmp_path / "report.json", findings, about)
+        assert traces((tmp_path / "report.json").read_text()) == set()
+        assert {rule.name for _, rule, _ in policy.examine(where, stack.name)} == {"pinned-images"}
 
         step("what Docker shows, and the logs")
         for spark in pair:
