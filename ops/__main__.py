@@ -28,6 +28,7 @@ from ops import (
     pulumi,
     recipe,
     reference,
+    sbom,
     setup,
     switch,
     trust,
@@ -366,6 +367,15 @@ def lock_command() -> None:
     raise typer.Exit(gates.lock())
 
 
+@app.command(name="sbom")
+def sbom_command(
+    stack: Annotated[str | None, typer.Option(help="With what this stack has put on its Sparks.")] = None,
+) -> None:
+    """A bill of materials, as CycloneDX JSON: the packages that are installed here and, of a stack, image and model."""
+    there = list(sbom.on_sparks(selected(stack).outputs)) if stack else []
+    print(json.dumps(sbom.bill([*sbom.environment(), *there]), indent=1))
+
+
 @app.command(name="policy")
 def policy_command(stack: StackOption = None) -> None:
     """Hold a preview of the stack against the rules in policy/; changes nothing."""
@@ -374,9 +384,11 @@ def policy_command(stack: StackOption = None) -> None:
 
 
 @app.command(name="trust")
-def trust_command() -> None:
+def trust_command(
+    everything: Annotated[bool, typer.Option("--all", help="Also those that need the simulated Sparks.")] = False,
+) -> None:
     """Run the tests of what holds of secrets, ports and rights, and write docs/trust.md anew with their counts."""
-    print(trust.write())
+    print(trust.write(everything=everything))
 
 
 @app.command(name="docs")

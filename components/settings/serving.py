@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from components import ports
-from components.settings.words import Frozen, Port, Text
+from components.settings.words import Frozen, ImageName, Port, Text
 
 DraftMethod = Literal["mtp", "eagle", "eagle3", "dflash", "dspark", "draft_model", "ngram"]
 """How tokens are guessed ahead: by layers of the model itself (mtp; dspark where its weights hold one), by a small
@@ -126,7 +126,7 @@ class Serving(Frozen):
 class ImageSettings(Frozen):
     """The engine's container image."""
 
-    name: str | None = None
+    name: ImageName | None = None
     """Container image. None: the engine's default, see components/plan/engines/."""
 
     source: Literal["pull", "copy", "build"] = "pull"

@@ -75,9 +75,17 @@ def _text(value: Any) -> Any:
     return str(value).lower() if isinstance(value, bool) else value
 
 
+def _image(value: str) -> str:
+    # Docker's command would take one that begins with a hyphen for an option.
+    if not re.fullmatch(r"[A-Za-z0-9][\w.:/@-]*", value, re.ASCII):
+        raise ValueError("must be an image's name: [REGISTRY/]NAME[:TAG][@sha256:…]")
+    return value
+
+
 HostKey = Annotated[str, AfterValidator(_host_key)]
 User = Annotated[str, AfterValidator(_user)]
 Cache = Annotated[str, AfterValidator(_cache)]
 Host = Annotated[str, BeforeValidator(_host), Field(pattern=r"^[A-Za-z0-9.:_-]+$")]
+ImageName = Annotated[str, AfterValidator(_image)]
 Text = Annotated[str, BeforeValidator(_text)]
 Token = Annotated[SecretStr, AfterValidator(_token)]

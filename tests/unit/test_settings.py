@@ -98,6 +98,18 @@ def test_what_is_wrong_with_an_encrypted_setting_is_said_without_showing_it(key,
     assert "sk-private" not in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["--help", "a b", "$(id)", "a\nb", "", "“x”", "-v/:/host"])
+def test_an_image_that_docker_would_take_for_an_option_or_for_several_words_is_refused(name):
+    words = "must be an image's name"
+    assert f"image.name: {words}" in refusal(image={"name": name})
+    assert f"beside.images.grafana: {words}" in refusal(beside={"images": {"grafana": name}})
+
+
+def test_images_are_named_with_registry_tag_and_digest():
+    name = f"registry.lan:5000/team/vllm_spark:v0.33.0-cu130@sha256:{'1' * 64}"
+    assert settings(image={"name": name}).image.name == name
+
+
 TOKENS = {"hfToken": "hf_private", "apiKey": "", "gatewayKeys": json.dumps({"alice": "sk-1", "bob": "sk-2"})}
 WITH_TOKENS = {
     f"dgx-spark:{key}": value
