@@ -13,7 +13,7 @@ from pulumi_command import local
 
 from components.facts.hub import Model
 from components.facts.spark import NodeFacts, parse
-from components.plan import decide, models, orders, steps
+from components.plan import decide, known, models, orders, steps
 from components.plan.leftovers import State
 from components.plan.values import Identity, Plan
 from components.problems import Problem, Refused
@@ -32,14 +32,16 @@ def planned(settings: Settings, identity: Identity) -> Plan:
     found = facts(settings, identity)
     decide.before_model(settings, found, identity)
     head = found[settings.head.name]
+    served = model(settings, head)
     plan = decide.decide(
         settings,
         found,
-        model(settings, head),
+        served,
         identity,
         fresh=steps.new_generation(found),
         dockerfile=dockerfile(settings),
         staged=staged(settings, head),
+        draft=draft(settings, head, served),
         state=state(identity),
     )
     if not pulumi.runtime.is_dry_run():
@@ -98,11 +100,25 @@ def model(settings: Settings, head: NodeFacts) -> Model:
 def staged(settings: Settings, head: NodeFacts) -> tuple[Model, ...]:
     """The models to have in place beside it (weights.stage)."""
     found = []
-    for repo in models.staged_repositories(settings):
+    for repo in known.stored(settings):
         kind = models.staged_kind(repo)
-        known = models.recorded_model(head, repo, None, kind)
-        found.append(known or _look_up(settings, repo, models.pinned_revision(head, repo, None, kind)))
+        recorded = models.recorded_model(head, repo, None, kind)
+        found.append(recorded or _look_up(settings, repo, models.pinned_revision(head, repo, None, kind)))
     return tuple(found)
+
+
+def draft(settings: Settings, head: NodeFacts, served: Model) -> Model | None:
+    """What guesses tokens for it, where that has weights of its own."""
+    wanted = decide.guesses(settings, served)
+    if wanted is None or not wanted.repo:
+        return None
+    recorded = models.recorded_model(head, wanted.repo, wanted.revision, known.KIND)
+    if recorded:
+        return recorded
+    if settings.weights.offline:
+        return known.present(settings, head, wanted.repo)
+    pinned = models.pinned_revision(head, wanted.repo, wanted.revision, known.KIND)
+    return _look_up(settings, wanted.repo, pinned)
 
 
 def _look_up(settings: Settings, repo: str, revision: str | None) -> Model:

@@ -107,13 +107,19 @@ def engine_command(context: typer.Context) -> None:
 
 @app.command(name="models")
 def models_command(
+    words: Annotated[list[str] | None, typer.Argument(help="In the name, the repository or the quantisation.")] = None,
     stack: Annotated[str | None, typer.Option(help="Take Sparks, engine and catalog from this stack's file.")] = None,
     sparks: Annotated[int | None, typer.Option(min=1, help="How many Sparks; 2 without a stack.")] = None,
     engine: Annotated[str | None, typer.Option(help="vllm, sglang or trtllm.")] = None,
+    fitting: Annotated[bool, typer.Option("--fits", help="Those alone that fit.")] = False,
+    task: Annotated[str | None, typer.Option(help="generate, embed or score.")] = None,
+    sort: Annotated[models.Sort | None, typer.Option(help="By default as the catalog has them.")] = None,
+    mbps: Annotated[float, typer.Option(min=0.1, help="Mbit/s from the hub, for the minutes.")] = 500,
     as_json: JsonOption = False,
 ) -> None:
-    """Known models, and whether they fit one Spark and your cluster."""
-    models.show(models.hardware(stack, sparks, engine), as_json=as_json)
+    """What you can run on your Sparks, how fast others say it is, and what it takes in minutes and gigabytes."""
+    wanted = models.Wanted(words or [], fitting, task, sort, mbps)
+    models.show(models.hardware(stack, sparks, engine), wanted, as_json=as_json)
 
 
 recipes = typer.Typer(no_args_is_help=True, help="Models as others serve them.")
@@ -342,8 +348,9 @@ def lock_command() -> None:
 
 @app.command(name="docs")
 def docs_command() -> None:
-    """Write docs/configuration.md anew from the settings."""
+    """Write docs/configuration.md anew from the settings, and the table in docs/models.md from the catalog."""
     print(reference.write())
+    print(models.write())
 
 
 def main() -> None:

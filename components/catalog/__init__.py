@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from components.problems import Problem, Refused
+from components.settings.serving import DraftMethod
 
 FILE = Path(__file__).parent / "models.yaml"
 
@@ -20,11 +21,6 @@ Task = Literal["generate", "embed", "score"]
 
 class Known(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-DraftMethod = Literal["mtp", "eagle", "eagle3", "dflash", "dspark", "draft_model", "ngram"]
-"""How tokens are guessed ahead: by layers of the model itself (mtp; dspark where its weights hold one), by a small
-model made for it (eagle, eagle3, dflash, dspark), by any smaller model with the same vocabulary, or from the prompt."""
 
 
 class Draft(Known):
@@ -44,7 +40,7 @@ class Draft(Known):
 class Served(Known):
     """One engine's settings for a model. None: nothing to say; the engine's own default holds."""
 
-    min_version: str | None = None
+    min_version: Annotated[str, Field(pattern=r"^\d+(\.\d+)*$")] | None = None
     """The engine's first version that can serve it."""
 
     max_model_len: int | None = None
@@ -67,6 +63,8 @@ class Served(Known):
     """Of every rank; the user's `serving.env` wins."""
 
     draft: Draft | None = None
+    trouble: str | None = None
+    """What somebody has seen go wrong with it on a Spark."""
 
     hf_overrides: dict[str, Any] | None = None
     """vLLM: what its config.json should say."""

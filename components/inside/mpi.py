@@ -13,6 +13,7 @@ exit    mpirun's or sshd's own
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import shutil
 import subprocess
@@ -21,6 +22,12 @@ import time
 
 SECRET = "/run/secrets/rank_key"
 """Private key, ed25519; a Swarm secret, or a file in the container."""
+
+ENVIRONMENT = "/proc/1/environ"
+"""Of the container: its first process has it from Docker."""
+
+SECRET_ENVIRONMENT = "/run/secrets/environment"
+"""Variables that are secrets, where there are any (inside/environment.py): JSON, name → value."""
 
 FOLDER = "/run/dgx-spark-mpi"
 KEY, PUBLIC, CONFIG, HOSTS = (f"{FOLDER}/{name}" for name in ("key", "authorized_keys", "ssh_config", "hostfile"))
@@ -108,8 +115,11 @@ def reach(host: str) -> None:
 
 def rank(command: list[str]) -> None:
     """With the environment of its own container: an ssh session has none of it, and each rank's differs."""
-    with open("/proc/1/environ", "rb") as stream:
+    with open(ENVIRONMENT, "rb") as stream:
         own = dict(item.split(b"=", 1) for item in stream.read().split(b"\0") if b"=" in item)
+    if os.path.exists(SECRET_ENVIRONMENT):
+        with open(SECRET_ENVIRONMENT, encoding="utf-8") as held:
+            own |= {name.encode(): value.encode() for name, value in json.load(held).items()}
     os.execvpe(command[0], command, {**os.environb, **own})
 
 

@@ -13,6 +13,7 @@ from components.facts.spark import NodeFacts
 from components.plan.models import ENCODINGS, WEIGHTS, model_folder, needs_encodings, snapshot_directory
 from components.plan.values import (
     GPU_KIND,
+    SHM_SIZE,
     STACK_LIMIT,
     Extra,
     Identity,
@@ -206,8 +207,9 @@ def place_weights(
     image: str,
     *,
     kind: str = WEIGHTS,
+    revision: str | None = None,
 ) -> tuple[Step, ...]:
-    """Head first: it downloads, the others copy from it over the fabric."""
+    """Head first: it downloads, the others copy from it over the fabric. `revision`: as the settings say it."""
     head = settings.head
     chosen = settings.weights
 
@@ -217,7 +219,7 @@ def place_weights(
         keep = chosen.keep or (bool(model.path) if node is head else chosen.shared)
         wanted = PlannedWeights(
             repo=model.repo,
-            revision=chosen.revision if kind == WEIGHTS else None,
+            revision=revision,
             commit=model.commit,
             files=[File(path=file.path, size=file.size, sha256=file.sha256) for file in model.files],
             folder=model_folder(cache, model),
@@ -225,6 +227,8 @@ def place_weights(
             encodings=_encodings(settings, model, cache),
             keep=keep,
         )
+        if node is head and model.loaded:
+            wanted |= {"loaded": model.loaded}
         if node is head and not (model.path or chosen.offline):
             wanted |= {"endpoint": chosen.endpoint, "image": image, "cache": cache}
         if node is not head and not chosen.shared:
@@ -237,7 +241,7 @@ def place_weights(
     )
 
 
-HOW_WEIGHTS_COME = ("keep", "endpoint", "image", "cache", "source")
+HOW_WEIGHTS_COME = ("keep", "endpoint", "image", "cache", "source", "loaded")
 """The files are the same whatever it is, and a change of it leaves them alone."""
 
 
@@ -356,7 +360,7 @@ def swarm(steps: Steps, settings: Settings, facts: Mapping[str, NodeFacts]) -> S
         inputs = PlannedSwarmHost(
             uuid=facts[name].gpus[0].uuid,
             kind=GPU_KIND,
-            shm_size=settings.containers.shm_size,
+            shm_size=settings.containers.shm_size or SHM_SIZE,
             stack_limit=STACK_LIMIT,
             daemon="/etc/docker/daemon.json",
             toolkit="/etc/nvidia-container-runtime/config.toml",

@@ -49,6 +49,9 @@ class Extras(ComponentResource):
             entrypoints=list(extra.entrypoint) if extra.entrypoint else None,
             envs=[f"{key}={value}" for key, value in sorted(extra.environment.items())] or None,
             network_mode="host",
+            # Of what they do on a Spark nothing needs more than a process without rights.
+            capabilities=docker.ContainerCapabilitiesArgs(drops=["ALL"]),
+            security_opts=["no-new-privileges=true"],
             gpus="all" if extra.gpu else None,
             volumes=self._volumes(extra, name, options),
             uploads=[docker.ContainerUploadArgs(file=path, content=text) for path, text in sorted(files.items())]

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from pulumi import ComponentResource, Output, Resource, ResourceOptions
 
-from components.plan.values import RANK_KEY, Container, Identity, Step, digest
+from components.plan.values import RANK_KEY, Container, Identity, Step, content, digest
 from components.resources import container, service
 from components.resources.access import SparkAccess
 
@@ -105,7 +105,7 @@ class InferenceServer(ComponentResource):
         }
         # A service keeps its id when it is altered.
         return [
-            Output.concat(made[rank.node].id, " ", digest(asdict(rank)), " ", args.images[rank.node])
+            Output.concat(made[rank.node].id, " ", digest(content(rank)), " ", args.images[rank.node])
             for rank in args.ranks
         ]
 

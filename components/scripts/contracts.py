@@ -326,6 +326,7 @@ class Probe(TypedDict):
     cache: str
     repos: list[str]
     look: dict[str, str | None] | None
+    draft: dict[str, str | None] | None
     images: list[str]
     sudo: bool
 
@@ -346,6 +347,7 @@ class Facts(TypedDict):
     available: int
     cache: dict[str, Any]
     present: dict[str, Any] | None
+    draft: dict[str, Any] | None
     gpus: list[dict[str, str]]
     gpu_words: str
     gpu_tools: list[str]
@@ -507,6 +509,9 @@ class _Model(TypedDict):
 
 class PlannedWeights(_Model, total=False):
     """One of the two ways to get them, or none."""
+
+    loaded: int
+    """Bytes of the weights in an engine's memory, where the hub said them; for the record alone."""
 
     endpoint: str
     image: str

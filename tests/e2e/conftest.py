@@ -159,11 +159,14 @@ class Stack:
     def serves_and_goes(self) -> None:
         """Up, an answer, a clean preview; destroyed in any case."""
         try:
+            step("up, and an answer")
             self.up()
             assert self.complete()["choices"]
+            step("a clean preview")
             assert self.is_clean()
         finally:
             self.destroy()
+        step("gone")
 
     def container(self, role: str) -> str:
         return f"dgx-spark-{self.name}-{role}"

@@ -92,11 +92,18 @@ def test_every_container_is_pinned_and_least_privileged(pair):
         assert inputs["image"] == "sha256:with-ray"
         assert inputs["networkMode"] == "host"
         assert inputs["privileged"] is False
-        assert inputs["capabilities"] == {"adds": ["CAP_IPC_LOCK"]}
         assert inputs["devices"][0]["hostPath"] == "/dev/infiniband"
         assert {"name": "memlock", "soft": -1, "hard": -1} in inputs["ulimits"]
         assert inputs["destroyGraceSeconds"] >= 11
         assert "init" in pair.requests[name].replaceOnChanges
+
+
+def test_shared_memory_is_the_sparks_own_unless_its_size_is_set(tmp_path, monkeypatch):
+    usual = run(tmp_path, monkeypatch).inputs("cluster-server-spark-1")
+    assert usual["ipcMode"] == "host"
+    sized = run(tmp_path, monkeypatch, containers={"shmSize": 32768}).inputs("cluster-server-spark-1")
+    # Beside the host's IPC namespace Docker ignores the size.
+    assert (sized["ipcMode"], sized["shmSize"]) == ("private", 32768)
 
 
 def test_every_docker_resource_names_its_sparks_provider(pair):
@@ -124,6 +131,18 @@ def test_a_staged_model_comes_after_the_one_that_is_served_and_holds_up_no_serve
     assert "cluster-weights-spark-2" in made.after(head)
     assert head in made.after(other)
     assert not {head, other} & made.after("cluster-server-spark-1")
+
+
+def test_a_drafts_weights_come_after_the_models_and_the_server_waits_for_both(tmp_path, monkeypatch):
+    draft = {"method": "eagle3", "model": "a/draft"}
+    made = run(tmp_path, monkeypatch, serving={"draft": draft}, weights={"stage": ["gpt-oss-20b"]})
+    head, other = (f"cluster-draft-spark-{n}" for n in (1, 2))
+    assert "cluster-weights-spark-2" in made.after(head)
+    assert head in made.after(other)
+    assert {head, other} <= made.after("cluster-room-spark-1")
+    assert {"cluster-weights-spark-2", head, other} <= made.after("cluster-server-spark-1")
+    assert other in made.after("cluster-staged-openai-gpt-oss-20b-spark-1")
+    assert "/models--a--draft/snapshots/" in json.dumps(made.inputs("cluster-server-spark-1")["command"])
 
 
 def test_what_runs_beside_the_server_is_waited_for_by_nobody(tmp_path, monkeypatch):
@@ -174,7 +193,7 @@ def test_ranks_of_several_sparks_have_a_key_in_common_that_docker_inspect_does_n
 def test_a_secret_that_is_a_part_of_a_setting_stays_one_all_the_way(engine, tmp_path, monkeypatch):
     serving = {"env": {"TOKEN": "tok-private"}, "extraArgs": ["--api_token=arg-private"]}
     made = run(tmp_path, monkeypatch, **engine, serving=serving, encrypted=("serving",))
-    assert any("tok-private" in json.dumps(made.inputs(name), default=str) for name in made.requests)
+    assert any("arg-private" in json.dumps(made.inputs(name), default=str) for name in made.requests)
     for name in made.requests:
         shown = repr(made.raw(name))
         assert "tok-private" not in shown, name

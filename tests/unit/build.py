@@ -114,8 +114,13 @@ def pair(**changes: Any) -> dict[str, NodeFacts]:
     return {"spark-1": facts(1), "spark-2": facts(2, **changes)}
 
 
-def plan(settings_: Settings | None = None, facts_: dict[str, NodeFacts] | None = None, model: Model = MODEL) -> Plan:
-    return decided(settings_ or settings(), facts_, model)
+def plan(
+    settings_: Settings | None = None,
+    facts_: dict[str, NodeFacts] | None = None,
+    model: Model = MODEL,
+    draft: Model | None = None,
+) -> Plan:
+    return decided(settings_ or settings(), facts_, model, draft=draft)
 
 
 def decided(
@@ -123,7 +128,8 @@ def decided(
     facts_: dict[str, NodeFacts] | None = None,
     model: Model = MODEL,
     staged: tuple[Model, ...] = (),
+    draft: Model | None = None,
     state: State | None = None,
 ) -> Plan:
     known = facts_ or {node.name: facts(number) for number, node in enumerate(chosen.nodes, 1)}
-    return decide(chosen, known, model, IDENTITY, fresh="fresh", staged=staged, state=state)
+    return decide(chosen, known, model, IDENTITY, fresh="fresh", staged=staged, draft=draft, state=state)

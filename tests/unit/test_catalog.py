@@ -1,5 +1,8 @@
 """The catalog is well-formed, names lead to one model each, and the user's own entries win."""
 
+import re
+from pathlib import Path
+
 import pytest
 
 from components import catalog
@@ -111,3 +114,34 @@ def test_a_model_that_needs_another_image_gets_it(own):
     file = own("models:\n- {id: me/mine, name: mine, vllm: {image: special}}\n")
     assert plan(settings(1, model="mine", catalog=file)).image.name == "special"
     assert plan(settings(1, model="mine", catalog=file, image={"name": "other"})).image.name == "other"
+
+
+STANDINS = Path(__file__).parent.parent.parent / "simulator" / "standins"
+
+
+def options_of(engine):
+    """What the engine's own help names (flags.txt of the stand-ins, read from the packages)."""
+    text = (STANDINS / engine / "flags.txt").read_text()
+    return {word.rstrip(",") for word in re.split(r"[\s|]+", text) if word.startswith("--")}, text
+
+
+@pytest.mark.parametrize("engine", ["vllm", "sglang", "trtllm"])
+def test_every_option_for_an_engines_own_image_is_one_that_it_has(engine):
+    known, text = options_of(engine)
+    assert len(known) > 20
+    for entry in catalog.entries():
+        served = entry.served(engine)
+        if served.image:
+            continue
+        for word in served.args:
+            assert not word.startswith("--") or word.partition("=")[0] in known, (entry.name, word)
+        if engine == "vllm" and served.tool_call_parser:
+            assert re.search(rf"--tool-call-parser \{{[^}}]*\b{served.tool_call_parser}\b", text), entry.name
+
+
+def test_options_that_belong_to_settings_of_their_own_are_not_among_the_arguments():
+    """Else the estimate would not see them, or they would be given twice."""
+    own = {"--gpu-memory-utilization", "--tensor-parallel-size", "--speculative-config", "--port", "--reasoning-parser"}
+    for entry in catalog.entries():
+        for engine in ("vllm", "sglang", "trtllm"):
+            assert not own & {word.partition("=")[0] for word in entry.served(engine).args}, entry.name

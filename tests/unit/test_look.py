@@ -33,9 +33,10 @@ SAYS = """echo '["server", "INFO fine"]'"""
 
 
 def test_logs_of_all_ranks_are_merged_and_a_line_that_is_none_of_a_container_is_shown_too(cluster, capsys):
-    look.logs(cluster(SAYS, f"echo Welcome; {SAYS}"), [], lines=1, follow=False, as_json=True)
+    look.logs(cluster(SAYS, f"echo Welcome; echo 42; {SAYS}"), [], lines=1, follow=False, as_json=True)
     assert sorted(capsys.readouterr().out.splitlines()) == [
         '{"spark": "spark-1", "component": "server", "line": "INFO fine"}',
+        '{"spark": "spark-2", "component": "", "line": "42"}',
         '{"spark": "spark-2", "component": "", "line": "Welcome"}',
         '{"spark": "spark-2", "component": "server", "line": "INFO fine"}',
     ]

@@ -14,6 +14,7 @@ from components.plan.engines.common import HF_HOME
 from components.plan.engines.vllm import NOT_CARRIED
 from components.plan.models import pinned_revision, recorded_model, snapshot_directory
 from components.plan.steps import new_generation
+from components.plan.values import content
 from components.problems import Refused
 from components.scripts.shared.head import from_head
 from tests.unit.build import FOUR_DOWN, IDENTITY, MODEL, ON_RAY, facts, pair, plan, settings, twins
@@ -201,6 +202,20 @@ def test_ranks_without_ray_are_made_anew_together():
     assert len({rank.environment["DGX_SPARK_SERVER"] for rank in before.ranks}) == 1
 
 
+def test_a_size_of_shared_memory_is_for_containers_that_can_have_their_own():
+    swarm = plan(settings(engine="trtllm", containers={"shmSize": 32768})).swarm
+    assert [host.inputs["shm_size"] for host in swarm.hosts] == [32768, 32768]
+    assert plan(settings(engine="trtllm")).swarm.hosts[0].inputs["shm_size"] == 16384
+    with pytest.raises(Refused, match="Ray's containers and the server's share"):
+        before_model(settings(containers={"shmSize": 32768}, serving=ON_RAY), pair(), IDENTITY)
+
+
+def test_a_part_of_a_container_that_is_not_used_does_not_tell_it_from_those_before_it():
+    (rank, _) = plan().ranks
+    assert "own_shm" not in content(rank)
+    assert content(replace(rank, own_shm=True)) == {**content(rank), "own_shm": True}
+
+
 def test_ranks_are_led_by_the_first_over_the_fabric():
     made = plan(settings(engine="sglang", serving={"restarts": 1}))
     assert [rank.runner[2:] for rank in made.ranks] == [
@@ -294,8 +309,15 @@ def test_a_disk_too_small_for_the_weights():
 
 
 def test_a_download_that_was_interrupted_counts_what_is_there():
-    cache = {"path": "/raid", "free": 61 * 10**9, "held": {"openai/gpt-oss-120b": 20 * 10**9}}
+    cache = {"path": "/raid", "free": 61 * 10**9, "held": {"openai/gpt-oss-120b": {"ab" * 32: 20 * 10**9}}}
     assert plan(facts_=pair(cache=cache)).weights
+
+
+def test_what_another_commit_left_in_the_cache_is_no_part_of_this_one():
+    cache = {"path": "/raid", "free": 10 * 10**9, "held": {"openai/gpt-oss-120b": {"cd" * 32: 65 * 10**9}}}
+    assert "/raid has 10.0 GB free, 70.0 GB needed" in refusal(facts_=pair(cache=cache))
+    more = {**cache, "held": {"openai/gpt-oss-120b": {"ab" * 32: 70 * 10**9}}}
+    assert plan(facts_=pair(cache=more)).weights
 
 
 CLOSED = {"path": "/x/hub", "owner": "root", "missing": "", "read_only": False}

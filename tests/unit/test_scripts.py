@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from components.remote import parcel
-from components.scripts.shared.docker import is_named
 from tests.unit.home import STACK, Home, record
 
 
@@ -155,7 +154,7 @@ def test_a_spark_whose_scripts_somebody_deleted_is_handed_back_all_the_same(home
 
 def probed(home: Home) -> dict[str, bool]:
     """Kind of a record → whether it is intact."""
-    wanted = {"stack": STACK, "cache": "~", "repos": [], "images": [], "sudo": False, "look": None}
+    wanted = {"stack": STACK, "cache": "~", "repos": [], "images": [], "sudo": False, "look": None, "draft": None}
     found = json.loads(home.run("probe.py", "apply", **wanted).stdout)["records"]
     return {kind: about["intact"] for kind, about in found.items()}
 
@@ -252,27 +251,3 @@ def test_a_copy_key_is_made_once_and_never_leaves(home):
     assert first.stdout.strip().endswith(f"dgx-spark:{STACK}:copy-key")
     home.run("copy_key.py", "remove", record=record("copy-key"))
     assert not [name for name in home.files() if "copy_key" in name]
-
-
-PULLED = {"RepoTags": ["a/b:1"], "RepoDigests": [f"a/b@sha256:{'1' * 64}"]}
-BY_DIGEST = {**PULLED, "RepoTags": None}
-
-
-@pytest.mark.parametrize(
-    ("image", "name", "named"),
-    [
-        (PULLED, "a/b:1", True),
-        (PULLED, "a/b:2", False),
-        (BY_DIGEST, "a/b:1", False),
-        (BY_DIGEST, f"a/b:1@sha256:{'1' * 64}", True),
-        (PULLED, f"a/b:1@sha256:{'2' * 64}", False),
-        (
-            {"RepoTags": ["r:5000/a:1"], "RepoDigests": [f"r:5000/a@sha256:{'1' * 64}"]},
-            f"r:5000/a:1@sha256:{'1' * 64}",
-            True,
-        ),
-        ({}, "a/b:1", False),
-    ],
-)
-def test_a_pinned_image_is_known_by_its_digest_alone(image, name, named):
-    assert is_named(image, name) == named

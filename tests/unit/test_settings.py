@@ -38,8 +38,11 @@ def test_all_mistakes_are_reported_together():
     assert "dgx-spark:serving.speed: is not a setting\n    → remove it: pulumi config rm --path 'serving.speed'" in text
 
 
-def test_a_key_that_is_no_json_is_named():
-    assert "dgx-spark:serving: is 'fast', not an object" in refusal(serving="fast")
+@pytest.mark.parametrize(
+    ("key", "kind"), [("serving", "an object"), ("takeover", "true or false"), ("nodes", "a list")]
+)
+def test_a_key_that_is_no_json_is_named_with_what_it_should_be(key, kind):
+    assert f"dgx-spark:{key}: is 'fast', not {kind}\n" in refusal(**{key: "fast"})
 
 
 def test_no_nodes_is_one_clear_problem():

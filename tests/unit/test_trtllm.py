@@ -6,10 +6,11 @@ from datetime import date
 
 import pytest
 
+from components.plan.decide import before_model
 from components.plan.engines import sglang, trtllm
 from components.plan.engines.flags import age, refusals, version
 from components.problems import Refused
-from tests.unit.build import MODEL, facts, pair, plan, settings, twins
+from tests.unit.build import IDENTITY, MODEL, facts, pair, plan, settings, twins
 from tests.unit.test_plan import early_refusal
 
 DIRECTORY = "/models/gpt-oss-120b"
@@ -143,6 +144,19 @@ def test_an_option_is_refused_only_by_a_version_known_to_lack_it(image, refused)
 )
 def test_each_month_of_nvidias_image_has_its_own_options(image, flag, refused):
     assert bool(list(refusals("vllm", image, (flag,)))) == refused
+
+
+@pytest.mark.parametrize(
+    ("month", "warned"),
+    [("26.04", ["VLLM_ATTENTION_BACKEND"]), ("26.10", ["VLLM_NVFP4_GEMM_BACKEND", "VLLM_ATTENTION_BACKEND"])],
+)
+def test_variables_that_vllm_reads_no_more_are_a_warning_with_what_to_write_instead(month, warned):
+    env = {"VLLM_ATTENTION_BACKEND": "FLASHINFER", "VLLM_NVFP4_GEMM_BACKEND": "marlin", "VLLM_LOGGING_LEVEL": "DEBUG"}
+    chosen = settings(1, serving={"env": env}, image={"name": f"nvcr.io/nvidia/vllm:{month}-py3"})
+    found = {one.at: one for one in plan(chosen).warnings}
+    assert [name for name in found if name.startswith("serving.env")] == [f"serving.env.{name}" for name in warned]
+    assert "--attention-backend" in found["serving.env.VLLM_ATTENTION_BACKEND"].fix
+    before_model(chosen, {"spark-1": facts()}, IDENTITY)
 
 
 @pytest.mark.parametrize(

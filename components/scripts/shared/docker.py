@@ -79,12 +79,3 @@ def name_of(container: dict) -> str:
 
 def labels_of(container: dict) -> dict:
     return container.get("Labels") or {}
-
-
-def is_named(image: dict, name: str) -> bool:
-    """Of an image as Docker lists it. `name`: REPOSITORY:TAG, or with @DIGEST behind it, which alone counts then:
-    Docker keeps no tag for it."""
-    tagged, _, digest = name.partition("@")
-    if not digest:
-        return name in (image.get("RepoTags") or [])
-    return f"{tagged.rpartition(':')[0]}@{digest}" in (image.get("RepoDigests") or [])

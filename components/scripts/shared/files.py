@@ -15,7 +15,8 @@ from .state import STATE
 def read(path: str) -> str:
     """A small file without surrounding blanks; '' where it can't be read."""
     try:
-        with open(path) as stream:
+        # Whatever it is that stands there: people put files into a cache by hand.
+        with open(path, errors="replace") as stream:
             return stream.read().strip()
     except OSError:
         return ""

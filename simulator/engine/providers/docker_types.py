@@ -258,6 +258,7 @@ KNOWN = {
     "privileged",
     "shmSize", "ulimits", "capabilities", "devices", "volumes", "uploads", "labels", "restart", "maxRetryCount",
     "destroyGraceSeconds", "mustRun", "removeVolumes", "user", "hostname", "workingDir", "groupAdds",
+    "securityOpts",
 }  # fmt: skip
 
 
@@ -275,6 +276,7 @@ def body(inputs: Properties) -> dict[str, Any]:
         "Init": bool(inputs.get("init")),
         "CapAdd": (inputs.get("capabilities") or {}).get("adds"),
         "CapDrop": (inputs.get("capabilities") or {}).get("drops"),
+        "SecurityOpt": inputs.get("securityOpts"),
         "GroupAdd": inputs.get("groupAdds"),
         "Ulimits": [{"Name": u["name"], "Soft": u["soft"], "Hard": u["hard"]} for u in inputs.get("ulimits") or []],
         "Binds": [bind(volume) for volume in inputs.get("volumes") or []],
