@@ -40,7 +40,7 @@ def killed_when_made(stack: Stack, spark, name: str) -> None:
 def unlocked(stack: Stack) -> None:
     """The CLI keeps a lock beside its state, also when it is killed."""
     if stack.argv == ("pulumi",):
-        stack("cancel", "--yes", "--stack", stack.name)
+        stack("cancel", "--yes", "--stack", stack.name, check=False)
 
 
 def lose_state(stack: Stack) -> None:
