@@ -7,10 +7,12 @@ from components.plan.values import Identity
 from components.planning import planned
 from components.problems import Refused, Severity
 from components.remote.reach import settled
+from components.resources import ending
 from components.resources.cluster import Cluster
 from components.resources.outputs import export
 from components.settings import load
 
+ending.quietly()
 identity = Identity(pulumi.get_organization(), pulumi.get_project(), pulumi.get_stack())
 raw = {**get_config_env(), **CONFIG.get()}
 try:
@@ -18,7 +20,7 @@ try:
     plan = planned(settings, identity)
     cluster = Cluster("cluster", settings, plan)
 except Refused as refused:
-    raise pulumi.RunError(str(refused)) from None
+    ending.refuse(refused)
 
 for warning in plan.warnings:
     (pulumi.info if warning.severity is Severity.NOTE else pulumi.warn)(str(warning), cluster)

@@ -23,14 +23,16 @@ from ops import (
     look,
     matrix,
     models,
+    policy,
     prune,
     pulumi,
     recipe,
     reference,
     setup,
     switch,
+    trust,
 )
-from ops.project import project
+from ops.project import pass_on, project
 from ops.pulumi import CommandError
 from ops.stack import selected
 
@@ -95,11 +97,29 @@ def test_command(context: typer.Context) -> None:
     raise typer.Exit(gates.run(context.args))
 
 
-@app.command(
-    name="engine",
-    # From Pulumi's first word on nothing is looked at, so that `--` reaches Pulumi too.
-    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "allow_interspersed_args": False},
-)
+# From Pulumi's first word on nothing is looked at, so that `--` reaches Pulumi too.
+PASSED = {"allow_extra_args": True, "ignore_unknown_options": True, "allow_interspersed_args": False}
+
+
+def pulumi_command(word: str, about: str) -> None:
+    """`./spark WORD …` is `pulumi WORD …`, by whichever Pulumi runs here."""
+
+    @app.command(name=word, context_settings=PASSED, help=about)
+    def command(context: typer.Context) -> None:
+        words = [word, *context.args]
+        raise typer.Exit(pass_on(words, lambda text: print(f"spark: {text}", file=sys.stderr)))
+
+
+for each_word, its_help in (
+    ("preview", "pulumi preview: what `up` would change."),
+    ("up", "pulumi up: bring the Sparks to what the stack says."),
+    ("config", "pulumi config: read and write settings."),
+    ("stack", "pulumi stack: outputs, and the stacks that there are."),
+):
+    pulumi_command(each_word, its_help)
+
+
+@app.command(name="engine", context_settings=PASSED)
 def engine_command(context: typer.Context) -> None:
     """Run pulumi against the demonstration: the Pulumi CLI where it is on PATH, else the hermetic engine."""
     raise typer.Exit(pulumi.passthrough(context.args))
@@ -344,6 +364,19 @@ def prune_command(
 def lock_command() -> None:
     """Write the lock files anew: each requirements*.txt from its .in."""
     raise typer.Exit(gates.lock())
+
+
+@app.command(name="policy")
+def policy_command(stack: StackOption = None) -> None:
+    """Hold a preview of the stack against the rules in policy/; changes nothing."""
+    where = project(stack)
+    raise typer.Exit(0 if policy.show(policy.examine(where, where.chosen(stack))) else 1)
+
+
+@app.command(name="trust")
+def trust_command() -> None:
+    """Run the tests of what holds of secrets, ports and rights, and write docs/trust.md anew with their counts."""
+    print(trust.write())
 
 
 @app.command(name="docs")

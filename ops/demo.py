@@ -48,7 +48,8 @@ def up(count: int, docker: str) -> None:
     except SimulatorError as error:
         raise CommandError(str(error)) from None
     env = pulumi.environment()
-    console.print(f"[bold]·[/bold] pulumi up, by {pulumi.chosen().name}")
+    pulumi.fetch(lambda text: console.print(f"[bold]·[/bold] {text}"))
+    console.print(f"[bold]·[/bold] pulumi up, by {pulumi.chosen(env).name}")
     kept = yaml.safe_load(STACK_FILE.read_text()) if STACK_FILE.exists() else {}
     # As in Pulumi.head-worker.yaml: the parts that can be looked at are more.
     on_ray = {"dgx-spark:serving": {"executor": "ray"}}
@@ -70,15 +71,15 @@ def ask(outputs: dict[str, Any], seconds: float) -> None:
     console.print(f"\n[bold]{model}[/bold] answers at [bold]{base}[/bold] after {seconds:.0f} s:")
     console.print(f"  > {QUESTION}\n  {text}\n")
     console.print(
-        "Try next (./spark engine is pulumi with this stack's settings):\n"
+        "Try next (./spark preview, up, config and stack are pulumi's own):\n"
         f"  curl {base}/models\n"
-        "  ./spark engine preview                                    # nothing to do\n"
-        "  ./spark engine config set --path serving.maxModelLen 8192\n"
-        "  ./spark engine preview --diff                             # exactly the server would be replaced\n"
-        "  ./spark engine config set model gpt-oss-20b && ./spark engine up --yes\n"
-        "  ./spark engine stack output nodes                         # what was detected, rank by rank\n"
+        "  ./spark preview                                    # nothing to do\n"
+        "  ./spark config set --path serving.maxModelLen 8192\n"
+        "  ./spark preview --diff                             # exactly the server would be replaced\n"
+        "  ./spark config set model gpt-oss-20b && ./spark up --yes\n"
+        "  ./spark stack output nodes                         # what was detected, rank by rank\n"
         "  ./spark status, ./spark check, ./spark doctor, ./spark bench, ./spark logs -f\n"
-        "  ./spark demo --down                                       # take it all away"
+        "  ./spark demo --down                                # take it all away"
     )
 
 

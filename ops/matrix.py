@@ -165,10 +165,10 @@ def _case(where: Stack, case: Case, wanted: Wanted, profile: Profile, folder: Pa
 
 
 def _pulumi(where: Stack, log: Path, *words: str) -> int:
-    argv = [*pulumi.chosen().argv, *words, "--stack", where.stack]
+    argv = [*pulumi.chosen(where.where.env).argv, *words, "--stack", where.stack]
     with open(log, "a") as stream:
         return subprocess.run(
-            argv, env=dict(where.where.env), cwd=where.where.folder, stdout=stream, stderr=stream
+            argv, env=pulumi.with_plugins(where.where.env), cwd=where.where.folder, stdout=stream, stderr=stream
         ).returncode
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,10 @@ class Project:
 
     folder: Path
     env: Mapping[str, str]
+
+    @property
+    def is_demo(self) -> bool:
+        return self.env.get("PULUMI_BACKEND_URL") == f"file://{pulumi.DEMO_STATE}"
 
     def run(self, *words: str) -> int:
         return pulumi.run(words, self.env, self.folder)
@@ -58,6 +63,30 @@ class Project:
     def config(self, stack: str, key: str) -> Any:
         found = yaml.safe_load(self.file(stack).read_text()) if self.file(stack).exists() else None
         return ((found or {}).get("config") or {}).get(f"dgx-spark:{key}")
+
+
+def named(words: Sequence[str]) -> str | None:
+    """The stack that Pulumi's words name."""
+    for word, following in pairwise([*words, ""]):
+        if word in ("--stack", "-s"):
+            return following
+        if word.startswith("--stack="):
+            return word.removeprefix("--stack=")
+    return None
+
+
+def pass_on(words: Sequence[str], say: Callable[[str], None]) -> int:
+    """Run `pulumi WORDS` on the demonstration's stack or on one of real Sparks; the exit code.
+
+    Raises CommandError for real Sparks where there is no Pulumi CLI: the hermetic engine is test equipment.
+    """
+    where = project(named(words))
+    if where.is_demo or pulumi.fetch(say) or "SPARK_ENGINE" in os.environ:
+        return where.run(*words)
+    raise CommandError(
+        "real Sparks are for the Pulumi CLI: https://www.pulumi.com/docs/install/ (SPARK_ENGINE=hermetic takes the "
+        "simulator's engine all the same, whose state the CLI can't read)"
+    )
 
 
 def project(stack: str | None) -> Project:

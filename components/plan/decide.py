@@ -149,32 +149,21 @@ def decide(
     maker = Steps(identity, facts, fresh)
     images = steps.images(maker, settings, links, made.image, dockerfile)
     weights = steps.place_weights(maker, settings, facts, links, model, images.name, revision=settings.weights.revision)
-    drafted = (
-        guess
-        and draft
-        and Staged(
-            draft.repo,
-            steps.place_weights(
-                maker, settings, facts, links, draft, images.name, kind=known.KIND, revision=guess.revision
-            ),
-        )
-    )
-    in_store = tuple(
-        Staged(
-            other.repo,
-            steps.place_weights(maker, settings, facts, links, other, images.name, kind=models.staged_kind(other.repo)),
-        )
-        for other in staged
-    )
-    every = (model, *([draft] if draft else []), *staged)
-    done = (weights, *([drafted.weights] if drafted else []), *(one.weights for one in in_store))
-    placed = zip(every, done, strict=True)
+    placed = [(model, weights)]
+
+    def also(other: Model, kind: str, revision: str | None = None) -> Staged:
+        made = steps.place_weights(maker, settings, facts, links, other, images.name, kind=kind, revision=revision)
+        placed.append((other, made))
+        return Staged(other.repo, made)
+
+    drafted = also(draft, known.KIND, guess.revision) if guess and draft else None
+    in_store = tuple(also(other, models.staged_kind(other.repo)) for other in staged)
     extras = beside.plan(settings, identity, links, context.port, context.served_name)
     wanted = names(made, extras, identity, list(facts))
     refusals, warnings = split(
         [
             *with_model(context),
-            *checks.disk(facts, missing(settings, list(placed), fresh)),
+            *checks.disk(facts, missing(settings, placed, fresh)),
             *leftovers.strangers(identity, facts, wanted, checks.holders(identity, facts)),
             *leftovers.notes(identity, facts, state, wanted),
         ]
@@ -194,7 +183,7 @@ def decide(
         copy_keys=steps.copy_keys(maker, settings, "copy-key") if steps.copies(settings) else (),
         authorization=steps.authorize(maker, settings, facts, links, model),
         weights=weights,
-        draft=drafted or None,
+        draft=drafted,
         staged=in_store,
         ray=made.ray,
         swarm=steps.swarm(maker, settings, facts) if made.swarm else None,

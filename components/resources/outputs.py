@@ -7,6 +7,7 @@ preview show a difference.
 from __future__ import annotations
 
 import json
+import shlex
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -68,7 +69,8 @@ def dashboard(plan: Plan, settings: Settings) -> str | None:
 def example(plan: Plan, settings: Settings) -> str:
     body = {"model": plan.served_name, "messages": [{"role": "user", "content": "Say hello."}], "max_tokens": 100}
     key = " -H 'Authorization: Bearer YOUR_KEY'" if settings.api_key.get_secret_value() else ""
-    return f"curl {plan.api_base}/chat/completions{key} -H 'Content-Type: application/json' -d '{json.dumps(body)}'"
+    data = shlex.quote(json.dumps(body))
+    return f"curl {plan.api_base}/chat/completions{key} -H 'Content-Type: application/json' -d {data}"
 
 
 def logs(plan: Plan, settings: Settings) -> dict[str, str]:

@@ -40,7 +40,8 @@ def files(
     manager: SparkAccess,
     opts: ResourceOptions,
 ) -> Files:
-    """`secrets`: of every rank, beside its own."""
+    """Configs and secrets can't be changed, so what is in them is part of their names. `secrets`: of every rank,
+    beside its own."""
     # Those of a former version have no label, and can't be changed.
     theirs = ResourceOptions(provider=manager.provider, hooks=manager.hooks, ignore_changes=["labels"])
     common = ResourceOptions.merge(theirs, opts)

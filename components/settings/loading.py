@@ -69,10 +69,14 @@ def _unknown(own: Mapping[str, str], project: str) -> Iterator[Problem]:
 def _decoded(
     own: Mapping[str, str], project: str, encrypted: Collection[str] | None
 ) -> tuple[dict[str, Any], list[Problem]]:
-    """Key → value, and what is no JSON."""
+    """Key → value, and what can't be one."""
     values: dict[str, Any] = {}
     problems = []
     for key, text in own.items():
+        if "\0" in text or "\\u0000" in text:
+            fix = "take it out: no program can be given one"
+            problems.append(Problem(f"{project}:{key}", "holds a NUL character", fix))
+            continue
         try:
             values[key] = text if key in PLAIN else json.loads(text)
         except ValueError:

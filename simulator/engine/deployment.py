@@ -66,6 +66,12 @@ class Deployment:
     def goes_on(self) -> bool:
         return not (self.failed or self.canceled)
 
+    def settle(self) -> None:
+        """Wait for what is running; after a failure nothing new begins."""
+        for _ in range(PARALLEL):
+            self.slots.acquire()
+        self.slots.release(PARALLEL)
+
     def do(self, step: Step, act: Callable[[], None], *, pending: str = "") -> None:
         """Show a step and, unless this is a preview, carry it out."""
         self.events.step(step)

@@ -1,7 +1,8 @@
 """Runs the Pulumi program in its own process, as pulumi-language-python-exec does.
 
 `python -m simulator.engine.host MONITOR PROJECT STACK DRY_RUN`, in the program's directory; config comes
-in PULUMI_CONFIG and PULUMI_CONFIG_SECRET_KEYS. Exit codes: 0 fine, 32 the error was shown, 1 other.
+in PULUMI_CONFIG and PULUMI_CONFIG_SECRET_KEYS. Exit codes: 0 fine, 32 the program's user has been told, 1 other,
+a RunError among them, though it was shown.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ def main() -> None:
         loop.run_until_complete(run)
     except pulumi.RunError as error:
         pulumi.log.error(str(error))
-        sys.exit(32)
+        sys.exit(1)
     except Exception as error:  # noqa: BLE001 - whatever the program raises is its user's to see
         if "Resource monitor has terminated" in str(error) or _unavailable(error):
             sys.exit(1)

@@ -40,9 +40,14 @@ INFO, WARNING, ERROR = 1, 2, 3
 
 class Monitor(resource_pb2_grpc.ResourceMonitorServicer):
     def __init__(
-        self, deployment: Deployment, registrations: Registrations, on_log: Callable[[str, str], None]
+        self,
+        deployment: Deployment,
+        registrations: Registrations,
+        on_log: Callable[[str, str], None],
+        end_program: Callable[[], None],
     ) -> None:
-        self._deployment, self._registrations, self._on_log = deployment, registrations, on_log
+        self._deployment, self._registrations = deployment, registrations
+        self._on_log, self._end_program = on_log, end_program
         self.state_ready = threading.Event()
         """The state has been refreshed: registrations may be compared with it."""
 
@@ -148,8 +153,8 @@ class Monitor(resource_pb2_grpc.ResourceMonitorServicer):
         self._deployment.events.failed("", reason)
         self._terminate(context)
 
-    @staticmethod
-    def _terminate(context: grpc.ServicerContext) -> None:
+    def _terminate(self, context: grpc.ServicerContext) -> None:
+        self._end_program()
         context.abort(grpc.StatusCode.UNAVAILABLE, "resource monitor shut down while waiting on step's done channel")
 
 

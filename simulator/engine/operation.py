@@ -24,6 +24,9 @@ from simulator.engine.state import Store
 from simulator.engine.steps import Refused
 from simulator.layout import ROOT
 
+TOLD = 32
+"""Exit code of a program that has told its user why: nothing is added."""
+
 
 class Operation:
     def __init__(self, project: Project, stack: str, options: Options, *, dry_run: bool) -> None:
@@ -55,7 +58,7 @@ class Operation:
 
     def _run_program(self, values: dict[str, str], secrets: list[str]) -> None:
         registrations = Registrations(self.deployment, self.deletions, self.project.disabled_providers)
-        monitor = Monitor(self.deployment, registrations, self.display.log)
+        monitor = Monitor(self.deployment, registrations, self.display.log, self._end_program)
         server, address = serve(monitor, Engine(self.display.diagnostic))
         arguments = [address, self.project.name, self.stack, str(self.dry_run).lower()]
         environment = {
@@ -85,8 +88,10 @@ class Operation:
                 self.deletions.finish()
         finally:
             if not monitor.state_ready.is_set():
+                # Pulumi would not have started it yet.
                 self._process.terminate()
                 monitor.state_ready.set()
+            self.deployment.settle()
             monitor.engine_done.set()
             ended.join()
             server.stop(0).wait()
@@ -95,19 +100,20 @@ class Operation:
         """The program's own output; its end is the end even where it never said that it is done."""
         assert self._process
         out, error = self._process.communicate()
-        failed = bool(self._process.returncode)
-        told = (
-            self.deployment.failed
-            or bool(self.display.problems)
-            or any(d["severity"] == "error" for d in self.display.diagnostics)
-        )
-        if out.strip():
-            self.display.log("", out.strip())
-        if failed and not told and not self._interrupted:
-            self.display.diagnostic(ERROR, "", error.strip() or f"program exited with {self._process.returncode}")
-        if failed:
+        code = self._process.returncode
+        for said in filter(None, (out.strip(), error.strip())):
+            self.display.log("", said)
+        if code not in (0, TOLD) and self.deployment.goes_on():
+            said = f"an unhandled error occurred: program exited with non-zero exit code: {code}"
+            self.display.diagnostic(ERROR, "", said)
+        if code:
             self.deployment.failed = True
         monitor.program_done.set()
+
+    def _end_program(self) -> None:
+        """As the language host does where a step has failed or the run was cancelled: whose reason has been shown."""
+        if self._process and self._process.poll() is None:
+            self._process.send_signal(signal.SIGINT)
 
     def destroy(self) -> int:
         self._open()
@@ -137,8 +143,7 @@ class Operation:
             self.display.failed("", "update canceled")
             self.deployment.canceled = True
             RUNNING.cancel()
-            if self._process and self._process.poll() is None:
-                self._process.terminate()
+            self._end_program()
 
         earlier = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
         try:

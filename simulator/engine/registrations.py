@@ -83,7 +83,7 @@ class Registrations:
     def _custom(self, urn: str, goal: Goal, old: Resource | None) -> Resource:
         impl = implementation(goal.type)
         if not goal.provider:
-            goal = replace(goal, provider=self._default_provider(goal.type))
+            goal = replace(goal, provider=self._default_provider(goal.type, urn))
         goal = replace(goal, inputs=self._checked(goal))
         if old is None:
             return self._create(urn, goal, impl, "create")
@@ -222,10 +222,12 @@ class Registrations:
             self._run.before[doomed.urn] = replace(doomed, pending_replacement=True, id="")
             self._run.save()
 
-    def _default_provider(self, type_: str) -> str:
+    def _default_provider(self, type_: str, wanted_by: str) -> str:
         package = type_.split(":")[0]
         if package in self._disabled:
-            raise ProviderError(f"Default provider for '{package}' disabled. '{type_}' must use an explicit provider.")
+            raise ProviderError(
+                f"Default provider for '{package}' disabled. '{wanted_by}' must use an explicit provider."
+            )
         name = f"default_{package}"
         with self._defaults:
             urn = urn_of(self._run.store.stack, self._run.store.project, "", f"pulumi:providers:{package}", name)

@@ -12,6 +12,9 @@ from simulator.engine.crypter import Crypter
 from simulator.engine.project import UserError
 from simulator.engine.values import SECRET, SIGNATURE, Properties, Secret, plain
 
+HERMETIC = "hermetic"
+"""In place of the Pulumi CLI's version in a state's manifest."""
+
 STACK_TYPE = "pulumi:pulumi:Stack"
 
 
@@ -85,9 +88,17 @@ class Store:
         return self.parse(self.deployment(), crypter)
 
     def deployment(self) -> dict[str, Any]:
+        """Raises UserError for a stack that is not there, and for one of the Pulumi CLI's."""
         if not self.exists():
             raise UserError(f"no stack named '{self.stack}' found")
-        found: dict[str, Any] = json.loads(self.path.read_text())["checkpoint"]["latest"]
+        found: dict[str, Any] = json.loads(self.path.read_text())["checkpoint"].get("latest") or {}
+        version = found.get("manifest", {}).get("version", HERMETIC)
+        if version != HERMETIC:
+            # Its providers keep more in the state than those here: everything would be replaced.
+            raise UserError(
+                f"stack '{self.stack}' was brought up by the Pulumi CLI ({version}), and only that can go on with it; "
+                "this is the simulator's hermetic engine"
+            )
         return found
 
     @staticmethod
@@ -107,7 +118,7 @@ class Store:
             row["inputs"], row["outputs"] = _seal(resource.inputs, crypter), _seal(resource.outputs, crypter)
             rows.append(row)
         deployment = {
-            "manifest": {"magic": "simulated", "version": "hermetic"},
+            "manifest": {"magic": "simulated", "version": HERMETIC},
             "secrets_providers": {"type": "passphrase", "state": {"salt": crypter.state}},
             "resources": rows,
             "pending_operations": pending or [],

@@ -51,7 +51,7 @@ class Lab:
         runtime = {"name": "python", "options": {"toolchain": "pip", "virtualenv": sys.prefix}}
         (folder / "Pulumi.yaml").write_text(f"name: lab\nruntime: {json.dumps(runtime)}\n{config}")
         (folder / "Pulumi.dev.yaml").write_text(f"encryptionsalt: {SALT}\n")
-        (folder / "backend").mkdir(exist_ok=True)
+        (folder / "backend").mkdir()
         made = self.run("stack", "init", "dev")
         assert made.code == 0, made.text
 
@@ -97,5 +97,5 @@ class Lab:
 
     def state(self) -> list[dict[str, Any]]:
         exported = self.run("stack", "export").json
-        found: list[dict[str, Any]] = exported["deployment"]["resources"]
+        found: list[dict[str, Any]] = exported["deployment"].get("resources", [])
         return found

@@ -13,6 +13,9 @@ from tests.engine.lab import Lab
 pytestmark = pytest.mark.usefixtures("warm_starts")
 
 
+QUIETLY = "from components.resources import ending\nending.quietly()\n"
+
+
 @pytest.fixture
 def lab(tmp_path):
     return Lab(tmp_path)
@@ -49,12 +52,36 @@ def test_after_a_failure_nothing_is_deleted_and_the_next_run_goes_on(lab):
     failed = lab.up(bad)
     assert failed.code == 1
     assert failed.calls == ["create a"]
-    assert 'Process exited with status 3: running "echo why >&2; exit 3":\n    why' in failed.text
-    assert "Traceback" not in failed.text
+    assert 'exit status 3: running "echo why >&2; exit 3":\n    why' in failed.text
     names = {row["urn"].rsplit("::", 1)[1] for row in lab.state()}
     assert {"old", "a"} <= names
     assert "bad" not in names
     assert lab.up("command('a')\ncommand('b')\n").calls == ["create b", "delete old"]
+
+
+def test_a_program_is_interrupted_when_a_step_has_failed_and_ours_says_nothing_to_it(lab):
+    bad = "a = local.Command('bad', create='exit 3')\ncommand('b', triggers=[a.stdout])\n"
+    assert "KeyboardInterrupt" in lab.up(bad).text
+    quiet = lab.up(QUIETLY + bad)
+    assert quiet.code == 1
+    assert 'exit status 3: running "exit 3"' in quiet.text
+    assert "Traceback" not in quiet.text
+
+
+def test_ours_is_refused_with_its_problems_alone_where_a_run_error_is_called_unhandled_as_well(lab):
+    unhandled = "an unhandled error occurred: program exited with non-zero exit code: 1"
+    assert unhandled in lab.run("preview", program="raise pulumi.RunError('why')\n").text
+    refused = lab.run(
+        "preview",
+        program="from components.problems import Problem, Refused\nfrom components.resources import ending\n"
+        "command('x')\nending.refuse(Refused([Problem('spark-2', 'is off', 'press its button')]))\n",
+    )
+    assert refused.code == 1
+    assert refused.text.partition("Diagnostics:")[2].count("error:") == 1
+    told = (
+        "error: 1 thing needs attention before anything is changed\n      spark-2: is off\n        → press its button"
+    )
+    assert told in refused.text
 
 
 def test_a_program_that_raises_shows_its_words_and_no_traceback_for_run_errors(lab):
@@ -97,10 +124,8 @@ def test_duplicate_names_are_refused(lab):
 def test_a_disabled_default_provider_is_refused(tmp_path):
     lab = Lab(tmp_path, "config:\n  pulumi:disable-default-providers:\n    value: [docker]\n")
     failed = lab.up("import pulumi_docker\npulumi_docker.RemoteImage('i', name='x')\n")
-    assert (
-        "Default provider for 'docker' disabled. 'docker:index/remoteImage:RemoteImage' must use an explicit"
-        in failed.text
-    )
+    urn = "urn:pulumi:dev::lab::docker:index/remoteImage:RemoteImage::i"
+    assert f"Default provider for 'docker' disabled. '{urn}' must use an explicit provider" in failed.text
 
 
 SCHEMA = """config:
@@ -187,7 +212,7 @@ def test_stacks_are_listed_selected_and_removed_only_when_empty(lab):
 
 
 def test_an_interrupt_ends_what_runs_and_keeps_a_usable_state(lab):
-    lab.program("command('x')\nlocal.Command('slow', create='touch started; sleep 60')\n")
+    lab.program(f"{QUIETLY}command('x')\nlocal.Command('slow', create='touch started; sleep 60')\n")
     process = subprocess.Popen(
         [sys.executable, "-m", "simulator.engine", "up", "--yes", "--skip-preview"],
         env=lab.environment(), cwd=lab.folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
@@ -231,3 +256,18 @@ def test_a_destroy_that_goes_on_keeps_what_failed_and_what_that_needs(lab):
     assert sorted(kept.calls) == ["delete other", "delete top"]
     names = {row["urn"].rsplit("::", 1)[1] for row in lab.state() if "command:local" in row["urn"]}
     assert names == {"base", "stuck"}
+
+
+def test_a_stack_that_the_cli_made_is_refused_and_left_as_it_is(lab):
+    lab.up("command('x')\n")
+    file = next((lab.folder / "backend").rglob("dev.json"))
+    file.write_text(file.read_text().replace('"hermetic"', '"v3.260.0"'))
+    before = file.read_text()
+    for words in (["preview"], ["up", "--yes"], ["destroy", "--yes"], ["stack", "output"]):
+        refused = lab.run(*words)
+        assert refused.code == 1
+        assert refused.text.splitlines()[-1].startswith(
+            "error: stack 'dev' was brought up by the Pulumi CLI (v3.260.0)"
+        )
+        assert refused.calls == []
+    assert file.read_text() == before

@@ -13,6 +13,7 @@ import pulumi
 from pulumi.runtime.mocks import MockCallArgs, MockMonitor, MockResourceArgs, Mocks
 
 from components import planning
+from components.resources import ending
 from simulator.engine.values import plain, struct_from_wire
 from tests.unit.build import KEY, MODEL, facts
 
@@ -147,9 +148,11 @@ def run(
     pulumi.runtime.set_all_config(
         texts, [f"dgx-spark:{key}" for key in ("hfToken", "apiKey", "gatewayKeys", *encrypted)]
     )
-    monkeypatch.setattr(planning.hold, "hold", lambda settings, stack: [])
     exports: dict[str, Any] = {}
     monkeypatch.setattr(pulumi, "export", exports.__setitem__)
+    monkeypatch.setattr(planning.hold, "hold", lambda settings, stack: [])
+    # This process is that of the tests, too.
+    monkeypatch.setattr(ending, "quietly", lambda: None)
     monkeypatch.setattr(planning, "model", lambda settings, head: MODEL)
     monkeypatch.setattr(planning, "_look_up", lambda settings, repo, revision: replace(MODEL, repo=repo))
 

@@ -5,6 +5,7 @@ import json
 import pulumi
 import pytest
 
+from components.resources.ending import TOLD
 from components.resources.engine_image import same_images
 from tests.program.record import IMAGE_ID, run
 from tests.unit.build import ON_RAY
@@ -213,8 +214,12 @@ def test_the_endpoint_proves_itself_again_for_each_new_server(pair):
 
 
 def test_mistakes_end_the_run_before_anything_is_registered(tmp_path, monkeypatch):
-    with pytest.raises(pulumi.RunError, match="spark-2: nvidia-smi shows no GPU"):
+    said = []
+    monkeypatch.setattr(pulumi.log, "error", said.append)
+    with pytest.raises(SystemExit) as ended:
         run(tmp_path, monkeypatch, of_last={"gpus": []})
+    assert ended.value.code == TOLD
+    assert "spark-2: nvidia-smi shows no GPU" in said[0]
 
 
 def looked(image, *, base_content="b", ray="2.55.1"):

@@ -79,9 +79,17 @@ class Said:
 
 
 def execute(
-    argv: list[str], shown: str, inputs: Properties, log: Log, environment: dict[str, str] | None = None
+    argv: list[str],
+    shown: str,
+    inputs: Properties,
+    log: Log,
+    environment: dict[str, str] | None = None,
+    ended: str = "exit status",
 ) -> dict[str, str]:
-    """Run it; stdout and stderr less one trailing newline. Raises ProviderError on a non-zero exit."""
+    """Run it; stdout and stderr less one trailing newline. Raises ProviderError on a non-zero exit.
+
+    ended   the words before the exit code: Go's own here, its SSH client's there
+    """
     process = subprocess.Popen(
         argv,
         stdin=subprocess.PIPE,
@@ -105,7 +113,7 @@ def execute(
         raise Canceled("canceled")
     if code:
         every = said.of("stdout", "stderr")
-        raise ProviderError(f'Process exited with status {code}: running "{shown}":\n{every}'.rstrip())
+        raise ProviderError(f'{ended} {code}: running "{shown}":\n{every}'.rstrip())
     return {name: said.of(name).removesuffix("\n") for name in ("stdout", "stderr")}
 
 
@@ -164,7 +172,7 @@ class RemoteCommand(Command):
         if inputs.get("environment"):
             raise ProviderError("ssh: setenv failed: the Sparks' sshd accepts no variables (AcceptEnv)")
         with ssh(inputs["connection"]) as argv:
-            return execute([*argv, text], text, inputs, log)
+            return execute([*argv, text], text, inputs, log, ended="Process exited with status")
 
 
 @contextlib.contextmanager

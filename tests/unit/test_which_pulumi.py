@@ -1,0 +1,112 @@
+"""Which Pulumi `./spark` runs, and how it comes by the CLI."""
+
+import json
+import subprocess
+
+import pytest
+import requests
+from pulumi.automation import PulumiCommand
+
+from ops import project, pulumi
+
+
+@pytest.fixture(autouse=True)
+def no_cli(tmp_path, monkeypatch):
+    monkeypatch.delenv("SPARK_ENGINE", raising=False)
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    monkeypatch.setattr(pulumi, "FETCHED", tmp_path / "venv" / "pulumi")
+
+
+@pytest.fixture
+def a_cli(no_cli):
+    file = pulumi.FETCHED / "bin" / "pulumi"
+    file.parent.mkdir(parents=True)
+    file.write_text("#!/bin/sh\necho the CLI: $*\n")
+    file.chmod(0o755)
+
+
+def backend(folder, version):
+    """A backend with a stack `demo`, made by the Pulumi of this version; its environment."""
+    state = folder / ".pulumi" / "stacks" / "dgx-spark" / "demo.json"
+    state.parent.mkdir(parents=True)
+    state.write_text(json.dumps({"checkpoint": {"latest": {"manifest": {"version": version}}}}))
+    return {"PULUMI_BACKEND_URL": f"file://{folder}"}
+
+
+def reachable(monkeypatch, error=None):
+    def head(url, timeout):
+        assert url.startswith("https://")
+        if error:
+            raise error
+
+    monkeypatch.setattr(requests, "head", head)
+
+
+def test_without_the_cli_it_is_the_hermetic_engine():
+    assert pulumi.chosen().argv[-1] == "simulator.engine"
+
+
+def test_a_fetched_cli_is_used_and_finds_its_plugins(a_cli):
+    assert pulumi.output(["version"], {"PATH": "/usr/bin:/bin"}) == "the CLI: version"
+    assert pulumi.with_plugins({"PATH": "/bin"})["PATH"] == f"/bin:{pulumi.FETCHED}/bin"
+
+
+def test_a_stack_goes_on_with_the_engine_that_made_it(a_cli, tmp_path, monkeypatch):
+    assert pulumi.chosen(backend(tmp_path / "cli", "v3.260.0")).name == "the Pulumi CLI in .venv"
+    hermetic = backend(tmp_path / "hermetic", "hermetic")
+    assert "hermetic" in pulumi.chosen(hermetic).name
+    monkeypatch.setenv("SPARK_ENGINE", "pulumi")
+    with pytest.raises(pulumi.CommandError, match=r"demo was brought up by .* hermetic engine.*demo --down"):
+        pulumi.chosen(hermetic)
+
+
+def test_the_cli_is_fetched_into_the_virtual_environment_and_it_is_said(monkeypatch):
+    def install(root):
+        asked.append(root)
+
+    asked, said = [], []
+    reachable(monkeypatch)
+    monkeypatch.setattr(PulumiCommand, "install", install)
+    assert pulumi.fetch(said.append)
+    assert asked == [str(pulumi.FETCHED)]
+    assert "fetching the Pulumi CLI 3." in said[0]
+
+
+def test_where_the_network_does_not_allow_it_that_is_said_and_nothing_breaks(monkeypatch):
+    said = []
+    reachable(monkeypatch, requests.ConnectTimeout())
+    assert not pulumi.fetch(said.append)
+    assert said == ["the Pulumi CLI is not here, and https://get.pulumi.com can't be reached (ConnectTimeout)"]
+
+
+def test_a_download_that_fails_is_said(monkeypatch):
+    def install(root):
+        raise subprocess.CalledProcessError(1, "install.sh")
+
+    said = []
+    reachable(monkeypatch)
+    monkeypatch.setattr(PulumiCommand, "install", install)
+    assert not pulumi.fetch(said.append)
+    assert "could not be fetched" in said[1]
+
+
+def test_nothing_is_fetched_where_the_engine_is_decided_or_the_cli_is_there(monkeypatch):
+    reachable(monkeypatch, AssertionError("asked the network"))
+    monkeypatch.setenv("SPARK_ENGINE", "hermetic")
+    assert not pulumi.fetch(print)
+
+
+def test_a_cli_that_is_there_is_taken(a_cli, monkeypatch):
+    reachable(monkeypatch, AssertionError("asked the network"))
+    assert pulumi.fetch(print)
+
+
+@pytest.mark.parametrize("words", [("up", "--stack", "demo"), ("up", "-s", "demo", "--yes"), ("up", "--stack=demo")])
+def test_the_stack_is_read_from_pulumis_own_words(words):
+    assert project.named(words) == "demo"
+
+
+def test_real_sparks_are_not_given_to_the_hermetic_engine_unasked(monkeypatch):
+    reachable(monkeypatch, requests.ConnectionError())
+    with pytest.raises(pulumi.CommandError, match="real Sparks are for the Pulumi CLI"):
+        project.pass_on(["up", "--stack", "head-worker"], lambda _: None)
