@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import subprocess
 import threading
 
@@ -33,9 +34,13 @@ def killed_when_made(stack: Stack, spark, name: str) -> None:
         engine.kill()
         said, _ = engine.communicate()
         assert made, said
-    if stack.argv == ("pulumi",):
-        # It keeps a lock beside its state.
-        stack("cancel", "--yes", "--stack", stack.name)
+    unlocked(stack)
+
+
+def unlocked(stack: Stack) -> None:
+    """The CLI keeps a lock beside its state, also when it is killed."""
+    if "simulator.engine" not in stack.argv:
+        stack("cancel", "--yes", "--stack", stack.name, check=False)
 
 
 def lose_state(stack: Stack) -> None:
@@ -162,3 +167,33 @@ def test_the_second_of_two_ups_of_one_stack_is_told_who_runs_the_first(alone, th
     said, _ = first.communicate()
     assert first.returncode == 0, said
     assert alone.is_clean()
+
+
+def killed_at_line(stack: Stack, line: int, *words: str) -> str:
+    """Pulumi, killed when it has said so many lines; what it said."""
+    engine = subprocess.Popen(
+        [*stack.argv, *words, "--yes", "--skip-preview", "--stack", stack.name],
+        env=stack.environment, cwd=stack.folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    assert engine.stdout
+    said = "".join(engine.stdout.readline() for _ in range(line))
+    engine.kill()
+    engine.wait()
+    unlocked(stack)
+    return said
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("seed", range(6))
+def test_kills_at_random_moments_end_right_with_one_plain_run(alone, third, seed):
+    chance, before = random.Random(seed), left_behind(third)
+    alone.configure(monitoring=True)
+    said = killed_at_line(alone, chance.randrange(2, 40), "up")
+    if chance.random() < 0.5:
+        said += killed_at_line(alone, chance.randrange(2, 40), "up")
+    alone.up()
+    assert alone.complete()["choices"], said
+    assert alone.is_clean(), said
+    said = killed_at_line(alone, chance.randrange(2, 40), "destroy")
+    alone.destroy()
+    assert left_behind(third) == before, said
