@@ -13,7 +13,7 @@ import typer
 from pydantic import ValidationError
 
 from components.settings import Ssh
-from ops import bench, check, demo, doctor, gates, look, matrix, models, prune, pulumi, reference, setup, switch
+from ops import bench, check, demo, doctor, gates, look, matrix, models, prune, pulumi, reference, schema, setup, switch
 from ops.project import pass_on, project
 from ops.pulumi import CommandError
 from ops.stack import selected
@@ -323,8 +323,9 @@ def lock_command() -> None:
 
 @app.command(name="docs")
 def docs_command() -> None:
-    """Write docs/configuration.md anew from the settings."""
+    """Write docs/configuration.md and the schema for editors anew from the settings."""
     print(reference.write())
+    print(schema.write())
 
 
 def main() -> None:
