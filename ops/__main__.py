@@ -29,6 +29,7 @@ from ops import (
     recipe,
     reference,
     sbom,
+    schema,
     setup,
     switch,
     trust,
@@ -393,9 +394,10 @@ def trust_command(
 
 @app.command(name="docs")
 def docs_command() -> None:
-    """Write docs/configuration.md anew from the settings, and the table in docs/models.md from the catalog."""
+    """Write anew what is made of the settings (docs/configuration.md, the schema for editors) and of the catalog."""
     print(reference.write())
     print(models.write())
+    print(schema.write())
 
 
 def main() -> None:

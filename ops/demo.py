@@ -77,7 +77,7 @@ def ask(outputs: dict[str, Any], seconds: float) -> None:
         "  ./spark config set --path serving.maxModelLen 8192\n"
         "  ./spark preview --diff                             # exactly the server would be replaced\n"
         "  ./spark config set model gpt-oss-20b && ./spark up --yes\n"
-        "  ./spark stack output nodes                         # what was detected, rank by rank\n"
+        "  ./spark stack output nodes                         # what was detected, Spark by Spark\n"
         "  ./spark status, ./spark check, ./spark doctor, ./spark bench, ./spark logs -f\n"
         "  ./spark demo --down                                # take it all away"
     )

@@ -33,12 +33,20 @@ def status(cluster: Stack) -> dict[str, Any]:
     stack = cluster.identity
     inputs = {name: Look(stack=stack, cache=cache) for name, cache in cluster.caches().items()}
     outputs = cluster.outputs
+    sparks = cluster.ask("look.py", inputs)
+    by_name = {node.name: node for node in cluster.settings.nodes}
     return {
         "stack": stack,
         "engine": cluster.settings.engine,
-        "sparks": cluster.ask("look.py", inputs),
+        "sparks": sparks,
+        "logs": {name: follow(ssh.by_hand(by_name[name], cluster.settings.ssh), sparks[name]) for name in sparks},
         "endpoint": endpoint(outputs.get("api_base"), outputs.get("model"), cluster.api_key()),
     }
+
+
+def follow(login: str, about: dict[str, Any]) -> dict[str, str]:
+    """Component → the command that follows its log on one Spark."""
+    return {one["component"]: f"{login} docker logs -f {one['name']}" for one in about["containers"]}
 
 
 def endpoint(base: str | None, model: str | None, key: str) -> dict[str, Any]:

@@ -1,13 +1,16 @@
 """The stack's outputs: what a user or another program needs once the model answers.
 
-Only values that an unchanged cluster repeats exactly: anything that moves by itself would make every
+Their names and types are a promise to programs that read them (docs/operations.md), which tests/program/test_outputs.py
+keeps. Only values that an unchanged cluster repeats exactly: anything that moves by itself would make every
 preview show a difference.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import shlex
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -25,32 +28,41 @@ README = Path(__file__).parents[2] / "Pulumi.README.md"
 
 def export(cluster: Cluster, settings: Settings) -> None:
     plan = cluster.plan
-    pulumi.export("stack", plan.identity.full)
-    pulumi.export("api_base", plan.api_base)
-    pulumi.export("model", plan.served_name)
-    pulumi.export("revision", plan.model.commit)
-    pulumi.export("engine", settings.engine)
-    # Tells one way of serving from another, for whoever compares figures (ops/bench.py).
-    pulumi.export("configuration", digest([content(rank) for rank in plan.ranks]))
-    pulumi.export("nodes", nodes(plan, settings))
+    key = settings.api_key.get_secret_value()
+    shown = {
+        "stack": plan.identity.full,
+        "api_base": plan.api_base,
+        "health": f"{plan.api_base.removesuffix('/v1')}/health",
+        "model": plan.served_name,
+        "revision": plan.model.commit,
+        "engine": settings.engine,
+        # Tells one way of serving from another, for whoever compares figures (ops/bench.py).
+        "configuration": digest([content(rank) for rank in plan.ranks]),
+        "nodes": nodes(plan, settings),
+        "dashboard": dashboard(plan, settings),
+        "beside": beside.links(settings),
+        "example": example(plan, settings),
+    }
+    for name, value in shown.items():
+        pulumi.export(name, value)
     pulumi.export("image", cluster.image_id)
-    pulumi.export("dashboard", dashboard(plan, settings))
-    pulumi.export("beside", beside.links(settings))
-    pulumi.export("example", example(plan, settings))
-    pulumi.export("logs", logs(plan, settings))
-    # Read by the Pulumi console, which puts the other outputs into it.
-    pulumi.export("readme", README.read_text())
+    # There in any case: another program that reads it would fail where it is missing.
+    pulumi.export("api_key", pulumi.Output.secret(key))
+    # The Pulumi console shows it. Filled in here, since `pulumi stack output` shows it as it is.
+    pulumi.export("readme", readme(shown))
+
+
+def readme(shown: Mapping[str, Any]) -> str:
+    """Pulumi.README.md with the outputs' values in place of ${outputs.NAME}."""
+    return re.sub(r"\$\{outputs\.(\w+)\}", lambda found: str(shown[found[1]] or "none"), README.read_text())
 
 
 def nodes(plan: Plan, settings: Settings) -> dict[str, Any]:
-    """Per Spark: its rank, its place on the fabric and the environment of its rank."""
+    """Per Spark: its rank, its host and, with several, its place on the fabric."""
+    links = {name: asdict(link) for name, link in plan.links.items()}
     return {
-        node.name: {
-            "rank": rank,
-            "host": node.host,
-            "fabric": asdict(plan.links[node.name]) if node.name in plan.links else None,
-            "environment": dict(plan.environment[node.name]),
-        }
+        node.name: {"rank": rank, "host": node.host}
+        | {key: links[node.name][key] for key in ("interface", "address", "hcas") if node.name in links}
         for rank, node in enumerate(settings.nodes)
     }
 
@@ -71,13 +83,3 @@ def example(plan: Plan, settings: Settings) -> str:
     key = " -H 'Authorization: Bearer YOUR_KEY'" if settings.api_key.get_secret_value() else ""
     data = shlex.quote(json.dumps(body))
     return f"curl {plan.api_base}/chat/completions{key} -H 'Content-Type: application/json' -d {data}"
-
-
-def logs(plan: Plan, settings: Settings) -> dict[str, str]:
-    """Container → the command that follows its log."""
-    where = {node.name: ssh.by_hand(node, settings.ssh) for node in settings.nodes}
-    if plan.swarm:
-        manager = where[settings.head.name]
-        return {f"{c.node}/{c.name}": f"{manager} docker service logs --raw -f {c.name}-{c.node}" for c in plan.ranks}
-    every = [*plan.ranks, *((plan.ray.head, *plan.ray.workers) if plan.ray else ())]
-    return {f"{c.node}/{c.name}": f"{where[c.node]} docker logs -f {c.name}" for c in every}

@@ -6,7 +6,7 @@ import ipaddress
 import re
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, WithJsonSchema
 from pydantic.alias_generators import to_camel
 
 Port = Annotated[int, Field(ge=1, le=65535)]
@@ -87,5 +87,5 @@ User = Annotated[str, AfterValidator(_user)]
 Cache = Annotated[str, AfterValidator(_cache)]
 Host = Annotated[str, BeforeValidator(_host), Field(pattern=r"^[A-Za-z0-9.:_-]+$")]
 ImageName = Annotated[str, AfterValidator(_image)]
-Text = Annotated[str, BeforeValidator(_text)]
+Text = Annotated[str, BeforeValidator(_text), WithJsonSchema({"type": ["string", "number", "boolean"]})]
 Token = Annotated[SecretStr, AfterValidator(_token)]

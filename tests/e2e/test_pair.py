@@ -80,8 +80,8 @@ def test_the_ranks_talk_over_rdma(pair):
 def test_outputs_show_each_rank(pair):
     nodes = pair.outputs()["nodes"]
     assert [nodes[name]["rank"] for name in ("spark-1", "spark-2")] == [0, 1]
-    assert nodes["spark-2"]["fabric"]["address"] == "192.168.177.12"
-    assert nodes["spark-2"]["environment"]["NCCL_IB_HCA"] == "=rocep1s0f1,roceP2p1s0f1"
+    assert nodes["spark-2"]["address"] == "192.168.177.12"
+    assert nodes["spark-2"]["hcas"] == ["rocep1s0f1", "roceP2p1s0f1"]
 
 
 def test_weights_were_downloaded_once_and_copied_over_the_fabric(pair, simulated):

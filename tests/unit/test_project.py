@@ -7,7 +7,7 @@ import yaml
 
 from components.settings import PLAIN, TOP_LEVEL, load
 from components.settings import PROJECT as NAME
-from ops import reference
+from ops import reference, schema
 
 ROOT = Path(__file__).parent.parent.parent
 KINDS = {str: "string", bool: "boolean", dict: "object", list: "array"}
@@ -39,6 +39,31 @@ def test_drift_is_looked_for_always_and_no_local_docker_is_used():
 
 def test_the_configuration_reference_is_up_to_date():
     assert reference.FILE.read_text() == reference.text(), "run ./spark docs"
+
+
+def test_the_schema_for_editors_is_up_to_date():
+    assert schema.FILE.read_text() == schema.text(), "run ./spark docs"
+
+
+def test_editors_know_every_key_with_what_it_means_and_mark_all_others():
+    config = schema.document()["properties"]["config"]
+    assert set(config["properties"]) == {f"{NAME}:{key}" for key in TOP_LEVEL}
+    named = schema.document()["$defs"]
+    serving = named["Serving"]
+    assert serving["additionalProperties"] is False
+    assert "Tokens of prompt and answer" in serving["properties"]["maxModelLen"]["description"]
+    assert {"type": "integer", "minimum": 1} in serving["properties"]["maxModelLen"]["anyOf"][0]["anyOf"]
+
+
+def test_editors_take_secrets_encrypted_and_what_pulumi_makes_of_words():
+    about = schema.document()
+    keys, named = about["properties"]["config"]["properties"], about["$defs"]
+    assert schema.SECURE in keys[f"{NAME}:apiKey"]["anyOf"]
+    for named_values in (keys[f"{NAME}:gatewayKeys"], named["Serving"]["properties"]["env"]):
+        (value,) = named_values["patternProperties"].values()
+        assert schema.SECURE in value["anyOf"]
+    assert {"enum": ["true", "false"]} in keys[f"{NAME}:monitoring"]["anyOf"]
+    assert named["Secure"]["required"] == ["secure"]
 
 
 def test_the_example_stack_is_valid_as_it_is():
