@@ -21,6 +21,7 @@ from components.remote.reach import settled
 from components.resources.cluster import Cluster
 from components.settings import PROJECT, Settings, load
 
+ANY = {"$ref": "pulumi.json#/Any"}
 VERSION = "0.1.0"
 TOKEN = "dgx-spark:cluster:Cluster"
 SECRETS = ("hfToken", "apiKey", "gatewayKeys")
@@ -144,5 +145,7 @@ def _type(about: Mapping[str, Any]) -> dict[str, Any]:
         return {"type": "array", "items": _type(about["items"]), "plain": True}
     if kind == "object":
         values: Any = about.get("additionalProperties") or next(iter(about.get("patternProperties", {}).values()), {})
-        return {"type": "object", "additionalProperties": _type(values), "plain": True}
+        return {"type": "object", "additionalProperties": _type(values) if values is not True else ANY, "plain": True}
+    if kind is None:
+        return dict(ANY)
     return {"type": "string" if isinstance(kind, list) else kind, "plain": True}

@@ -7,22 +7,24 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import pulumi
 from pulumi_command import local
 
 from components import programs
 from components.facts.hub import Model
 from components.facts.spark import NodeFacts, parse
-from components.plan import decide, models, orders, steps
+from components.plan import decide, known, models, orders, steps
+from components.plan.leftovers import State
 from components.plan.values import Identity, Plan
 from components.problems import Problem, Refused
-from components.remote import reach
+from components.remote import hold, reach
 from components.settings import Settings
 
 OUR_DOCKERFILE = Path(__file__).parent / "images" / "vllm.Dockerfile"
 
 
 def planned(settings: Settings, identity: Identity) -> Plan:
-    """Ask the Sparks and decide. Raises Refused; touches nothing.
+    """Ask the Sparks and decide; for an `up`, with the Sparks held against others of the stack. Raises Refused.
 
     settings   with what ssh_config says (reach.settled)
     """
@@ -30,15 +32,22 @@ def planned(settings: Settings, identity: Identity) -> Plan:
     found = facts(settings, identity)
     decide.before_model(settings, found, identity)
     head = found[settings.head.name]
+    served = model(settings, head)
     plan = decide.decide(
         settings,
         found,
-        model(settings, head),
+        served,
         identity,
         fresh=steps.new_generation(found),
         dockerfile=dockerfile(settings),
         staged=staged(settings, head),
+        draft=draft(settings, head, served),
+        state=state(identity),
     )
+    if not pulumi.runtime.is_dry_run():
+        taken = hold.hold(settings, identity.full)
+        if taken:
+            raise Refused(taken)
     return replace(plan, ways=reach.ways(settings, keys))
 
 
@@ -57,6 +66,24 @@ def facts(settings: Settings, identity: Identity) -> dict[str, NodeFacts]:
     return found
 
 
+CONTAINER = "docker:index/container:Container"
+
+
+def state(identity: Identity) -> State | None:
+    """What Pulumi's state knows of containers; None where this Pulumi does not tell.
+
+    By the function with which stacks read each other's resources: asked for itself, the engine answers with the state
+    as it was saved last (pulumi, pkg/resource/deploy/builtins.go; seen to work with 3.260).
+    """
+    try:
+        answer = pulumi.runtime.invoke("pulumi:pulumi:readStackResourceOutputs", {"stackName": identity.full}).value
+    except Exception as error:  # noqa: BLE001 - the SDK raises Exception itself
+        pulumi.log.debug(f"the state can't be read: {error}")
+        return None
+    outputs = (one["outputs"] for one in answer["outputs"].values() if one["type"] == CONTAINER)
+    return State(frozenset(one["id"] for one in outputs if "id" in one))
+
+
 def model(settings: Settings, head: NodeFacts) -> Model:
     """The model, from the head itself where it has it, else from the hub."""
     repo = models.repository(settings)
@@ -73,11 +100,25 @@ def model(settings: Settings, head: NodeFacts) -> Model:
 def staged(settings: Settings, head: NodeFacts) -> tuple[Model, ...]:
     """The models to have in place beside it (weights.stage)."""
     found = []
-    for repo in models.staged_repositories(settings):
+    for repo in known.stored(settings):
         kind = models.staged_kind(repo)
-        known = models.recorded_model(head, repo, None, kind)
-        found.append(known or _look_up(settings, repo, models.pinned_revision(head, repo, None, kind)))
+        recorded = models.recorded_model(head, repo, None, kind)
+        found.append(recorded or _look_up(settings, repo, models.pinned_revision(head, repo, None, kind)))
     return tuple(found)
+
+
+def draft(settings: Settings, head: NodeFacts, served: Model) -> Model | None:
+    """What guesses tokens for it, where that has weights of its own."""
+    wanted = decide.guesses(settings, served)
+    if wanted is None or not wanted.repo:
+        return None
+    recorded = models.recorded_model(head, wanted.repo, wanted.revision, known.KIND)
+    if recorded:
+        return recorded
+    if settings.weights.offline:
+        return known.present(settings, head, wanted.repo)
+    pinned = models.pinned_revision(head, wanted.repo, wanted.revision, known.KIND)
+    return _look_up(settings, wanted.repo, pinned)
 
 
 def _look_up(settings: Settings, repo: str, revision: str | None) -> Model:

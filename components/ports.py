@@ -1,16 +1,21 @@
-"""The one table of TCP ports, and where each one comes from."""
+"""The one table of TCP ports: where each one comes from, who listens there, and on which address (docs/trust.md)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
 
 VLLM = 8000
 """OpenAI API. Source: `vllm serve --help`, --port."""
 
 VLLM_RENDEZVOUS = 29501
-"""torch's rendezvous of vLLM without Ray, on the head's fabric address. Source: eugr/spark-vllm-docker."""
+"""torch's rendezvous of vLLM without Ray. torch listens on every address. Source: eugr/spark-vllm-docker; pytorch,
+torch/csrc/distributed/c10d/socket.cpp, listen."""
 
 SGLANG = 30000
 """Source: `sglang.launch_server --help`, --port."""
 
 SGLANG_RENDEZVOUS = 50000
-"""torch's rendezvous, on the head's fabric address. Source: NVIDIA's and the community's Spark recipes."""
+"""torch's rendezvous. Source: NVIDIA's and the community's Spark recipes."""
 
 TRTLLM = 8355
 """Source: NVIDIA's TensorRT-LLM recipes for DGX Spark."""
@@ -43,3 +48,48 @@ GATEWAY = 4000
 CHAT = 8080
 
 SSH = 22
+
+
+@dataclass(frozen=True)
+class Listener:
+    """What listens on a port of ours."""
+
+    port: int
+    setting: str
+    """Which moves it; '' where none does."""
+
+    who: str
+    where: str
+    """Of the Sparks."""
+
+    address: str
+    """`fabric`, `loopback`, or `all`: every address of the Spark."""
+
+    guard: str
+    """Who is let in."""
+
+
+NOBODY = "whoever reaches it"
+
+LISTENERS = (
+    Listener(VLLM, "serving.port", "vLLM's API", "head", "serving.host, all", "apiKey"),
+    Listener(SGLANG, "serving.port", "SGLang's API", "head", "serving.host, all", "apiKey"),
+    Listener(TRTLLM, "serving.port", "TensorRT-LLM's API", "head", "serving.host, all", f"{NOBODY}; gateway in front"),
+    Listener(RANKS, "", "rank 0 of the server (inside/together.py)", "head", "fabric", "ranks that prove their key"),
+    Listener(VLLM_RENDEZVOUS, "", "torch's rendezvous of vLLM", "head", "all", NOBODY),
+    Listener(SGLANG_RENDEZVOUS, "", "torch's rendezvous of SGLang", "head", "all", NOBODY),
+    Listener(MPI_SSH, "", "sshd of MPI's ranks", "all but the head", "fabric", "the ranks' key, from rank 0's address"),
+    Listener(SWARM, "", "Swarm's manager (and 7946 of every member)", "all", "all", "members, by TLS and join token"),
+    Listener(RAY, "ray.port", "Ray's control store", "head", "all", NOBODY),
+    Listener(RAY_DASHBOARD, "ray.dashboardPort", "Ray's dashboard and jobs API", "head", "ray.dashboardHost, loopback",
+             NOBODY),
+    Listener(PERFTEST, "", "perftest, and TCP's measurement, for seconds", "all", "fabric", NOBODY),
+    Listener(NODE_EXPORTER, "", "node_exporter", "all", "fabric; loopback with one Spark", f"{NOBODY}, to read"),
+    Listener(GPU_EXPORTER, "", "the GPU's exporter", "all", "fabric; loopback with one Spark", f"{NOBODY}, to read"),
+    Listener(PROMETHEUS, "", "Prometheus", "head", "loopback", NOBODY),
+    Listener(GRAFANA, "beside.grafanaPort", "Grafana", "head", "beside.host, all", f"{NOBODY}, to look"),
+    Listener(GATEWAY, "beside.gatewayPort", "LiteLLM", "head", "beside.host, all", "gatewayKeys"),
+    Listener(CHAT, "beside.chatPort", "Open WebUI", "head", "beside.host, all", "its own accounts"),
+)  # fmt: skip
+"""Beside them the ranks' own ports, which the kernel chooses (NCCL, Gloo, Ray's and vLLM's workers): on the fabric's
+address, and for Ray on all."""

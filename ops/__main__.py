@@ -13,7 +13,27 @@ import typer
 from pydantic import ValidationError
 
 from components.settings import Ssh
-from ops import bench, check, demo, doctor, gates, look, matrix, models, prune, pulumi, reference, schema, setup, switch
+from ops import (
+    bench,
+    check,
+    demo,
+    destroy,
+    doctor,
+    gates,
+    look,
+    matrix,
+    models,
+    policy,
+    prune,
+    pulumi,
+    recipe,
+    reference,
+    sbom,
+    schema,
+    setup,
+    switch,
+    trust,
+)
 from ops.project import pass_on, project
 from ops.pulumi import CommandError
 from ops.stack import selected
@@ -95,7 +115,6 @@ def pulumi_command(word: str, about: str) -> None:
 for each_word, its_help in (
     ("preview", "pulumi preview: what `up` would change."),
     ("up", "pulumi up: bring the Sparks to what the stack says."),
-    ("destroy", "pulumi destroy: hand the Sparks back."),
     ("config", "pulumi config: read and write settings."),
     ("stack", "pulumi stack: outputs, and the stacks that there are."),
 ):
@@ -110,13 +129,35 @@ def engine_command(context: typer.Context) -> None:
 
 @app.command(name="models")
 def models_command(
+    words: Annotated[list[str] | None, typer.Argument(help="In the name, the repository or the quantisation.")] = None,
     stack: Annotated[str | None, typer.Option(help="Take Sparks, engine and catalog from this stack's file.")] = None,
     sparks: Annotated[int | None, typer.Option(min=1, help="How many Sparks; 2 without a stack.")] = None,
     engine: Annotated[str | None, typer.Option(help="vllm, sglang or trtllm.")] = None,
+    fitting: Annotated[bool, typer.Option("--fits", help="Those alone that fit.")] = False,
+    task: Annotated[str | None, typer.Option(help="generate, embed or score.")] = None,
+    sort: Annotated[models.Sort | None, typer.Option(help="By default as the catalog has them.")] = None,
+    mbps: Annotated[float, typer.Option(min=0.1, help="Mbit/s from the hub, for the minutes.")] = 500,
     as_json: JsonOption = False,
 ) -> None:
-    """Known models, and whether they fit one Spark and your cluster."""
-    models.show(models.hardware(stack, sparks, engine), as_json=as_json)
+    """What you can run on your Sparks, how fast others say it is, and what it takes in minutes and gigabytes."""
+    wanted = models.Wanted(words or [], fitting, task, sort, mbps)
+    models.show(models.hardware(stack, sparks, engine), wanted, as_json=as_json)
+
+
+recipes = typer.Typer(no_args_is_help=True, help="Models as others serve them.")
+app.add_typer(recipes, name="recipe")
+
+
+@recipes.command(name="import")
+def recipe_import_command(
+    source: Annotated[str, typer.Argument(help="A file, an https address, or a directory of recipes.")],
+    catalog: Annotated[
+        str | None, typer.Option(help="Write the entry into this file of yours, made where there is none.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="Of the entry; by default the file's.")] = None,
+) -> None:
+    """Read a recipe of sparkrun or of spark-vllm-docker: a catalog entry, and a stack's settings for it."""
+    recipe.show(source, catalog, name)
 
 
 @app.command(name="switch")
@@ -141,6 +182,12 @@ def switch_command(
 def rollback_command(stack: StackOption = None, yes: YesOption = False) -> None:
     """Return to the last configuration that served."""
     switch.rollback(project(stack), stack, asker(yes))
+
+
+@app.command(name="destroy")
+def destroy_command(stack: StackOption = None, yes: YesOption = False) -> None:
+    """Take everything of a stack away, also with a Spark switched off or a state that was lost."""
+    raise typer.Exit(0 if destroy.destroy(selected(stack), asker(yes)) else 1)
 
 
 @app.command(name="status")
@@ -321,10 +368,35 @@ def lock_command() -> None:
     raise typer.Exit(gates.lock())
 
 
+@app.command(name="sbom")
+def sbom_command(
+    stack: Annotated[str | None, typer.Option(help="With what this stack has put on its Sparks.")] = None,
+) -> None:
+    """A bill of materials, as CycloneDX JSON: the packages that are installed here and, of a stack, image and model."""
+    there = list(sbom.on_sparks(selected(stack).outputs)) if stack else []
+    print(json.dumps(sbom.bill([*sbom.environment(), *there]), indent=1))
+
+
+@app.command(name="policy")
+def policy_command(stack: StackOption = None) -> None:
+    """Hold a preview of the stack against the rules in policy/; changes nothing."""
+    where = project(stack)
+    raise typer.Exit(0 if policy.show(policy.examine(where, where.chosen(stack))) else 1)
+
+
+@app.command(name="trust")
+def trust_command(
+    everything: Annotated[bool, typer.Option("--all", help="Also those that need the simulated Sparks.")] = False,
+) -> None:
+    """Run the tests of what holds of secrets, ports and rights, and write docs/trust.md anew with their counts."""
+    print(trust.write(everything=everything))
+
+
 @app.command(name="docs")
 def docs_command() -> None:
-    """Write docs/configuration.md and the schema for editors anew from the settings."""
+    """Write anew what is made of the settings (docs/configuration.md, the schema for editors) and of the catalog."""
     print(reference.write())
+    print(models.write())
     print(schema.write())
 
 

@@ -71,7 +71,7 @@ def ask(outputs: dict[str, Any], seconds: float) -> None:
     console.print(f"\n[bold]{model}[/bold] answers at [bold]{base}[/bold] after {seconds:.0f} s:")
     console.print(f"  > {QUESTION}\n  {text}\n")
     console.print(
-        "Try next (./spark preview, up, config, stack and destroy are pulumi's own):\n"
+        "Try next (./spark preview, up, config and stack are pulumi's own):\n"
         f"  curl {base}/models\n"
         "  ./spark preview                                    # nothing to do\n"
         "  ./spark config set --path serving.maxModelLen 8192\n"

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import requests
@@ -98,38 +99,55 @@ def logs(
     components = [name for name in names if name not in known]
     inputs = Logs(stack=cluster.identity, components=components, lines=lines, follow=follow, since=since)
     command = parcel.command("logs.py", "apply", limit=DAY)
-    lock, width = threading.Lock(), max(len(node.name) for node in nodes)
+    merged = Merged([node.name for node in nodes], as_json=as_json)
     running = []
-
-    def tell(node: str, colour: str, process: subprocess.Popen[str]) -> None:
-        assert process.stdout
-        for line in process.stdout:
-            component, text = json.loads(line)
-            with lock:
-                if as_json:
-                    print(json.dumps({"spark": node, "component": component, "line": text}), flush=True)
-                else:
-                    console.print(Text.assemble((f"{node:{width}} {component}", colour), " | ", Text.from_ansi(text)))
-
-    for number, node in enumerate(nodes):
+    for node in nodes:
         process = subprocess.Popen(
             [*ssh.argv(node, cluster.settings.ssh), command],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, errors="replace",
         )  # fmt: skip
         assert process.stdin
-        process.stdin.write(parcel.text("logs.py", inputs))
-        process.stdin.close()
-        colour = COLOURS[number % len(COLOURS)]
-        thread = threading.Thread(target=tell, args=(node.name, colour, process), daemon=True)
+        with contextlib.suppress(BrokenPipeError):  # ssh has ended, and said why
+            process.stdin.write(parcel.text("logs.py", inputs))
+            process.stdin.close()
+        thread = threading.Thread(target=merged.read, args=(node.name, process.stdout), daemon=True)
         thread.start()
-        running.append((process, thread))
+        running.append((node.name, process, thread))
     try:
-        for process, thread in running:
+        for _, _, thread in running:
             thread.join()
-            process.wait()
+        silent = [name for name, process, _ in running if process.wait()]
     finally:
-        for process, _ in running:
+        for _, process, _ in running:
             process.terminate()
+    if silent:
+        raise CommandError(f"{', '.join(silent)}: the logs are not to be had, or broke off (why is above)")
+
+
+class Merged:
+    """Logs of several Sparks in one, as their lines come."""
+
+    def __init__(self, names: Sequence[str], *, as_json: bool) -> None:
+        self._names, self._as_json = names, as_json
+        self._lock = threading.Lock()
+
+    def read(self, node: str, lines: Iterable[str]) -> None:
+        """`lines`: as scripts/logs.py prints them, or what else came."""
+        for line in lines:
+            try:
+                component, text = json.loads(line)
+            except (ValueError, TypeError):
+                component, text = "", line.rstrip("\n")
+            with self._lock:
+                self._show(node, component, text)
+
+    def _show(self, node: str, component: str, text: str) -> None:
+        if self._as_json:
+            print(json.dumps({"spark": node, "component": component, "line": text}), flush=True)
+            return
+        colour = COLOURS[self._names.index(node) % len(COLOURS)]
+        width = max(map(len, self._names))
+        console.print(Text.assemble((f"{node:{width}} {component}", colour), " | ", Text.from_ansi(text)))
 
 
 def shell(cluster: Stack, name: str | None, command: Sequence[str]) -> int:

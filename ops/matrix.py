@@ -21,8 +21,10 @@ from rich.table import Table
 
 from components import catalog
 from components.catalog import Entry
-from ops import bench, models, pulumi
+from components.settings import Settings
+from ops import bench, pulumi
 from ops.bench import Profile, Result
+from ops.fits import judge
 from ops.pulumi import CommandError
 from ops.stack import Stack, of
 
@@ -83,7 +85,7 @@ def cases(where: Stack, wanted: Wanted) -> list[Case]:
         Case(entry, name)
         for entry in chosen
         for name in engines
-        if _fits(entry, name, len(settings.nodes), wanted) and not (wanted.skip_gated and entry.gated)
+        if _fits(entry, name, settings, wanted) and not (wanted.skip_gated and entry.gated)
     ]
     if not found:
         raise CommandError("no model of the catalog is left: `./spark models` shows which fit")
@@ -97,15 +99,14 @@ def _entry(name: str, own: str) -> Entry:
     return entry
 
 
-def _fits(entry: Entry, name: str, sparks: int, wanted: Wanted) -> bool:
+def _fits(entry: Entry, name: str, settings: Settings, wanted: Wanted) -> bool:
     """Named models are tried whatever the estimate says."""
-    one, every = models.fits(entry, name, 1), models.fits(entry, name, sparks)
-    alone = bool(one and one["fits"])
+    alone, every = (judge(entry, name, count, settings.catalog).runs for count in (1, len(settings.nodes)))
     if wanted.nodes == "single" and not alone:
         return False
     if wanted.nodes == "multi" and alone:
         return False
-    return bool(wanted.models) or bool(every and every["fits"])
+    return bool(wanted.models) or every
 
 
 def run(where: Stack, wanted: Wanted, profile: Profile, say: Callable[[str], None]) -> Path:

@@ -36,7 +36,7 @@ def text() -> str:
         spec = project[key]
         nested = _model(field.annotation)
         if nested is not None and name != "nodes":
-            sections.append(_section(key, nested))
+            sections += _sections(key, nested)
             continue
         default = json.dumps(spec["default"]) if "default" in spec else "required"
         rows.append(_row(key, _type(field.annotation), default, field.description or spec["description"]))
@@ -48,6 +48,13 @@ def text() -> str:
 def write() -> Path:
     FILE.write_text(text())
     return FILE
+
+
+def _sections(title: str, model: type[BaseModel]) -> list[str]:
+    """Its own, and those of the objects in it."""
+    inner = [(field.alias or name, _model(field.annotation)) for name, field in model.model_fields.items()]
+    below = [section for key, nested in inner if nested for section in _sections(f"{title}.{key}", nested)]
+    return [_section(title, model), *below]
 
 
 def _section(title: str, model: type[BaseModel]) -> str:
@@ -75,13 +82,21 @@ def _default(field: FieldInfo) -> str:
 
 
 def _model(annotation: Any) -> type[BaseModel] | None:
-    """The settings class behind an annotation: `X` or `tuple[X, ...]`."""
+    """The settings class behind an annotation: `X`, `X | None` or `tuple[X, ...]`."""
     arguments = typing.get_args(annotation)
-    candidate = arguments[0] if typing.get_origin(annotation) is tuple and arguments else annotation
+    wrapped = typing.get_origin(annotation) in (tuple, types.UnionType) and arguments
+    candidate = arguments[0] if wrapped else annotation
     return candidate if isinstance(candidate, type) and issubclass(candidate, BaseModel) else None
 
 
-NAMES = {str: "text", int: "whole number", float: "number", bool: "true or false", SecretStr: "secret text"}
+NAMES = {
+    Any: "anything",
+    str: "text",
+    int: "whole number",
+    float: "number",
+    bool: "true or false",
+    SecretStr: "secret text",
+}
 
 
 def _type(annotation: Any) -> str:

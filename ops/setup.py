@@ -6,10 +6,12 @@ import difflib
 import ipaddress
 import json
 import subprocess
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import yaml
 from pydantic import ValidationError
 from rich.console import Console
 
@@ -161,24 +163,25 @@ def describe(name: str, node: NodeFacts, settings: Settings) -> None:
 
 def text(found: Sequence[Found], login: Ssh, engine: str, model: str) -> str:
     """The stack's file, with what one may want to change beside it."""
-    nodes = "".join(f"    - name: {one.name}\n      host: {one.host}\n" for one in found)
-    keys = "".join(f"      {one.name}: {one.key}\n" for one in found)
     inputs = login.model_dump(by_alias=True, exclude_none=True, exclude={"host_keys"})
-    own = "".join(f"    {key}: {value}\n" for key, value in inputs.items())
-    return (
-        "# Written by ./spark init. Every setting: docs/configuration.md\n"
-        "config:\n"
-        "  # The first Spark is the head: it downloads, and it serves the API.\n"
-        f"  {PROJECT}:nodes:\n{nodes}"
-        f"  {PROJECT}:ssh:\n"
-        f"{own}"
-        "    # Pinned: no other machine can answer in a Spark's place.\n"
-        f"    hostKeys:\n{keys}"
-        f"  {PROJECT}:engine: {engine} # vllm, sglang or trtllm\n"
-        f"  {PROJECT}:model: {model} # ./spark models, or any Hugging Face repository: ORG/NAME\n"
-        "  # For gated models:    pulumi config set --secret hfToken hf_…\n"
-        "  # To protect the API:  pulumi config set --secret apiKey …\n"
+    parts = (
+        "# The first Spark is the head: it downloads, and it serves the API.",
+        {"nodes": [{"name": one.name, "host": one.host} for one in found]},
+        "# The host keys are pinned: no other machine can answer in a Spark's place.",
+        {"ssh": {**inputs, "hostKeys": {one.name: one.key for one in found}}},
+        "# vllm, sglang or trtllm",
+        {"engine": engine},
+        "# One of ./spark models, or any Hugging Face repository: ORG/NAME",
+        {"model": model},
+        "# For gated models:    pulumi config set --secret hfToken hf_…",
+        "# To protect the API:  pulumi config set --secret apiKey …",
     )
+    lines = "".join(f"{part}\n" if isinstance(part, str) else _as_yaml(part) for part in parts)
+    return "# Written by ./spark init. Every setting: docs/configuration.md\nconfig:\n" + textwrap.indent(lines, "  ")
+
+
+def _as_yaml(part: Mapping[str, object]) -> str:
+    return yaml.safe_dump({f"{PROJECT}:{key}": value for key, value in part.items()}, sort_keys=False, width=1000)
 
 
 def setup_ssh(nodes: Sequence[Node], chosen: Ssh, confirm: Confirm, *, known_hosts: str = "~/.ssh/known_hosts") -> None:
@@ -250,12 +253,12 @@ def addresses(count: int, subnets: Sequence[str] = SUBNETS) -> list[tuple[str, .
 
 def netplan(twins: Sequence[str], own: Sequence[str]) -> str:
     """The file for one Spark; `twins` and `own`: interfaces and their addresses."""
-    parts = "".join(
-        f"    {name}:\n      dhcp4: false\n      dhcp6: false\n      mtu: {MTU}\n      addresses:\n      - {address}\n"
+    ethernets = {
+        name: {"dhcp4": False, "dhcp6": False, "mtu": MTU, "addresses": [address]}
         for name, address in zip(twins, own, strict=False)
-    )
+    }
     note = "# The link between the DGX Sparks; by ./spark setup-network, undone with --undo.\n"
-    return f"{note}network:\n  version: 2\n  ethernets:\n{parts}"
+    return note + yaml.safe_dump({"network": {"version": 2, "ethernets": ethernets}}, sort_keys=False)
 
 
 def cabled(node: NodeFacts, name: str) -> list[str]:

@@ -5,7 +5,9 @@ What Pulumi does is all that is done: a preview, an `up`, and another `up` of wh
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 from rich.console import Console
 
@@ -40,35 +42,45 @@ def switch(where: Project, target: str, stack: str | None, confirm: Confirm, *, 
                      former, confirm)  # fmt: skip
 
 
+@contextmanager
+def _as_it_was(file: Path) -> Iterator[Callable[[], None]]:
+    """A stack's file with its changes, but as it was before unless they are kept: Ctrl-C at the question included."""
+    before, kept = file.read_text(), []
+    try:
+        yield lambda: kept.append(True)
+    finally:
+        if not kept:
+            file.write_text(before)
+
+
 def _stage(where: Project, stack: str, model: str, confirm: Confirm) -> None:
     if model in where.stacks():
         raise CommandError(f"{model} is a stack; name a model (./spark models)")
-    before = where.file(stack).read_text()
     number = len((where.config(stack, "weights") or {}).get("stage", []))
-
-    def back(why: str) -> None:
-        where.file(stack).write_text(before)
-        raise CommandError(f"{model} can't be staged: {why}; nothing was changed")
-
-    if where.run("config", "set", "--path", f"weights.stage[{number}]", model, "--stack", stack):
-        back("see above")
-    try:
-        changed = where.changes(stack)
-    except CommandError as error:
-        back(str(error))
-    other = [name for name in changed if "-staged-" not in name]
-    if other:
-        back(f"the stack has other changes waiting ({', '.join(other)}): `pulumi up` first")
-    if not changed:
-        where.file(stack).write_text(before)
-        console.print(f"[bold]·[/bold] {model} is in place already")
-        return
-    if not confirm(f"Stage {model} ({', '.join(changed)})?"):
-        where.file(stack).write_text(before)
-        return
-    if not where.up(stack):
-        back("see above; what has arrived is kept")
+    with _as_it_was(where.file(stack)) as keep:
+        if where.run("config", "set", "--path", f"weights.stage[{number}]", model, "--stack", stack):
+            raise CommandError(_not_staged(model, "see above"))
+        try:
+            changed = where.changes(stack)
+        except CommandError as error:
+            raise CommandError(_not_staged(model, str(error))) from None
+        other = [name for name in changed if "-staged-" not in name]
+        if other:
+            why = f"the stack has other changes waiting ({', '.join(other)}): `pulumi up` first"
+            raise CommandError(_not_staged(model, why))
+        if not changed:
+            console.print(f"[bold]·[/bold] {model} is in place already")
+            return
+        if not confirm(f"Stage {model} ({', '.join(changed)})?"):
+            return
+        if not where.up(stack):
+            raise CommandError(_not_staged(model, "see above; what has arrived is kept"))
+        keep()
     console.print(f"[bold]·[/bold] {model} is in place: ./spark switch {model}")
+
+
+def _not_staged(model: str, why: str) -> str:
+    return f"{model} can't be staged: {why}; nothing was changed"
 
 
 def rollback(where: Project, stack: str | None, confirm: Confirm) -> None:
@@ -92,12 +104,12 @@ def _reconfigure(
 ) -> None:
     """Preview, then `up`; the stack's file as it was, and `up` again, where that fails."""
     before = where.file(stack).read_text()
-    if change() or where.run("preview", "--stack", stack):
-        where.file(stack).write_text(before)
-        raise CommandError(f"{target} can't be served (see above); nothing was changed")
-    if not confirm(f"Switch {stack} to {target}?"):
-        where.file(stack).write_text(before)
-        return
+    with _as_it_was(where.file(stack)) as keep:
+        if change() or where.run("preview", "--stack", stack):
+            raise CommandError(f"{target} can't be served (see above); nothing was changed")
+        if not confirm(f"Switch {stack} to {target}?"):
+            return
+        keep()
     if where.up(stack):
         console.print(f"[bold]·[/bold] {stack} serves {target}")
         return
@@ -110,12 +122,14 @@ def _reconfigure(
 
 def _to_stack(where: Project, target: str, former: str, confirm: Confirm) -> None:
     """Stacks on the same Sparks take turns: each may take them over."""
-    if where.run("config", "set", "takeover", "true", "--stack", target):
-        raise CommandError(f"{where.file(target).name} can't be changed")
-    if where.run("preview", "--stack", target):
-        raise CommandError(f"{target} can't be brought up (see above); nothing was changed")
-    if not confirm(f"Switch from {former} to {target}?"):
-        return
+    with _as_it_was(where.file(target)) as keep:
+        if where.run("config", "set", "takeover", "true", "--stack", target):
+            raise CommandError(f"{where.file(target).name} can't be changed")
+        if where.run("preview", "--stack", target):
+            raise CommandError(f"{target} can't be brought up (see above); nothing was changed")
+        if not confirm(f"Switch from {former} to {target}?"):
+            return
+        keep()
     if where.up(target):
         where.run("stack", "select", target)
         console.print(f"[bold]·[/bold] {target} serves")

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from simulator import up as simulation
 from simulator.layout import NAMED, ROOT
 from simulator.shell import SimulatorError, run
 
@@ -38,6 +39,7 @@ def simulated(name: str) -> Iterator[Apart]:
 
     Raises SimulatorError when they do not come up; what is wrong is on standard error.
     """
+    simulation.make(lambda _: None)
     keeper = subprocess.Popen(
         ["unshare", "--net", "--mount", "--propagation", "private", sys.executable, "-m", "simulator.apart"],
         cwd=ROOT, env={**os.environ, NAMED: name}, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
@@ -55,8 +57,6 @@ def simulated(name: str) -> Iterator[Apart]:
 
 def keep() -> None:
     """In the new namespaces: bring Sparks up, say so, and take them down when standard input ends."""
-    from simulator import up as simulation
-
     os.makedirs("/run/netns", exist_ok=True)
     run(["mount", "-t", "tmpfs", "tmpfs", "/run/netns"])
     run(["ip", "link", "set", "lo", "up"])

@@ -27,6 +27,9 @@ TOKEN = "hf_simulated_licence_accepted"
 
 MEBIBYTE = 1 << 20
 
+PULL_REQUEST = "refs/pr/1"
+"""A revision that every repository has: the first pull request to it, which changes nothing."""
+
 RATE = ".rate"
 """File beside the repositories that slows the hub down."""
 
@@ -110,6 +113,7 @@ RECIPES = (
         {**_llama(28, 3584, 28, 4, 32768), "architectures": ["LlamaForSequenceClassification"]},
         more=(),
     ),
+    Recipe("simulated/draft", _llama(1, 3584, 28, 4, 32768), shards=1, mebibytes=1, more=()),
     Recipe("simulated/large", _llama(28, 3584, 28, 4, 32768), shards=1, mebibytes=32),
     Recipe("simulated/enormous", _llama(80, 8192, 64, 8), announced={"model-00001-of-00002.safetensors": 1 << 52}),
 )
@@ -163,12 +167,15 @@ class Handler(BaseHTTPRequestHandler):
         self._answer(body=True)
 
     def _answer(self, *, body: bool) -> None:
-        path = unquote(urlsplit(self.path).path)
+        raw = urlsplit(self.path).path
+        path = unquote(raw)
         try:
-            if match := re.fullmatch(r"/api/models/([^/]+/[^/]+)(?:/revision/([^/]+))?", path):
-                self._about(*match.groups(), body=body)
-            elif match := re.fullmatch(r"/api/models/([^/]+/[^/]+)/tree/([^/]+)/?", path):
-                self._json([self._entry(match[1], match[2], name) for name in self._files(match[1])], body=body)
+            # A revision may have slashes, which come quoted: refs%2Fpr%2F1.
+            if match := re.fullmatch(r"/api/models/([^/]+/[^/]+)(?:/revision/([^/]+))?", raw):
+                self._about(match[1], unquote(match[2]) if match[2] else None, body=body)
+            elif match := re.fullmatch(r"/api/models/([^/]+/[^/]+)/tree/([^/]+)/?", raw):
+                revision = unquote(match[2])
+                self._json([self._entry(match[1], revision, name) for name in self._files(match[1])], body=body)
             elif match := re.fullmatch(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path):
                 self._file(*match.groups(), body=body)
             elif match := re.fullmatch(r"/simple/([^/]+)/?", path):
@@ -201,7 +208,7 @@ class Handler(BaseHTTPRequestHandler):
         if not about.exists():
             raise Missing(401, "RepoNotFound", "Repository not found")
         repository = Repository(**json.loads(about.read_text()))
-        if revision not in (None, "main", repository.commit):
+        if revision not in (None, "main", PULL_REQUEST, repository.commit):
             raise Missing(404, "RevisionNotFound", f"Invalid rev id: {revision}")
         return repository
 
@@ -227,16 +234,24 @@ class Handler(BaseHTTPRequestHandler):
 
     def _about(self, repo: str, revision: str | None, *, body: bool) -> None:
         repository = self._repository(repo, revision)
-        siblings = []
+        siblings, stored = [], 0
         for name in self._files(repo):
             path = self.directory / repo / name
             size = repository.announced.get(name, path.stat().st_size)
             sibling: dict[str, object] = {"rfilename": name, "size": size, "blobId": self._oid(path)}
             if name.endswith(".safetensors"):
                 sibling["lfs"] = {"sha256": self._sha256(path), "size": size, "pointerSize": 134}
+                stored += size if "/" not in name else 0
             siblings.append(sibling)
         gated = "manual" if repository.gated else False
-        about = {"id": repo, "modelId": repo, "sha": repository.commit, "gated": gated, "private": False}
+        about: dict[str, object] = {
+            "id": repo,
+            "modelId": repo,
+            "sha": repository.commit,
+            "gated": gated,
+            "private": False,
+        }
+        about["safetensors"] = {"parameters": {"BF16": stored // 2}, "total": stored // 2}
         self._json({**about, "siblings": siblings, "tags": [], "downloads": 0, "likes": 0}, body=body)
 
     def _file(self, repo: str, revision: str, name: str, *, body: bool) -> None:

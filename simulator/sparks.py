@@ -71,24 +71,38 @@ def prepare(sparks: Sequence[Spark]) -> None:
 def _write_settings(spark: Spark) -> None:
     """What spark_init.sh makes of a fresh system."""
     traits = spark.traits
-    (spark.home / "traits.json").write_text(json.dumps(asdict(traits)))
+    files = {
+        "traits.json": json.dumps(asdict(traits)),
+        "daemon.json": json.dumps(_daemon(spark), indent=4) + "\n",
+        "docker-flags": "".join(f"{flag}\n" for flag in traits.docker_flags),
+        "sshd.conf": _sshd(traits),
+        "sudoers": f"{USER} ALL=(ALL) {'' if traits.sudo_asks else 'NOPASSWD:'}ALL\n",
+        "settings": _of_init(spark),
+    }
+    for name, text in files.items():
+        (spark.home / name).write_text(text)
+
+
+def _daemon(spark: Spark) -> dict[str, object]:
+    """Docker's daemon.json."""
     runtimes = {
         "sim": {"path": "/usr/local/bin/sim-runc"},
         "nvidia": {"path": "nvidia-container-runtime", "args": []},
     }
-    if not traits.nvidia_runtime:
+    if not spark.traits.nvidia_runtime:
         del runtimes["nvidia"]
-    # Cgroups outlive a killed namespace; a parent of our own lets `down` tell ours from other daemons'.
-    daemon: dict[str, object] = {
+    return {
         "default-runtime": "sim",
+        # Cgroups outlive a killed namespace; a parent of our own lets `down` tell ours from other daemons'.
         "cgroup-parent": f"/{spark.cgroup}",
         "runtimes": runtimes,
-        **({"features": {"containerd-snapshotter": True}} if traits.containerd_images else {}),
-        **({"live-restore": True} if traits.live_restore else {}),
+        **({"features": {"containerd-snapshotter": True}} if spark.traits.containerd_images else {}),
+        **({"live-restore": True} if spark.traits.live_restore else {}),
     }
-    (spark.home / "daemon.json").write_text(json.dumps(daemon, indent=4) + "\n")
-    (spark.home / "docker-flags").write_text("".join(f"{flag}\n" for flag in traits.docker_flags))
-    sshd = {
+
+
+def _sshd(traits: Traits) -> str:
+    lines = {
         "Port": traits.ssh_port,
         "HostKey": "/etc/ssh/ssh_host_ed25519_key",
         "LogLevel": "VERBOSE",
@@ -96,9 +110,12 @@ def _write_settings(spark: Spark) -> None:
         "PasswordAuthentication": "yes" if traits.ssh_passwords else "no",
         "UsePAM": "no",
     }
-    (spark.home / "sshd.conf").write_text("".join(f"{key} {value}\n" for key, value in sshd.items()))
-    sudo = f"{USER} ALL=(ALL) {'' if traits.sudo_asks else 'NOPASSWD:'}ALL\n"
-    (spark.home / "sudoers").write_text(sudo)
+    return "".join(f"{key} {value}\n" for key, value in lines.items())
+
+
+def _of_init(spark: Spark) -> str:
+    """Variables that spark_init.sh reads."""
+    traits = spark.traits
     words = {
         "lower": rootfs.with_docker(traits.docker),
         "sources": SOURCES,
@@ -109,7 +126,7 @@ def _write_settings(spark: Spark) -> None:
         "gpus": traits.gpus,
         "nvidia_smi_exit": traits.nvidia_smi_exit,
     }
-    (spark.home / "settings").write_text("".join(f"{key}={shlex.quote(str(is_))}\n" for key, is_ in words.items()))
+    return "".join(f"{key}={shlex.quote(str(value))}\n" for key, value in words.items())
 
 
 def reinstall(spark: Spark) -> None:

@@ -37,12 +37,7 @@ def _up(count: int, say: Callable[[str], None], docker: str) -> list[Spark]:
             raise SimulatorError(f"{len(running)} Sparks are up already; `./spark demo --down` first")
         return running
     try:
-        if not rootfs.is_made():
-            say(f"making the Sparks' root file system, Debian {rootfs.SUITE} (two minutes, once on this machine)")
-            rootfs.root()
-        rootfs.with_docker(docker)
-        say("building the images (a minute, where something changed)")
-        built = images.build()
+        built = _make(say, docker)
         say(f"booting {count} simulated Spark{'s' if count > 1 else ''}")
         sparks.plug_in(wanted)
         template = images.data(built, docker, partial(_fill, wanted[0], built))
@@ -56,6 +51,22 @@ def _up(count: int, say: Callable[[str], None], docker: str) -> list[Spark]:
         _down()
         raise
     return wanted
+
+
+def make(say: Callable[[str], None]) -> None:
+    """What needs the network, into the cache."""
+    preflight.ensure()
+    with sparks.exclusive():
+        _make(say, Traits.docker)
+
+
+def _make(say: Callable[[str], None], docker: str) -> images.Built:
+    if not rootfs.is_made():
+        say(f"making the Sparks' root file system, Debian {rootfs.SUITE} (two minutes, once on this machine)")
+        rootfs.root()
+    rootfs.with_docker(docker)
+    say("building the images (a minute, where something changed)")
+    return images.build()
 
 
 def _fill(spark: Spark, built: images.Built, folder: Path) -> None:

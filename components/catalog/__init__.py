@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from components.problems import Problem, Refused
+from components.settings.serving import DraftMethod
 
 FILE = Path(__file__).parent / "models.yaml"
 
@@ -22,8 +23,25 @@ class Known(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class Draft(Known):
+    """What guesses tokens ahead, which the model then verifies in one step: the same text, sooner."""
+
+    method: DraftMethod
+    tokens: int
+    """Guessed at a time."""
+
+    model: str | None = None
+    """Its repository; None: it is part of the model's own weights."""
+
+    options: dict[str, Any] = {}
+    """vLLM: more keys of --speculative-config."""
+
+
 class Served(Known):
     """One engine's settings for a model. None: nothing to say; the engine's own default holds."""
+
+    min_version: Annotated[str, Field(pattern=r"^\d+(\.\d+)*$")] | None = None
+    """The engine's first version that can serve it."""
 
     max_model_len: int | None = None
     gpu_memory_utilization: float | None = None
@@ -35,7 +53,18 @@ class Served(Known):
     tool_call_parser: str | None = None
     load_format: str | None = None
     image: str | None = None
-    """Where the engine's default image can't load the model."""
+    """Where the engine's default image can't load the model. `args`, `env`, `load_format` and `draft` are for this
+    image, and are left out where the user has chosen another one."""
+
+    args: tuple[str, ...] = ()
+    """More of the engine's own options, `--name=value`; the user's `serving.extraArgs` win."""
+
+    env: dict[str, str] = {}
+    """Of every rank; the user's `serving.env` wins."""
+
+    draft: Draft | None = None
+    trouble: str | None = None
+    """What somebody has seen go wrong with it on a Spark."""
 
     hf_overrides: dict[str, Any] | None = None
     """vLLM: what its config.json should say."""
@@ -53,8 +82,8 @@ class Parameters(Known):
     """In 10^9."""
 
     total: float
-    active: float
-    """Used per token."""
+    active: float | None = None
+    """Used per token; None: not published."""
 
 
 class Geometry(Known):
@@ -104,6 +133,9 @@ class Entry(Known):
     name: str
     """Short name for `pulumi config set model`."""
 
+    base: str | None = None
+    """Name or id of another entry: all that is not said here is as there. For fine-tunes of a known model."""
+
     task: Task | None = None
     """None: as its files say (plan/models.py)."""
 
@@ -113,6 +145,13 @@ class Entry(Known):
     quantization: str | None = None
     weights_gb: float | None = None
     """What an engine loads, in 10^9 bytes."""
+
+    disk_gb: float | None = None
+    """What is downloaded, in 10^9 bytes, where it is more: tables that stay on the disk, or numbers that are loaded
+    narrower."""
+
+    min_sparks: int = 1
+    """The fewest that somebody has said to serve it on."""
 
     parameters: Parameters | None = None
     geometry: Geometry | None = None
@@ -134,6 +173,16 @@ class Entry(Known):
         found: Served = getattr(self, engine)
         return found
 
+    @property
+    def download_gb(self) -> float | None:
+        """What the hub sends and the disk holds, in 10^9 bytes."""
+        return self.disk_gb or self.weights_gb
+
+
+ENGINES = ("vllm", "sglang", "trtllm")
+OWN = {"id", "name", "former", "gated", "base"}
+"""Keys that an entry does not take over from its `base`."""
+
 
 @cache
 def entries(own: str = "") -> tuple[Entry, ...]:
@@ -141,19 +190,19 @@ def entries(own: str = "") -> tuple[Entry, ...]:
 
     Raises Refused with every mistake of that file.
     """
-    ours = tuple(Entry.model_validate(item) for item in _read(FILE))
+    ours = _read(FILE)
     if not own:
-        return ours
+        return _checked(FILE, ours)
     path = Path(own).expanduser()
     try:
-        raw = _read(path)
+        theirs = _read(path)
     except OSError as error:
         raise Refused([Problem("catalog", f"{path}: {error.strerror}", "name a file on this machine")]) from None
     except (yaml.YAMLError, KeyError, TypeError):
         raise Refused([Problem("catalog", f"{path} is no YAML with a list `models`", f"write it as {FILE}")]) from None
-    theirs = _checked(path, raw)
-    taken = {word for entry in theirs for word in (entry.id, entry.name)}
-    return (*theirs, *(entry for entry in ours if not {entry.id, entry.name} & taken))
+    made = _checked(path, theirs, ours)
+    taken = {word for entry in made for word in (entry.id, entry.name)}
+    return (*made, *(entry for entry in entries() if not {entry.id, entry.name} & taken))
 
 
 def prompt(name: str) -> str:
@@ -168,23 +217,53 @@ def _read(path: Path) -> list[Any]:
     return list(found)
 
 
-def _checked(path: Path, raw: Sequence[Any]) -> tuple[Entry, ...]:
+def _checked(path: Path, raw: Sequence[Any], more: Sequence[Any] = ()) -> tuple[Entry, ...]:
+    """`raw` as entries; `more`: what they may name as their base beside each other."""
     made, problems = [], []
     for number, item in enumerate(raw):
+        at = f"{path}: models[{number}]"
         try:
-            made.append(Entry.model_validate(item))
+            made.append(Entry.model_validate(_inherited(item, [*raw, *more])))
         except ValidationError as error:
             problems += [
                 Problem(
-                    f"{path}: models[{number}].{'.'.join(map(str, detail['loc']))}",
+                    f"{at}.{'.'.join(map(str, detail['loc']))}",
                     detail["msg"][0].lower() + detail["msg"][1:],
                     f"write it as the entries in {FILE}",
                 )
                 for detail in error.errors()
             ]
+        except LookupError as error:
+            problems.append(Problem(f"{at}.base", str(error.args[0]), "name an entry that `./spark models` lists"))
     if problems:
         raise Refused(problems)
     return tuple(made)
+
+
+def _inherited(item: Any, known: Sequence[Any], seen: tuple[str, ...] = ()) -> Any:
+    """`item` with what its base says and it does not; engines' settings are merged key by key.
+
+    Raises LookupError for a base that is not there, or that is its own.
+    """
+    if not isinstance(item, dict) or not isinstance(item.get("base"), str):
+        return item
+    base = item["base"]
+    if base in seen:
+        raise LookupError(f"{base} is its own base")
+    found = next((one for one in known if one is not item and _called(one, base)), None)
+    if found is None:
+        raise LookupError(f"there is no entry {base}")
+    below = {key: value for key, value in _inherited(found, known, (*seen, base)).items() if key not in OWN}
+    engines = {
+        engine: {**below[engine], **item[engine]}
+        for engine in ENGINES
+        if isinstance(below.get(engine), dict) and isinstance(item.get(engine), dict)
+    }
+    return {**below, **item, **engines}
+
+
+def _called(item: Any, name: str) -> bool:
+    return isinstance(item, dict) and name in (item.get("id"), item.get("name"), *(item.get("former") or ()))
 
 
 def find(model: str, own: str = "") -> Entry | None:

@@ -47,8 +47,9 @@ class Cache(Fact):
     free: int
     """Bytes. Changes by itself: for checks only, never for a resource's input."""
 
-    held: dict[str, int]
-    """Repository → bytes of it that are there already, also from an interrupted download."""
+    held: dict[str, dict[str, int]]
+    """Repository → checksum of a large file (as huggingface_hub names blobs) → bytes of it that are there already, also
+    from an interrupted download."""
 
     closed: tuple[Closed, ...] = ()
     """The topmost ones of what a download of the stack's models would write."""
@@ -61,6 +62,9 @@ class Container(Fact):
     labels: dict[str, str]
     """Only those that begin with `dgx-spark.`."""
 
+    service: bool = False
+    """Swarm's: known by its service, and not in Pulumi's state."""
+
 
 class Present(Fact):
     """A model that is on the Spark already, and no hub is asked for."""
@@ -71,7 +75,8 @@ class Present(Fact):
     files: tuple[dict[str, Any], ...]
     """path, size (bytes) and sha256 (None where nothing says it)."""
 
-    config: dict[str, Any]
+    config: dict[str, Any] | None
+    """None: its config.json is there, and no JSON object."""
 
 
 class Image(Fact):
@@ -107,11 +112,8 @@ class Docker(Fact):
 
     version: str = ""
     runtimes: tuple[str, ...] = ()
-    images: dict[str, str] = {}
-    """Image name → id, of the names that were asked for and are present."""
-
     contents: dict[str, Image] = {}
-    """The same, with what can be compared between Sparks."""
+    """By name, those of the images that were asked for and are present."""
 
     gpu_devices: tuple[str, ...] = ()
     """CDI devices of NVIDIA's that the daemon has found (from Docker 28.2 on), e.g. `nvidia.com/gpu=all`."""
@@ -242,6 +244,9 @@ class NodeFacts(Fact):
 
     present: Present | None = None
     """The model, where it was looked for (offline, or a local directory) and found."""
+
+    draft: Present | None = None
+    """What guesses for it, likewise."""
 
     def intact(self, kind: str, spec: str) -> Record | None:
         """The record of `kind` if it stands for `spec` and all that it speaks of is there."""

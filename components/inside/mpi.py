@@ -2,9 +2,9 @@
 
 Runs inside the engine's image, which has Open MPI, ssh and sshd (scripts/image.py adds what is missing):
 Python 3.10+, standard library only. All ranks share one key, for logging in and as host key, so nobody else
-gets in and no rank logs in anywhere else.
+gets in and no rank logs in anywhere else; it lets in from rank 0's address alone, to run commands and for nothing else.
 
-usage   mpi.py listen --address A --port P
+usage   mpi.py listen --address A --port P --head A       `head`: rank 0's address
         mpi.py run --hosts A,B,… --port P -- COMMAND…    the first host is this one and rank 0
         mpi.py rank COMMAND…                             one rank, as mpirun starts it
 exit    mpirun's or sshd's own
@@ -13,14 +13,21 @@ exit    mpirun's or sshd's own
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import shutil
 import subprocess
 import sys
 import time
 
-SECRET = "/run/secrets/mpi_key"
+SECRET = "/run/secrets/rank_key"
 """Private key, ed25519; a Swarm secret, or a file in the container."""
+
+ENVIRONMENT = "/proc/1/environ"
+"""Of the container: its first process has it from Docker."""
+
+SECRET_ENVIRONMENT = "/run/secrets/environment"
+"""Variables that are secrets, where there are any (inside/environment.py): JSON, name → value."""
 
 FOLDER = "/run/dgx-spark-mpi"
 KEY, PUBLIC, CONFIG, HOSTS = (f"{FOLDER}/{name}" for name in ("key", "authorized_keys", "ssh_config", "hostfile"))
@@ -34,6 +41,7 @@ CLIENT = """Host *
   IdentityFile {key}
   IdentitiesOnly yes
   BatchMode yes
+  BindAddress {address}
   ConnectTimeout 5
   HostKeyAlias rank
   UserKnownHostsFile {folder}/known_hosts
@@ -42,15 +50,15 @@ CLIENT = """Host *
 """
 
 
-def prepare(port: int) -> None:
-    """The key where ssh accepts it (0600), and what belongs to it."""
+def prepare(port: int, head: str) -> None:
+    """The key where ssh accepts it (0600), and what belongs to it. `head`: whence rank 0 logs in."""
     os.makedirs(FOLDER, mode=0o700, exist_ok=True)
     with open(SECRET) as stream:
         write(KEY, stream.read())
     public = subprocess.run(["ssh-keygen", "-y", "-f", KEY], check=True, capture_output=True, text=True).stdout
-    write(PUBLIC, public)
+    write(PUBLIC, f'restrict,from="{head}" {public}')
     write(f"{FOLDER}/known_hosts", f"rank {public}")
-    write(CONFIG, CLIENT.format(port=port, key=KEY, folder=FOLDER))
+    write(CONFIG, CLIENT.format(port=port, key=KEY, folder=FOLDER, address=head))
 
 
 def write(path: str, text: str) -> None:
@@ -59,7 +67,7 @@ def write(path: str, text: str) -> None:
 
 
 def listen(options: argparse.Namespace) -> None:
-    prepare(options.port)
+    prepare(options.port, options.head)
     os.makedirs("/run/sshd", exist_ok=True)
     settings = {
         "ListenAddress": options.address,
@@ -77,8 +85,8 @@ def listen(options: argparse.Namespace) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    prepare(options.port)
     hosts = options.hosts.split(",")
+    prepare(options.port, hosts[0])
     write(HOSTS, "".join(f"{host} slots=1\n" for host in hosts))
     for host in hosts[1:]:
         reach(host)
@@ -107,8 +115,11 @@ def reach(host: str) -> None:
 
 def rank(command: list[str]) -> None:
     """With the environment of its own container: an ssh session has none of it, and each rank's differs."""
-    with open("/proc/1/environ", "rb") as stream:
+    with open(ENVIRONMENT, "rb") as stream:
         own = dict(item.split(b"=", 1) for item in stream.read().split(b"\0") if b"=" in item)
+    if os.path.exists(SECRET_ENVIRONMENT):
+        with open(SECRET_ENVIRONMENT, encoding="utf-8") as held:
+            own |= {name.encode(): value.encode() for name, value in json.load(held).items()}
     os.execvpe(command[0], command, {**os.environb, **own})
 
 
@@ -119,6 +130,7 @@ def main() -> None:
     verbs = words.add_subparsers(dest="verb", required=True)
     listener, runner = verbs.add_parser("listen"), verbs.add_parser("run")
     listener.add_argument("--address", required=True)
+    listener.add_argument("--head", required=True)
     runner.add_argument("--hosts", required=True)
     runner.add_argument("command", nargs="+")
     for verb in (listener, runner):

@@ -2,15 +2,20 @@
 
 usage   ray_ready.py [--weights DIRECTORY] ADDRESS SECONDS NODE_ADDRESS…
         --weights   that the ranks will load: their pages are dropped on every Spark (together.drop_pages)
-exit    0 all are there; else the reason is the last line of stderr
+exit    0 all are there | 3 not within SECONDS: the reason is the last line of stderr | else Ray ended meanwhile
 """
+
+from __future__ import annotations
 
 import argparse
 import sys
 import time
+from typing import NoReturn
 
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+LATE = 3
 
 DROP_LIMIT = 60
 """Seconds for all Sparks to have dropped the weights' pages; without it, the engine may still find enough memory."""
@@ -25,7 +30,7 @@ def all_there(address: str, limit: int, wanted: list[str]) -> list[str]:
             break
         except (ConnectionError, RuntimeError):
             if time.monotonic() > deadline:
-                sys.exit(f"Ray's head does not answer at {address}")
+                late(f"Ray's head does not answer at {address}")
             time.sleep(1)
     said = None
     while True:
@@ -35,11 +40,16 @@ def all_there(address: str, limit: int, wanted: list[str]) -> list[str]:
             print(f"{len(wanted)} Sparks in Ray", file=sys.stderr)
             return [nodes[address]["NodeID"] for address in wanted]
         if time.monotonic() > deadline:
-            sys.exit(f"after {limit} s these Sparks have not joined Ray: {', '.join(missing)}")
+            late(f"after {limit} s these Sparks have not joined Ray: {', '.join(missing)}")
         if missing != said:
             print(f"waiting for {', '.join(missing)} to join Ray", file=sys.stderr, flush=True)
             said = missing
         time.sleep(1)
+
+
+def late(reason: str) -> NoReturn:
+    print(reason, file=sys.stderr)
+    sys.exit(LATE)
 
 
 def drop_everywhere(directory: str, nodes: list[str]) -> None:
@@ -52,9 +62,9 @@ def drop_everywhere(directory: str, nodes: list[str]) -> None:
         task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(directory)
         for node in nodes
     ]
-    _, late = ray.wait(asked, num_returns=len(asked), timeout=DROP_LIMIT)
-    if late:
-        print(f"{len(late)} Sparks have not dropped the weights' pages", file=sys.stderr)
+    _, busy = ray.wait(asked, num_returns=len(asked), timeout=DROP_LIMIT)
+    if busy:
+        print(f"{len(busy)} Sparks have not dropped the weights' pages", file=sys.stderr)
 
 
 def main() -> None:

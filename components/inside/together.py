@@ -7,10 +7,14 @@ RESTARTS failures in a row it gives up: every rank's container ends with exit co
 (restart policy on-failure), with the reason as its last line. A container that ends in any other way (killed,
 a reboot) is started by Docker, and joins again.
 
+A rank and rank 0 prove to each other that they know the server's key before either listens to the other: each signs
+what the other has just made up (HMAC-SHA256), so what passes on the wire is of no use a second time.
+
 Runs inside the engine's image: Python 3.10+, standard library only.
 
-usage   together.py --rank R --names NODE,NODE… [--address HOST:PORT] [--restarts N] [--pause SECONDS]
+usage   together.py --rank R --names NODE,NODE… [--address HOST:PORT --key FILE] [--restarts N] [--pause SECONDS]
                     [--health URL] [--needs COMMAND] [--weights DIRECTORY] [--alias PATH] -- COMMAND…
+        --key     a secret that all ranks of the stack have and nobody else; any text
         --pause   before the first restart, doubled for each further one
         --health  answers 200 when the engine serves
         --needs   must succeed before the engine is started
@@ -25,9 +29,11 @@ from __future__ import annotations
 import argparse
 import contextlib
 import ctypes
+import hmac
 import json
 import os
 import queue
+import secrets
 import shlex
 import signal
 import socket
@@ -56,6 +62,13 @@ STEADY = 600
 
 AGAIN = 60
 """Seconds between two lines that say the same."""
+
+LONGEST_LINE = 4096
+"""Characters of a message, at most: nobody fills our memory before proving who it is."""
+
+REFUSALS = {"server": "this is another server", "key": "the key of this rank is not its server's"}
+"""What rank 0 says to whom it does not let in → what that one shows. Never the other side's own words: until it has
+proven itself, it may be anybody."""
 
 PR_SET_CHILD_SUBREAPER = 36
 
@@ -94,24 +107,48 @@ class Link:
                 self.closed.set()
 
     def messages(self) -> Iterator[dict[str, Any]]:
-        """What the other side says, until it is silent or gone."""
+        """What the other side says, until it is silent, gone or makes no sense."""
         try:
-            for line in self.stream:
+            while line := self.stream.readline(LONGEST_LINE):
                 message = json.loads(line)
+                if not isinstance(message, dict):
+                    return
                 if "beat" not in message:
                     yield message
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             pass
         finally:
             self.close()
 
     def close(self) -> None:
+        """Whoever waits for a message gets none: to close alone would leave the socket to the stream that reads it."""
         self.closed.set()
+        with contextlib.suppress(OSError):
+            self.connection.shutdown(socket.SHUT_RDWR)
         self.connection.close()
 
     def _beat(self) -> None:
         while not self.closed.wait(BEAT):
             self.send(beat=True)
+
+
+class Key:
+    """What all ranks of a stack know and nobody else."""
+
+    def __init__(self, path: str) -> None:
+        with open(path, "rb") as stream:
+            self._secret = stream.read()
+
+    def proof(self, role: str, rank: int, asked: object, asking: str) -> str:
+        """That `role` (`rank` or `lead`) of this very server knows the key.
+
+        asked   what rank 0 made up for this connection.  asking  what the other rank did
+        """
+        words = json.dumps([role, mark(), rank, asked, asking]).encode()
+        return hmac.new(self._secret, words, "sha256").hexdigest()
+
+    def proves(self, claim: object, role: str, rank: int, asked: object, asking: str) -> bool:
+        return hmac.compare_digest(str(claim).encode(), self.proof(role, rank, asked, asking).encode())
 
 
 class Engine:
@@ -201,6 +238,7 @@ class Lead:
         """When the engine was first seen healthy in this attempt; 0: not yet."""
 
         if len(options.names) > 1:
+            self.key = Key(options.key)
             listener = socket.create_server(options.address)
             threading.Thread(target=self._accept, args=(listener,), daemon=True).start()
 
@@ -291,7 +329,8 @@ class Lead:
         deadline = time.monotonic() + GRACE + SILENCE
         while waiting & set(self.links) and time.monotonic() < deadline:
             event = self._next(1)
-            if event and event[0] == "stopped":
+            # One that was lost has nothing to stop, even where it has joined again since.
+            if event and event[0] in ("stopped", "lost"):
                 waiting.discard(event[1])
 
     def _pause(self, seconds: float) -> None:
@@ -310,9 +349,14 @@ class Lead:
             raise Told
         if event[0] == "joined":
             _, rank, link = event
+            former = self.links.get(rank)
             self.links[rank] = link
             say(f"{self._name(rank)} has joined")
-            return None
+            if former is None:
+                return None
+            # Its container was made anew, or its network was away, before we noticed: what it ran is gone.
+            former.close()
+            return ("lost", rank, former)
         if event[0] == "lost":
             _, rank, link = event
             if self.links.get(rank) is not link:
@@ -339,17 +383,30 @@ class Lead:
 
     def _hear(self, link: Link) -> None:
         messages = link.messages()
-        hello = next(messages, {})
-        if hello.get("server") != mark() or hello.get("rank") not in range(1, len(self.options.names)):
-            link.send(refused="this is another server")
+        rank, refusal = self._admit(link, messages)
+        if refusal:
+            link.send(refused=refusal)
             link.close()
             return
-        rank = hello["rank"]
         self.inbox.put(("joined", rank, link))
         for message in messages:
             for kind, value in message.items():
                 self.inbox.put((kind, rank, value))
         self.inbox.put(("lost", rank, link))
+
+    def _admit(self, link: Link, messages: Iterator[dict[str, Any]]) -> tuple[int, str]:
+        """(rank, why it is refused: a key of REFUSALS, or ''); tells a rank that is let in that this is rank 0."""
+        asked = secrets.token_hex()
+        link.send(prove=asked)
+        hello = next(messages, {})
+        rank, asking = hello.get("rank", 0), str(hello.get("asking"))
+        known = isinstance(rank, int) and 0 < rank < len(self.options.names)
+        if not known or hello.get("server") != mark():
+            return 0, "server"
+        if not self.key.proves(hello.get("proof"), "rank", rank, asked, asking):
+            return 0, "key"
+        link.send(proof=self.key.proof("lead", rank, asked, asking))
+        return rank, ""
 
 
 class Follow:
@@ -357,6 +414,7 @@ class Follow:
 
     def __init__(self, options: argparse.Namespace) -> None:
         self.options = options
+        self.key = Key(options.key)
         self.inbox: queue.Queue[dict[str, Any]] = queue.Queue()
         self.engine = Engine(
             options.command, options.weights, lambda process, code: self.inbox.put({"ended": (process, code)})
@@ -366,7 +424,6 @@ class Follow:
         while True:
             link = self._connect()
             threading.Thread(target=self._listen, args=(link,), daemon=True).start()
-            link.send(rank=self.options.rank, server=mark())
             final = self._obey(link)
             self.engine.stop()
             link.close()
@@ -391,9 +448,24 @@ class Follow:
             self._pause(2)
 
     def _listen(self, link: Link) -> None:
-        for message in link.messages():
+        messages = link.messages()
+        if refusal := self._join(link, messages):
+            self.inbox.put({"refused": refusal, "link": link})
+            return
+        for message in messages:
             self.inbox.put({**message, "link": link})
         self.inbox.put({"lost": True, "link": link})
+
+    def _join(self, link: Link, messages: Iterator[dict[str, Any]]) -> str:
+        """Prove that this is a rank, and have it proven that there is rank 0; why that failed, else ''."""
+        asked, asking = next(messages, {}).get("prove"), secrets.token_hex()
+        rank = self.options.rank
+        proof = self.key.proof("rank", rank, asked, asking)
+        link.send(rank=rank, server=mark(), asking=asking, proof=proof)
+        answer = next(messages, {})
+        if self.key.proves(answer.get("proof"), "lead", rank, asked, asking):
+            return ""
+        return REFUSALS.get(str(answer.get("refused")), "nothing that proves it to be rank 0")
 
     def _obey(self, link: Link) -> str | None:
         """Until the link is lost (None) or rank 0 gives up (its reason)."""
@@ -447,6 +519,7 @@ def main() -> int:
     words.add_argument("--rank", type=int, required=True)
     words.add_argument("--names", type=lambda text: text.split(","), required=True)
     words.add_argument("--address", type=host_and_port)
+    words.add_argument("--key")
     words.add_argument("--restarts", type=int, default=3)
     words.add_argument("--pause", type=int, default=5)
     words.add_argument("--health")

@@ -10,6 +10,8 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import yaml
+
 from components import ports
 from components.facts.fabric import NodeLink
 from components.plan.dashboards import DATASOURCE, dashboards
@@ -221,7 +223,8 @@ def _gateway(settings: Settings, port: int, model: str) -> Extra:
         command=words,
         ports=(settings.beside.gateway_port,),
         files={
-            f"{CONFIG}/litellm.yaml": json.dumps(config, indent=1),
+            # No JSON: YAML reads the two halves of an escaped emoji as two characters.
+            f"{CONFIG}/litellm.yaml": yaml.safe_dump(config, sort_keys=False),
             f"{CONFIG}/gateway_auth.py": inside("gateway_auth.py"),
         },
         secrets=(KEYS, UPSTREAM),

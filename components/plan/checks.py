@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 
+from components import catalog
 from components import ports as table
 from components.catalog import Entry
-from components.facts.hub import Model
+from components.facts.geometry import Cache, read
+from components.facts.hub import Model, weights
 from components.facts.spark import NodeFacts
-from components.plan.engines import Context, flags
-from components.plan.engines.common import attention_heads, on_ray, split, wanted
+from components.plan import known
+from components.plan.division import doubtful, layouts, obstacles
+from components.plan.engines import Context, flags, trtllm
+from components.plan.engines.common import more_arguments, on_ray, split, wanted
 from components.plan.engines.registry import api_port, image_name
-from components.plan.fit import RAY, RUNTIME, Cache, Load, as_engines_see, cache_of, estimate, gib, longest_of
+from components.plan.fit import RAY, RUNTIME, Fit, Load, as_engines_see, cache_of, estimate, gib, longest_of
 from components.plan.models import is_directory, repository
 from components.plan.values import Identity
 from components.problems import Problem, Severity
@@ -87,30 +90,71 @@ def parallelism(settings: Settings, facts: Mapping[str, NodeFacts], model: Model
             "remove both keys and they are worked out, or change the list of nodes",
         )
         return
-    heads = attention_heads(model.config)
-    if heads is not None and heads % tensor:
+    possible = layouts(read(model.config), gpus // copies, settings.engine)
+    if (tensor, pipeline) in possible:
+        return
+    working = " or ".join(f"tensorParallel {t} with pipelineParallel {p}" for t, p in possible)
+    for obstacle in obstacles(read(model.config), tensor, settings.engine):
         yield Problem(
             "serving.tensorParallel",
-            f"{model.repo} has {heads} attention heads, which {tensor} does not divide",
-            "use pipelineParallel for these Sparks, or remove both keys",
+            f"{model.repo} has {obstacle}",
+            f"remove tensorParallel and pipelineParallel, or set {working}; where your image can do it nevertheless, "
+            "serving.checkFit false goes on",
+            Severity.REFUSE if settings.serving.check_fit else Severity.WARN,
         )
 
 
-def context_length(settings: Settings, model: Model) -> Iterator[Problem]:
-    text = model.config.get("text_config", model.config)
-    longest = text.get("max_position_embeddings")
-    asked = settings.serving.max_model_len
-    if asked and isinstance(longest, int) and asked > longest:
-        yield Problem(
-            "serving.maxModelLen", f"{asked} is more than the {longest} tokens that {model.repo} was made for",
-            f"{longest} or less",
-        )  # fmt: skip
+def experts(context: Context) -> Iterator[Problem]:
+    """Whether the model's experts can be divided as wanted, and its layers otherwise."""
+    settings, geometry, repo = context.settings, read(context.model.config), context.model.repo
+    tensor, _ = split(settings, context.model.config)
+    by_experts = bool(wanted(settings, context.known).expert_parallel)
+    off = "pulumi config set --path serving.expertParallel false"
+    if settings.serving.expert_parallel and geometry.layers and not geometry.experts:
+        yield Problem("serving.expertParallel", f"{repo} has no experts", "remove it")
+    elif by_experts and settings.engine != "vllm" and geometry.experts % tensor:
+        wrong = f"{repo} has {geometry.experts} experts, and {settings.engine} gives each of {tensor} Sparks as many"
+        yield Problem("serving.expertParallel", wrong, off)
+    for doubt in doubtful(geometry, tensor, expert_parallel=by_experts):
+        fix = "where the engine ends over it: pulumi config set --path serving.pipelineParallel 2 (or more)"
+        if geometry.experts:
+            fix += ", or serving.expertParallel true"
+        yield Problem("serving.tensorParallel", f"{repo} has {doubt}", fix, Severity.WARN)
+
+
+LONGER = {
+    "vllm": ("VLLM_ALLOW_LONG_MAX_MODEL_LEN", ("--hf-overrides", "--rope-scaling", "--hf-config-path")),
+    "sglang": ("SGLANG_ALLOW_OVERWRITE_LONGER_CONTEXT_LEN", ("--json-model-override-args",)),
+    "trtllm": ("TLLM_ALLOW_LONG_MAX_MODEL_LEN", ()),
+}
+"""Engine → (variable that allows a longer context than config.json names, options that may change what it names).
+Sources: vLLM, _get_and_verify_max_len; SGLang, ModelConfig; TensorRT-LLM, PyTorchModelEngine._init_max_seq_len."""
+
+
+def context_length(context: Context) -> Iterator[Problem]:
+    settings, model = context.settings, context.model
+    longest, asked = longest_of(model.config), settings.serving.max_model_len
+    if not asked or longest is None or asked <= longest:
+        return
+    variable, options = LONGER[settings.engine]
+    changed = bool({*flags.given(more_arguments(context))} & {*options} or context.known.hf_overrides)
+    given_env = {**context.known.env, **settings.serving.env}
+    allowed = given_env.get(variable, "").lower() in ("1", "true", "yes", "y")
+    fix = f"{longest} or less"
+    yield Problem(
+        "serving.maxModelLen",
+        f"{asked} is more than the {longest} tokens that {model.repo} was made for",
+        fix
+        if changed or allowed
+        else f"{fix}, or pulumi config set --path serving.env.{variable} 1 if you know better",
+        Severity.WARN if changed or allowed else Severity.REFUSE,
+    )
 
 
 def disk(facts: Mapping[str, NodeFacts], missing: Mapping[str, Sequence[Model]]) -> Iterator[Problem]:
     """`missing`: node → models whose weights are not complete there yet."""
     for name, node in facts.items():
-        needed = sum(model.size - node.cache.held.get(model.repo, 0) for model in missing[name]) + RESERVE
+        needed = sum(_to_come(model, node) for model in missing[name]) + RESERVE
         if missing[name] and node.cache.free < needed:
             sizes = ", ".join(f"{model.repo}: {gigabytes(model.size)}" for model in missing[name])
             yield Problem(
@@ -119,6 +163,12 @@ def disk(facts: Mapping[str, NodeFacts], missing: Mapping[str, Sequence[Model]])
                 f"{gigabytes(needed)} needed ({sizes})",
                 "free space there (./spark prune), or put the cache elsewhere with weights.cache",
             )
+
+
+def _to_come(model: Model, node: NodeFacts) -> int:
+    """Bytes of this commit that the Spark lacks; another commit's files in the cache are no help."""
+    held = node.cache.held.get(model.repo, {})
+    return sum(max(0, file.size - held.get(file.sha256 or "", 0)) for file in model.files)
 
 
 def staging(settings: Settings) -> Iterator[Problem]:
@@ -138,12 +188,13 @@ def staging(settings: Settings) -> Iterator[Problem]:
 
 def fit(context: Context) -> Iterator[Problem]:
     """Refused where the model can't fit by estimate, a warning where it is tight; with the way out."""
-    settings = context.settings
+    settings, repo = context.settings, context.model.repo
     load = load_of(context)
     found = estimate(load)
     # 0: nobody has looked.
     seen = [node.available for node in context.facts.values() if node.available and _idle(node)]
     free = min(found.free, *(available - load.beside for available in seen)) if seen else found.free
+    lower = "lower it where the engine ends for want of memory"
     parts = (
         f"weights {gib(found.weights)}, cache {gib(found.cache)} for {found.context:,} tokens and about "
         f"{gib(RUNTIME)} beside them on each Spark"
@@ -157,17 +208,43 @@ def fit(context: Context) -> Iterator[Problem]:
             f"pulumi config set --path serving.gpuMemoryUtilization {share}, or end what else uses its memory",
         )
     elif not found.fits:
-        way = (
-            f"pulumi config set --path serving.maxModelLen {found.longest_context}"
-            if found.longest_context >= SHORTEST_CONTEXT
-            else "use more Sparks, or a smaller quantisation of the model"
-        )
-        wrong = f"{context.model.repo} does not fit: {parts}, with {gib(found.budget)} for all of it"
-        yield _misfit(settings, "serving.maxModelLen", wrong, way)
+        yield _too_large(context, found, parts)
     elif found.tight:
-        tight = f"{context.model.repo} fits with little to spare: {parts}, of {gib(found.budget)}"
-        yield Problem("serving.maxModelLen", tight, "lower it where the engine ends for want of memory", Severity.WARN)
+        tight = f"{repo} fits with little to spare: {parts}, of {gib(found.budget)}"
+        yield Problem("serving.maxModelLen", tight, lower, Severity.WARN)
+    elif load.cache is None:
+        unknown = f"whether the cache of {repo} fits is not known: {'; '.join(read(context.model.config).doubts)}"
+        yield Problem("serving.maxModelLen", unknown, lower, Severity.WARN)
 
+
+def _too_large(context: Context, found: Fit, parts: str) -> Problem:
+    """What is understood refuses; what is not understood warns, and says why."""
+    settings, geometry = context.settings, read(context.model.config)
+    way = (
+        f"pulumi config set --path serving.maxModelLen {found.longest_context}"
+        if found.longest_context >= SHORTEST_CONTEXT
+        else "use more Sparks, or a smaller quantisation of the model"
+    )
+    wrong = f"{context.model.repo} does not fit: {parts}, with {gib(found.budget)} for all of it"
+    changed = {*flags.given(settings.serving.extra_args)} & (SAVING if geometry.quantized else SAVING | QUANTIZING)
+    if changed:
+        unknown = f"{wrong}; how much {', '.join(sorted(changed))} saves is not known here"
+        return Problem("serving.extraArgs", unknown, way, Severity.WARN)
+    # The weights are known in any case.
+    if geometry.doubts and not known_cache(context.entry, settings.engine) and found.weights + RUNTIME <= found.budget:
+        unknown = f"{wrong}; but the cache is not understood: {'; '.join(geometry.doubts)}"
+        return Problem("serving.maxModelLen", unknown, way, Severity.WARN)
+    return _misfit(settings, "serving.maxModelLen", wrong, way)
+
+
+SAVING = {
+    "--cpu-offload-gb", "--kv-cache-memory-bytes", "--num-gpu-blocks-override", "--max-total-tokens", "--engram-config",
+    "--ple-offload-backend", "--enable-paged-experts", "--kv-offloading-size", "--dtype",
+}  # fmt: skip
+"""Options by which weights or cache take less of the memory, or another share of it, than the estimate knows."""
+
+QUANTIZING = {"--quantization", "-q", "--torchao-config"}
+"""The same, of weights that are not quantised yet."""
 
 SHORTEST_CONTEXT = 1024
 """Tokens; less is of no use. Arbitrary."""
@@ -189,35 +266,62 @@ def load_of(context: Context) -> Load:
     settings, config = context.settings, context.model.config
     want = wanted(settings, context.known)
     tensor, pipeline = split(settings, config)
-    weights = sum(file.size for file in context.model.files if file.path.endswith(WEIGHTS))
-    words = " ".join(settings.serving.extra_args)
+    options = flags.given(more_arguments(context))
+    length = next((options[name] for name in LENGTHS if name in options), None)
+    share = next((number for name in SHARES if (number := flags.number(options.get(name, "")))), None)
+    # `auto` takes what fits.
+    context_ = want.length if length is None else int(flags.number(length) or SHORTEST_CONTEXT)
     return Load(
         engine=settings.engine,
-        weights=weights,
-        cache=known_cache(context.entry, settings.engine) or cache_of(config),
+        weights=loaded_weights(context.model, context.entry) + drafted(context, tensor * pipeline),
+        cache=known_cache(context.entry, settings.engine) or cache_for(settings.engine, config),
         tensor=tensor,
         pipeline=pipeline,
-        context=want.length,
+        context=context_,
         longest=longest_of(config),
-        share=want.memory_share,
-        element=0.5 if re.search(r"--kv[-_]cache[-_]dtype[= ]fp8", words) else 1.0,
+        share=want.memory_share if share is None else share,
+        element=0.5 if options.get("--kv-cache-dtype", "").startswith("fp8") else 1.0,
         memory=as_engines_see(min(node.memory for node in context.facts.values())),
         beside=RAY if on_ray(settings) else 0,
     )
 
 
-WEIGHTS = (".safetensors", ".bin", ".pt", ".gguf")
-"""Files that are loaded into memory whole."""
+LENGTHS = ("--max-model-len", "--context-length", "--max-seq-len")
+SHARES = ("--gpu-memory-utilization", "--mem-fraction-static", "--kv-cache-free-gpu-memory-fraction")
+"""The engines' own options for what has a setting; behind ours on the command line, theirs win."""
+
+
+def loaded_weights(model: Model, entry: Entry | None) -> int:
+    """Bytes of the whole model in memory: the least that is known, by the hub, the files and the catalog."""
+    stored = sum(file.size for file in weights(model.files))
+    known = [model.loaded, int((entry.weights_gb or 0) * 1e9) if entry else 0]
+    if read(model.config).single:
+        stored //= 2
+    return min(stored, *(count for count in known if count)) if any(known) else stored
+
+
+def drafted(context: Context, ranks: int) -> int:
+    """Bytes of the draft's own weights, as if each of the ranks held all of them, as some engines do."""
+    files = context.draft_model.files if context.draft_model else ()
+    return ranks * sum(file.size for file in weights(files))
+
+
+def cache_for(engine: str, config: object) -> Cache | None:
+    """From config.json. TensorRT-LLM has no separate pools for layers with a sliding window."""
+    found = cache_of(config)
+    return found.without_windows() if found and engine == "trtllm" else found
 
 
 def known_cache(entry: Entry | None, engine: str) -> Cache | None:
-    """From the catalog. TensorRT-LLM has no separate pools for layers with a sliding window."""
+    """From the catalog."""
     if entry is None or entry.cache is None or entry.geometry is None:
         return None
     known, heads = entry.cache, entry.geometry.kv_heads or entry.geometry.heads
-    if engine == "trtllm" and known.per_token_all_full:
-        return Cache(known.kind, known.per_token_all_full, 0, heads)
-    return Cache(known.kind, known.per_token, known.per_sequence, heads)
+    # A hybrid's bytes per sequence are states, others' are windows.
+    states = known.per_sequence if known.kind.startswith("hybrid") else 0
+    windows = known.per_sequence - states
+    found = Cache(known.kind, known.per_token, windows, heads, states, known.per_token_all_full)
+    return found.without_windows() if engine == "trtllm" else found
 
 
 def gigabytes(count: int) -> str:
@@ -269,8 +373,16 @@ def on_swarm(settings: Settings) -> bool:
 def engine(settings: Settings, facts: Mapping[str, NodeFacts]) -> Iterator[Problem]:
     """What this engine can't do, or lacks on a Spark."""
     yield from flags.refusals(settings.engine, image_name(settings), settings.serving.extra_args)
+    yield from flags.unread(settings.engine, image_name(settings), settings.serving.env)
+    yield from _version(settings)
     if settings.engine == "trtllm":
         yield from _trtllm(settings)
+    if on_ray(settings) and settings.containers.shm_size:
+        yield Problem(
+            "containers.shmSize",
+            "Ray's containers and the server's share the Spark's own /dev/shm",
+            "remove it, or do without Ray: pulumi config set --path serving.executor mp",
+        )
     if settings.image.source == "build" and settings.engine != "vllm" and not settings.image.dockerfile:
         yield Problem("image.source", "there is a Dockerfile for vllm alone", "name your own with image.dockerfile")
     for name, node in facts.items():
@@ -283,6 +395,50 @@ def engine(settings: Settings, facts: Mapping[str, NodeFacts]) -> Iterator[Probl
                 f"on it: echo '{user} ALL=(ALL) NOPASSWD:ALL' | sudo tee /etc/sudoers.d/dgx-spark, or do without "
                 "Swarm: pulumi config set --path serving.launcher mpi",
             )
+
+
+def _version(settings: Settings) -> Iterator[Problem]:
+    """An image that is known to be older than the model needs."""
+    entry, image = catalog.find(settings.model, settings.catalog), image_name(settings)
+    least = entry.served(settings.engine).min_version if entry else None
+    has = flags.version(settings.engine, image)
+    if least and has and flags.older(has, least):
+        yield Problem(
+            "image.name",
+            f"{settings.model} needs {settings.engine} {least}, and {image.partition('@')[0]} has "
+            + ".".join(map(str, has)),
+            "name a newer image, or remove image.name" if settings.image.name else "another model or engine",
+        )
+
+
+def catalogued(context: Context) -> Iterator[Problem]:
+    """What the catalog has that is not used, and what it has heard of; and what guesses tokens ahead where it can't."""
+    settings, draft = context.settings, context.draft
+    if context.entry and known.left_out(settings, context.entry.served(settings.engine)):
+        theirs = context.entry.served(settings.engine).image
+        yield Problem(
+            "image.name",
+            f"the catalog's options, environment and draft for {context.model.repo} are left out: for {theirs} alone",
+            "serving.extraArgs, serving.env and serving.draft, where this image wants some",
+            Severity.WARN,
+        )
+    trouble = context.entry.served(settings.engine).trouble if context.entry else None
+    if trouble:
+        wrong = f"{context.model.repo} on {settings.engine}: {trouble}"
+        yield Problem("model", wrong, "another model or engine where it fails", Severity.WARN)
+    if draft is None:
+        return
+    if context.task != "generate":
+        yield Problem("serving.draft", f"{context.model.repo} gives no text to guess", "remove it")
+    if draft.repo and context.model.path and len(settings.nodes) > 1:
+        yield Problem(
+            "serving.draft.model",
+            "goes into the cache, and the copies may read one directory of the head: that of the model served",
+            "method none, or move that model into the cache",
+        )
+    if draft.configured and split(settings, context.model.config)[1] > 1:
+        rare = "few engines guess across a pipeline of Sparks"
+        yield Problem("serving.draft", rare, "method none where it fails", Severity.WARN)
 
 
 def pooling(context: Context) -> Iterator[Problem]:
@@ -312,6 +468,10 @@ def _trtllm(settings: Settings) -> Iterator[Problem]:
         yield Problem(
             "serving.servedModelName", "trtllm-serve has no such option", "remove it: the name is the model's"
         )
+    draft = known.draft(settings)
+    if draft and draft.method not in trtllm.DECODING:
+        methods = ", ".join(trtllm.DECODING)
+        yield Problem("serving.draft", f"trtllm knows no {draft.method}", f"method {methods} or none")
     if len(settings.nodes) > 1 and any(" " in word for word in settings.serving.extra_args):
         yield Problem(
             "serving.extraArgs", "trtllm-llmapi-launch takes words with blanks apart", "write words without blanks"

@@ -9,32 +9,41 @@ from components.facts import fabric
 from components.facts.hub import Model
 from components.facts.spark import NodeFacts
 from components.facts.usable import unusable
-from components.plan import beside, checks, host, models, steps
+from components.plan import beside, checks, host, known, leftovers, models, steps
 from components.plan.engines import Context, EnginePlan
+from components.plan.engines.common import split as parallelism
 from components.plan.engines.common import startup_limit
 from components.plan.engines.registry import api_port, engine
+from components.plan.leftovers import State
 from components.plan.steps import Steps
-from components.plan.values import Identity, Plan, Readiness, Staged, Step, api_base
+from components.plan.values import Draft, Extra, Identity, Plan, Readiness, Staged, Step, api_base
 from components.problems import Problem, Refused, split
 from components.settings import Settings
 
 
 def before_model(settings: Settings, facts: Mapping[str, NodeFacts], identity: Identity) -> None:
-    """Refuse what needs no knowledge of the model."""
-    problems: list[Problem] = []
+    """Refuse what can be refused without knowing the model."""
+    refusals, _ = split(without_model(settings, facts, identity))
+    if refusals:
+        raise Refused(refusals)
+
+
+def without_model(settings: Settings, facts: Mapping[str, NodeFacts], identity: Identity) -> Iterator[Problem]:
+    """What stands against any plan, or should be known of it, whatever the model."""
     for node in settings.nodes:
-        problems += unusable(node, facts[node.name], settings)
-    problems += checks.machines(settings, facts)
-    problems += checks.leases(settings, identity, facts)
-    problems += checks.engine(settings, facts)
-    problems += checks.staging(settings)
-    problems += checks.beside(settings)
-    problems += checks.ports(settings, identity, facts[settings.head.name])
-    problems += split(host.troubles(settings, facts))[0]
+        yield from unusable(node, facts[node.name], settings)
+    yield from checks.machines(settings, facts)
+    yield from checks.leases(settings, identity, facts)
+    yield from checks.engine(settings, facts)
+    yield from checks.staging(settings)
+    yield from checks.beside(settings)
+    yield from checks.ports(settings, identity, facts[settings.head.name])
+    yield from host.troubles(settings, facts)
+    yield from checks.docker_restarts(settings, facts, identity)
+    yield from checks.takeovers(identity, facts)
+    yield from checks.addresses(settings)
     if len(settings.nodes) > 1:
-        problems += fabric.detect(settings, facts)[1]
-    if problems:
-        raise Refused(problems)
+        yield from fabric.detect(settings, facts)[1]
 
 
 def watched(made: EnginePlan) -> dict[str, tuple[str, ...]]:
@@ -58,17 +67,15 @@ def endpoint_generation(
     return record.generation if record and whole else fresh
 
 
-def troubles(context: Context) -> Iterator[Problem]:
-    """What stands against the plan, or should be known of it."""
+def with_model(context: Context) -> Iterator[Problem]:
+    """The same for a plan with this model."""
     settings, facts = context.settings, context.facts
     yield from checks.parallelism(settings, facts, context.model)
-    yield from checks.context_length(settings, context.model)
+    yield from checks.experts(context)
+    yield from checks.context_length(context)
     yield from fabric.warnings(settings, facts, context.links) if context.links else ()
-    yield from host.troubles(settings, facts)
-    yield from checks.docker_restarts(settings, facts, context.identity)
-    yield from checks.takeovers(context.identity, facts)
-    yield from checks.addresses(settings)
     yield from checks.pooling(context)
+    yield from checks.catalogued(context)
     yield from checks.fit(context)
 
 
@@ -85,6 +92,14 @@ def missing(settings: Settings, placed: Sequence[tuple[Model, Sequence[Step]]], 
     }
 
 
+def guesses(settings: Settings, model: Model) -> Draft | None:
+    """The draft that is used: the catalog's own not across a pipeline, where few engines guess."""
+    found = known.draft(settings)
+    if found and not found.configured and parallelism(settings, model.config)[1] > 1:
+        return None
+    return found
+
+
 def readiness(context: Context, containers: Mapping[str, tuple[str, ...]]) -> Readiness:
     return Readiness(
         context.port,
@@ -96,6 +111,16 @@ def readiness(context: Context, containers: Mapping[str, tuple[str, ...]]) -> Re
     )
 
 
+def names(
+    made: EnginePlan, extras: Sequence[Extra], identity: Identity, nodes: Sequence[str]
+) -> dict[str, frozenset[str]]:
+    """Node → names of all containers that are wanted there; those of Swarm's services are Swarm's."""
+    ray = (made.ray.head, *made.ray.workers) if made.ray else ()
+    wanted = [(one.node, one.name) for one in (*ray, *(() if made.swarm else made.ranks))]
+    wanted += [(extra.node, identity.container(extra.role)) for extra in extras]
+    return {node: frozenset(name for on, name in wanted if on == node) for node in nodes}
+
+
 def decide(
     settings: Settings,
     facts: Mapping[str, NodeFacts],
@@ -105,33 +130,47 @@ def decide(
     fresh: str,
     dockerfile: str = "",
     staged: Sequence[Model] = (),
+    draft: Model | None = None,
+    state: State | None = None,
 ) -> Plan:
-    """The whole plan.
+    """The whole plan, of what `before_model` did not refuse.
 
     fresh        the generation of whatever has to be made or repaired in this run
     dockerfile   text, where the image is built
     staged       models to have in place beside the one that is served
+    draft        what guesses for it, where that has weights of its own
+    state        what Pulumi knows; None where it can't be asked
     """
     links = fabric.detect(settings, facts)[0] if len(settings.nodes) > 1 else {}
     entry = catalog.find(settings.model, settings.catalog)
-    context = Context(settings, facts, links, model, entry, identity, api_port(settings))
+    guess = guesses(settings, model)
+    context = Context(settings, facts, links, model, entry, identity, api_port(settings), guess, draft)
     made = engine(settings).plan(context)
     maker = Steps(identity, facts, fresh)
     images = steps.images(maker, settings, links, made.image, dockerfile)
-    weights = steps.place_weights(maker, settings, facts, links, model, images.name)
-    in_store = tuple(
-        Staged(
-            other.repo,
-            steps.place_weights(maker, settings, facts, links, other, images.name, kind=models.staged_kind(other.repo)),
-        )
-        for other in staged
+    weights = steps.place_weights(maker, settings, facts, links, model, images.name, revision=settings.weights.revision)
+    placed = [(model, weights)]
+
+    def also(other: Model, kind: str, revision: str | None = None) -> Staged:
+        made = steps.place_weights(maker, settings, facts, links, other, images.name, kind=kind, revision=revision)
+        placed.append((other, made))
+        return Staged(other.repo, made)
+
+    drafted = also(draft, known.KIND, guess.revision) if guess and draft else None
+    in_store = tuple(also(other, models.staged_kind(other.repo)) for other in staged)
+    extras = beside.plan(settings, identity, links, context.port, context.served_name)
+    wanted = names(made, extras, identity, list(facts))
+    refusals, warnings = split(
+        [
+            *with_model(context),
+            *checks.disk(facts, missing(settings, placed, fresh)),
+            *leftovers.strangers(identity, facts, wanted, checks.holders(identity, facts)),
+            *leftovers.notes(identity, facts, state, wanted),
+        ]
     )
-    placed = zip((model, *staged), (weights, *(one.weights for one in in_store)), strict=True)
-    refusals, warnings = split([*troubles(context), *checks.disk(facts, missing(settings, list(placed), fresh))])
     if refusals:
         raise Refused(refusals)
-    containers = watched(made)
-    extras = beside.plan(settings, identity, links, context.port, context.served_name)
+    waited = watched(made)
     confirmed = steps.confirm_fabric(maker, links)
     return Plan(
         identity=identity,
@@ -144,20 +183,29 @@ def decide(
         copy_keys=steps.copy_keys(maker, settings, "copy-key") if steps.copies(settings) else (),
         authorization=steps.authorize(maker, settings, facts, links, model),
         weights=weights,
+        draft=drafted,
         staged=in_store,
         ray=made.ray,
         swarm=steps.swarm(maker, settings, facts) if made.swarm else None,
-        mpi_key=Step(settings.head.name, "mpi-key", "mpi_key.py", {}, (), 60) if made.mpi else None,
+        rank_key=Step(settings.head.name, "rank-key", "rank_key.py", {}, (), 60) if made.ranks[1:] else None,
         takes_over=bool(checks.holders(identity, facts)),
-        evictions=steps.evict(maker, settings, identity, containers, made.swarm, extras),
+        evictions=steps.evict(
+            maker,
+            settings,
+            identity,
+            waited,
+            made.swarm,
+            extras,
+            leftovers.unwanted(identity, facts, state, wanted),
+        ),
         ranks=made.ranks,
         extras=extras,
-        readiness=readiness(context, containers),
+        readiness=readiness(context, waited),
         model=model,
         served_name=context.served_name,
         api_base=api_base(settings, context.port),
-        endpoint_generation=endpoint_generation(identity, containers, facts, settings.head.name, fresh),
+        endpoint_generation=endpoint_generation(identity, waited, facts, settings.head.name, fresh),
         api_key_file=engine(settings).api_key_file(settings.api_key.get_secret_value()),
         environment=made.environment,
-        warnings=warnings,
+        warnings=(*split(without_model(settings, facts, identity))[1], *warnings),
     )

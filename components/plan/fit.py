@@ -7,9 +7,9 @@ components/catalog/models.yaml; tests/unit/test_fit.py holds the estimate agains
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+
+from components.facts.geometry import Cache, read
 
 GIB = 1 << 30
 
@@ -42,29 +42,6 @@ TIGHT = 0.05
 DEFAULT_SHARE = {"vllm": 0.9, "sglang": 0.88, "trtllm": 0.9}
 """Fractions where nobody says one. vLLM's is given to it (engines/common.py); TensorRT-LLM's is its own, by its --help,
 and SGLang picks about this for one GPU."""
-
-
-@dataclass(frozen=True)
-class Cache:
-    """Bytes of the KV cache with 2-byte elements, for the whole model."""
-
-    kind: str
-    """gqa: divided among tensor-parallel ranks as far as there are KV heads. mla: each rank holds all of it.
-    sliding, hybrid: as gqa, and beside it `per_sequence` for windows or states that don't grow."""
-
-    per_token: int
-    per_sequence: int = 0
-    kv_heads: int = 1
-
-    def of_rank(self, tokens: int, tensor: int, pipeline: int, element: float) -> float:
-        """Bytes on one rank for one sequence of `tokens`; `element`: bytes per number over 2."""
-        share = self.share(tensor) / pipeline * element
-        return (self.per_token * tokens + self.per_sequence) * share
-
-    def share(self, tensor: int) -> float:
-        if self.kind == "mla":
-            return 1.0
-        return math.ceil(self.kv_heads / tensor) / self.kv_heads
 
 
 @dataclass(frozen=True)
@@ -170,41 +147,14 @@ def estimate(load: Load) -> Fit:
     return Fit(weights, cache, budget, claimed, free, context, 0 if math.isinf(most) else int(most))
 
 
-def cache_of(config: Mapping[str, Any]) -> Cache | None:
-    """From a model's config.json, by the names of the transformers library; None where they tell too little."""
-    text = config.get("text_config", config)
-    layers, heads = text.get("num_hidden_layers"), text.get("num_attention_heads")
-    if not layers or not heads:
-        return None
-    if text.get("kv_lora_rank"):
-        latent = text["kv_lora_rank"] + (text.get("qk_rope_head_dim") or 0)
-        return Cache("mla", layers * latent * 2)
-    kv_heads = text.get("num_key_value_heads") or heads
-    width = text.get("head_dim") or (text["hidden_size"] // heads if text.get("hidden_size") else None)
-    if not width:
-        return None
-    per_layer = 2 * kv_heads * width * 2
-    full, sliding = layers_of(text, layers)
-    window = text.get("sliding_window") or 0
-    kind = "sliding" if sliding else "hybrid" if full < layers else "gqa"
-    return Cache(kind, full * per_layer, sliding * window * per_layer, kv_heads)
+def cache_of(config: object) -> Cache | None:
+    """From a model's config.json; None where it tells too little."""
+    return read(config).cache
 
 
-def layers_of(text: Mapping[str, Any], layers: int) -> tuple[int, int]:
-    """(layers that keep every token, layers that keep a window)."""
-    kinds = text.get("layer_types")
-    if isinstance(kinds, list):
-        return kinds.count("full_attention"), kinds.count("sliding_attention")
-    pattern = text.get("hybrid_override_pattern")
-    if isinstance(pattern, str):
-        # Nemotron-H: one letter per layer, * for attention.
-        return pattern.count("*"), 0
-    return layers, 0
-
-
-def longest_of(config: Mapping[str, Any]) -> int | None:
-    found = config.get("text_config", config).get("max_position_embeddings")
-    return found if isinstance(found, int) else None
+def longest_of(config: object) -> int | None:
+    """Tokens, by a model's config.json with its own rope scaling."""
+    return read(config).longest
 
 
 def gib(count: float) -> str:

@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from components import catalog
-from components.facts.hub import File, Model, excluded
+from components.facts.hub import File, Model, selected, unusable
 from components.facts.spark import NodeFacts
 from components.problems import Problem, Refused
 from components.settings import Settings
@@ -56,9 +56,14 @@ def present_model(settings: Settings, head: NodeFacts) -> Model:
         where = f"on {settings.head.name}: hf download {repo}, with HF_HOME={head.cache.path}"
         problem = Problem("weights.offline", f"{repo} is not in the cache of {settings.head.name}", where)
         raise Refused([problem])
-    files = tuple(File(**file) for file in head.present.files if not excluded(file["path"]))
+    every = [File(**file) for file in head.present.files]
+    if head.present.config is None:
+        where = f"{head.present.commit[:12]} in the cache of {settings.head.name}"
+        raise Refused([Problem("model", f"the config.json of {repo} is no JSON object", f"look at it: {where}")])
+    if why := unusable(every):
+        raise Refused([Problem("model", f"{repo} {why}", "name a model that the engine loads")])
     path = repo if is_directory(settings) else ""
-    return Model(repo, head.present.commit, files, head.present.config, path)
+    return Model(repo, head.present.commit, selected(every), head.present.config, path)
 
 
 def recorded_model(head: NodeFacts, repo: str, revision: str | None, kind: str = WEIGHTS) -> Model | None:
@@ -73,7 +78,8 @@ def recorded_model(head: NodeFacts, repo: str, revision: str | None, kind: str =
     known = record.model
     if (known["repo"], known["revision"]) != (repo, revision):
         return None
-    return Model(known["repo"], known["commit"], tuple(File(**file) for file in known["files"]), config)
+    files = tuple(File(**file) for file in known["files"])
+    return Model(known["repo"], known["commit"], files, config, loaded=known.get("loaded", 0))
 
 
 def pinned_revision(head: NodeFacts, repo: str, revision: str | None, kind: str = WEIGHTS) -> str | None:

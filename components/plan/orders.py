@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from components.plan import models
+from components.plan import known, models
 from components.plan.checks import on_swarm
 from components.plan.engines.registry import image_name
 from components.plan.values import Qualification, Readiness
@@ -28,8 +28,9 @@ def probe(settings: Settings, stack: str) -> list[dict[str, Any]]:
                 Probe(
                     stack=stack,
                     cache=node.cache or settings.weights.cache,
-                    repos=[models.repository(settings), *models.staged_repositories(settings)],
+                    repos=[models.repository(settings), *drafts(settings), *known.stored(settings)],
                     look=models.look(settings),
+                    draft=_look_for_draft(settings),
                     images=[image_name(settings)],
                     sudo=on_swarm(settings),
                 ),
@@ -37,6 +38,19 @@ def probe(settings: Settings, stack: str) -> list[dict[str, Any]]:
         }
         for node in settings.nodes
     ]
+
+
+def drafts(settings: Settings) -> list[str]:
+    """Repositories of what guesses: none, or one."""
+    draft = known.draft(settings)
+    return [draft.repo] if draft and draft.repo else []
+
+
+def _look_for_draft(settings: Settings) -> dict[str, str | None] | None:
+    draft = known.draft(settings)
+    if not (draft and draft.repo and settings.weights.offline):
+        return None
+    return {"repo": draft.repo, "revision": draft.revision}
 
 
 def qualification(settings: Settings, wanted: Qualification) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from components.facts.spark import NodeFacts
 from components.plan.models import ENCODINGS, WEIGHTS, model_folder, needs_encodings, snapshot_directory
 from components.plan.values import (
     GPU_KIND,
+    SHM_SIZE,
     STACK_LIMIT,
     Extra,
     Identity,
@@ -83,9 +84,14 @@ class Steps:
         limit: int = 120,
         root: bool = False,
         secret: bool = False,
+        again: bool = False,
     ) -> Step:
-        """`how`: keys of `inputs` that say how the thing gets there; the others say what it is, and make it anew."""
-        record = self.record(node, kind, digest({key: value for key, value in inputs.items() if key not in how}))
+        """`how`: keys of `inputs` that say how the thing gets there; the others say what it is, and make it anew.
+        `again`: it is to be done, whatever its record says."""
+        spec = digest({key: value for key, value in inputs.items() if key not in how})
+        record = self.record(node, kind, spec)
+        if again:
+            record["generation"] = self._fresh
         return Step(
             node,
             kind,
@@ -113,11 +119,12 @@ def prepare(steps: Steps, settings: Settings, identity: Identity, facts: Mapping
             "node.py",
             PlannedLease(
                 stack=identity.full,
+                node=node.name,
                 cache=facts[node.name].cache.path,
                 takeover=settings.takeover,
                 laid=steps.record(node.name, "scripts", ""),
             ),
-            how=("takeover", "laid"),
+            how=("node", "takeover", "laid"),
         )
         for node in settings.nodes
     )
@@ -200,11 +207,11 @@ def place_weights(
     image: str,
     *,
     kind: str = WEIGHTS,
+    revision: str | None = None,
 ) -> tuple[Step, ...]:
-    """Head first: it downloads, the others copy from it over the fabric."""
-    head, *others = settings.nodes
+    """Head first: it downloads, the others copy from it over the fabric. `revision`: as the settings say it."""
+    head = settings.head
     chosen = settings.weights
-    source = ReadableSource(**_head_source(steps, settings, links), **_readable(model)) if others else None
 
     def inputs(node: Node) -> PlannedWeights:
         cache = facts[node.name].cache.path
@@ -212,7 +219,7 @@ def place_weights(
         keep = chosen.keep or (bool(model.path) if node is head else chosen.shared)
         wanted = PlannedWeights(
             repo=model.repo,
-            revision=chosen.revision if kind == WEIGHTS else None,
+            revision=revision,
             commit=model.commit,
             files=[File(path=file.path, size=file.size, sha256=file.sha256) for file in model.files],
             folder=model_folder(cache, model),
@@ -220,10 +227,12 @@ def place_weights(
             encodings=_encodings(settings, model, cache),
             keep=keep,
         )
+        if node is head and model.loaded:
+            wanted |= {"loaded": model.loaded}
         if node is head and not (model.path or chosen.offline):
             wanted |= {"endpoint": chosen.endpoint, "image": image, "cache": cache}
-        if node is not head and source and not chosen.shared:
-            wanted |= {"source": source}
+        if node is not head and not chosen.shared:
+            wanted |= {"source": ReadableSource(**_head_source(steps, settings, links, node), **_readable(model))}
         return wanted
 
     return tuple(
@@ -232,7 +241,7 @@ def place_weights(
     )
 
 
-HOW_WEIGHTS_COME = ("keep", "endpoint", "image", "cache", "source")
+HOW_WEIGHTS_COME = ("keep", "endpoint", "image", "cache", "source", "loaded")
 """The files are the same whatever it is, and a change of it leaves them alone."""
 
 
@@ -270,7 +279,7 @@ def images(steps: Steps, settings: Settings, links: Mapping[str, NodeLink], imag
                 node.name,
                 "image-copy",
                 "image_copy.py",
-                PlannedImageCopy(name=name, source=_head_source(steps, settings, links)),
+                PlannedImageCopy(name=name, source=_head_source(steps, settings, links, node)),
                 how=("source",),
                 limit=6 * HOUR,
             )
@@ -309,12 +318,14 @@ def _access(key: str, others: Sequence[Node], links: Mapping[str, NodeLink]) -> 
     return PlannedCopyAccess(key=key, sources=sorted(links[node.name].address for node in others))
 
 
-def _head_source(steps: Steps, settings: Settings, links: Mapping[str, NodeLink]) -> HeadSource:
+def _head_source(steps: Steps, settings: Settings, links: Mapping[str, NodeLink], node: Node) -> HeadSource:
+    """For `node`, which copies."""
     return HeadSource(
         address=links[settings.head.name].address,
         user=settings.login(settings.head.name).user,
         port=steps.facts[settings.head.name].ssh_port,
         host_key=settings.ssh.host_keys[settings.head.name],
+        own=links[node.name].address,
     )
 
 
@@ -349,7 +360,7 @@ def swarm(steps: Steps, settings: Settings, facts: Mapping[str, NodeFacts]) -> S
         inputs = PlannedSwarmHost(
             uuid=facts[name].gpus[0].uuid,
             kind=GPU_KIND,
-            shm_size=settings.containers.shm_size,
+            shm_size=settings.containers.shm_size or SHM_SIZE,
             stack_limit=STACK_LIMIT,
             daemon="/etc/docker/daemon.json",
             toolkit="/etc/nvidia-container-runtime/config.toml",
@@ -377,8 +388,10 @@ def evict(
     containers: Mapping[str, Sequence[str]],
     services: bool,
     extras: Sequence[Extra],
+    unwanted: Collection[str],
 ) -> tuple[Step, ...]:
-    """`containers`: node → components of the server that stay there."""
+    """`containers`: node → components of the server that stay there; `unwanted`: nodes with something that goes and
+    that Pulumi's state does not know."""
     beside = {node.name: sorted({extra.role for extra in extras if extra.node == node.name}) for node in settings.nodes}
     return tuple(
         steps.make(
@@ -393,6 +406,7 @@ def evict(
                 takeover=settings.takeover,
             ),
             how=("takeover",),
+            again=node.name in unwanted,
         )
         for node in settings.nodes
     )

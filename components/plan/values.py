@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from components.facts.fabric import NodeLink
@@ -18,6 +18,12 @@ from components.remote.ssh import Way
 from components.scripts.contracts import PlannedBandwidth
 from components.settings import Settings
 
+RANK_KEY = "/run/secrets/rank_key"
+"""Where each rank's container has the key by which the ranks know each other (inside/together.py, inside/mpi.py)."""
+
+SECRET_ENVIRONMENT = "/run/secrets/environment"
+"""Where a container has variables that are secrets (inside/environment.py, inside/mpi.py)."""
+
 GPU_KIND = "GPU"
 """The GPU's name as Swarm's generic resource. Docker calls a task's variable DOCKER_RESOURCE_GPU then, which is what
 the NVIDIA runtime's config.toml has in its comment."""
@@ -25,6 +31,11 @@ the NVIDIA runtime's config.toml has in its comment."""
 
 STACK_LIMIT = 67108864
 """Bytes of stack in every rank's container. Source: the start-up message of NVIDIA's containers, on ulimits."""
+
+
+SHM_SIZE = 16384
+"""MiB of /dev/shm where a container has its own and nobody said how much. Source: 16g of NVIDIA's and the community's
+vLLM recipes for Spark pairs."""
 
 
 @dataclass(frozen=True)
@@ -113,11 +124,20 @@ class Container:
     """Gets /dev/infiniband."""
 
     privileged: bool
+    capabilities: tuple[str, ...]
+    """All that it may beyond what any process may; meaningless where it is privileged."""
+
     shm_size: int
-    """MiB."""
+    """MiB of its own /dev/shm, where it has one."""
 
     secrets: tuple[str, ...] = field(default=(), repr=False)
-    """Words of the command and values of the environment that nobody may read in Pulumi's state or on the screen."""
+    """Words of the command that nobody may read in Pulumi's state or on the screen."""
+
+    secret_files: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """The same as `files`, of contents that are secrets."""
+
+    own_shm: bool = False
+    """It has a /dev/shm of its own; else the Spark's, with all else of its IPC namespace."""
 
 
 @dataclass(frozen=True)
@@ -243,8 +263,27 @@ class Extra:
 
 
 @dataclass(frozen=True)
+class Draft:
+    """What guesses tokens ahead, which the model then verifies in one step."""
+
+    method: str
+    """One of settings/serving.py `DraftMethod`."""
+
+    tokens: int
+    repo: str = ""
+    """Of its own weights; '': it has none."""
+
+    revision: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """vLLM's further keys."""
+
+    configured: bool = False
+    """By the user, and not by the catalog."""
+
+
+@dataclass(frozen=True)
 class Staged:
-    """A model that is in place for a later switch to it."""
+    """A model that is in place beside the one that is served."""
 
     repo: str
     weights: tuple[Step, ...]
@@ -272,11 +311,14 @@ class Plan:
     """On the head: lets the others' keys read the weights, and nothing else."""
 
     weights: tuple[Step, ...]
+    draft: Staged | None
+    """The weights of what guesses tokens ahead, where it has its own. The server waits for them too."""
+
     staged: tuple[Staged, ...]
     ray: Ray | None
     swarm: Swarm | None
-    mpi_key: Step | None
-    """Makes the key with which the ranks log in to each other."""
+    rank_key: Step | None
+    """Makes the key by which the ranks know each other; None: there is one rank."""
 
     evictions: tuple[Step, ...]
     """On every Spark: stops what must not run beside the server."""
@@ -306,6 +348,12 @@ class Plan:
 
     ways: Mapping[str, Way] = field(default_factory=dict, repr=False)
     """Node → how the command provider gets to it."""
+
+
+def content(container: Container) -> dict[str, Any]:
+    """What a container is, to tell it from another; a field that came later counts where it is used, so that an update
+    of this program alone replaces no server."""
+    return {key: value for key, value in asdict(container).items() if (key, value) != ("own_shm", False)}
 
 
 def digest(value: Any) -> str:

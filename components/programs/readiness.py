@@ -50,20 +50,39 @@ Tails = dict[tuple[str, str], list[str]]
 """(node, container) → the last lines of its log."""
 
 
+LAST = {"ready", "ended", "wrong"}
+"""Kinds of messages after which watch.py ends."""
+
+
+def report(line: str) -> dict[str, Any]:
+    """A message of watch.py; {} where the line is something else: a login shell's words, an interpreter's."""
+    try:
+        message = json.loads(line)
+    except ValueError:
+        return {}
+    return message if isinstance(message, dict) else {}
+
+
 class Watch:
     """One Spark's reports, as they come."""
 
     def __init__(self, watch: dict[str, Any], limit: int, inbox: Inbox) -> None:
         self.node = watch["ssh"]["name"]
         self.process = session.start(watch["ssh"], "watch.py", watch["inputs"], limit=limit)
-        threading.Thread(target=self._run, args=(inbox,), daemon=True).start()
+        self.reader = threading.Thread(target=self._run, args=(inbox,), daemon=True)
+        self.reader.start()
 
     def _run(self, inbox: Inbox) -> None:
         assert self.process.stdout
+        done, noise = False, "ssh ended without a word"
         for line in self.process.stdout:
-            inbox.put((self.node, json.loads(line)))
-        said = session.last_words(self.process, "ssh ended without a word")
-        if self.process.wait():
+            if message := report(line):
+                done = done or bool(message.keys() & LAST)
+                inbox.put((self.node, message))
+            else:
+                noise = line.strip() or noise
+        said = session.last_words(self.process, noise)
+        if self.process.wait() or not done:
             inbox.put((self.node, {"lost": said}))
 
     def end(self) -> None:

@@ -12,7 +12,9 @@ from components.remote import openssh, parcel
 def start(ssh: Mapping[str, Any], script: str, inputs: Mapping[str, object], *, limit: int) -> subprocess.Popen[str]:
     """`ssh`: the fields of openssh.Target; `limit`: seconds after which it is ended on the Spark."""
     argv = [*openssh.argv(openssh.Target(**ssh)), parcel.command(script, "apply", limit=limit)]
-    process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace"
+    )
     assert process.stdin
     try:
         process.stdin.write(parcel.text(script, inputs))
@@ -20,6 +22,21 @@ def start(ssh: Mapping[str, Any], script: str, inputs: Mapping[str, object], *, 
     except BrokenPipeError:
         pass  # ssh has ended: its stderr says why
     return process
+
+
+class Failed(Exception):
+    """A script has not done its work; `str()` is its own words."""
+
+
+def run(ssh: Mapping[str, Any], script: str, inputs: Mapping[str, object], *, limit: int) -> str:
+    """What it prints when it is done. Raises Failed."""
+    process = start(ssh, script, inputs, limit=limit)
+    # It is closed, which `communicate` does not expect.
+    process.stdin = None
+    said, words = process.communicate()
+    if process.returncode:
+        raise Failed(f"{ssh['name']}: {(words.strip().splitlines() or ['ssh ended without a word'])[-1]}")
+    return said
 
 
 def last_words(process: subprocess.Popen[str], otherwise: str) -> str:

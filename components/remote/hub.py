@@ -15,18 +15,24 @@ from pathlib import Path
 from huggingface_hub import HfApi, errors
 from huggingface_hub.errors import (
     EntryNotFoundError,
+    FileMetadataError,
     GatedRepoError,
     HfHubHTTPError,
+    HFValidationError,
     LocalEntryNotFoundError,
+    OfflineModeIsEnabled,
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
 
-from components.facts.hub import File, Model, excluded
+from components.facts.hub import File, Model, loaded, selected, unusable
 from components.problems import Problem, Refused
 
 TransportError: type[Exception] = errors.HTTPError  # type: ignore[attr-defined] # in no list of exports
 """No answer at all, by whichever HTTP library the client is built on."""
+
+STRANGE = (FileMetadataError, ValueError, KeyError, TypeError)
+"""What the client raises at an answer that is no model hub's: a login page in place of JSON, JSON of another shape."""
 
 TIMEOUT = 20
 """Seconds for one answer of the hub."""
@@ -37,28 +43,38 @@ ANOTHER = "name one that the engine lists as supported; ./spark models shows tho
 def look_up(endpoint: str, repo: str, revision: str | None, token: str) -> Model:
     """The model at `revision` (None: main).
 
-    Raises Refused where it does not exist, is gated for this token, or the hub does not answer.
+    Raises Refused where it does not exist, is gated for this token or has no weights that an engine loads, or where
+    the hub does not answer.
     """
     # False: never the token that somebody has logged in with on this machine.
     api = HfApi(endpoint=endpoint, token=token or False)
     with _explained(repo, token):
         about = api.model_info(repo, revision=revision, files_metadata=True, timeout=TIMEOUT)
-        commit = str(about.sha)
-        # The listing of a gated model is public, its files are not: this also proves access.
-        config = _config(api, repo, commit)
-    files = [
+    every = [
         File(sibling.rfilename, sibling.size or 0, sibling.lfs.sha256 if sibling.lfs else None)
         for sibling in about.siblings or ()
-        if not excluded(sibling.rfilename)
     ]
-    return Model(repo, commit, tuple(sorted(files, key=lambda file: file.path)), config)
+    if about.sha is None or about.siblings is None:
+        raise Refused([_strange()])
+    if why := unusable(every):
+        raise Refused([Problem("model", f"{repo} {why}", ANOTHER)])
+    with _explained(repo, token):
+        # The listing of a gated model is public, its files are not: this also proves access.
+        text = _config(api, repo, about.sha)
+    try:
+        config = json.loads(text)
+    except ValueError:
+        config = None
+    if not isinstance(config, dict):
+        raise Refused([Problem("model", f"the config.json of {repo} is no JSON object", ANOTHER)])
+    parameters = about.safetensors.parameters if about.safetensors else {}
+    return Model(repo, about.sha, selected(every), config, loaded=loaded(parameters, every))
 
 
-def _config(api: HfApi, repo: str, commit: str) -> dict[str, object]:
+def _config(api: HfApi, repo: str, commit: str) -> str:
     with tempfile.TemporaryDirectory() as folder:
         path = api.hf_hub_download(repo, "config.json", revision=commit, local_dir=folder, etag_timeout=TIMEOUT)
-        found: dict[str, object] = json.loads(Path(path).read_text())
-        return found
+        return Path(path).read_text(errors="replace")
 
 
 @contextmanager
@@ -83,11 +99,25 @@ def _explained(repo: str, token: str) -> Iterator[None]:
         raise Refused(
             [Problem("model", f"{repo} has no config.json: not a model that the engines load", ANOTHER)]
         ) from None
+    except HFValidationError:
+        raise Refused([Problem("model", f"{repo} is no name of a repository", "write it as ORG/NAME")]) from None
+    except OfflineModeIsEnabled:
+        raise Refused([_silent("HF_HUB_OFFLINE is set on this machine")]) from None
     except HfHubHTTPError as error:
         status = error.response.status_code if error.response is not None else "an error"
         raise Refused([_silent(f"it answers {status}")]) from None
     except TransportError as error:
         raise Refused([_silent(type(error).__name__)]) from None
+    except STRANGE:
+        raise Refused([_strange()]) from None
+
+
+def _strange() -> Problem:
+    return Problem(
+        "weights.endpoint",
+        "what answers in the model hub's place is no model hub: a network's login page, or a proxy",
+        "log in to the network with a browser, or correct weights.endpoint",
+    )
 
 
 def _silent(why: str) -> Problem:

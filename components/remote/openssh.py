@@ -6,6 +6,7 @@ machine runs `pulumi destroy`, and none can be edited behind our back. Source: s
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 CONNECT_TIMEOUT = 5
@@ -41,8 +42,15 @@ def options(target: Target) -> list[str]:
         "ServerAliveInterval": "15",
     }
     if target.key_file is not None:
-        chosen |= {"IdentityFile": target.key_file, "IdentitiesOnly": "yes"}
+        chosen |= {"IdentityFile": word(target.key_file), "IdentitiesOnly": "yes"}
     return [word for key, value in chosen.items() for word in ("-o", f"{key}={value}")]
+
+
+def word(path: str) -> str:
+    """A path as one word of ssh_config(5), in which % begins a token."""
+    if not re.search(r"""[\s"'\\%]""", path):
+        return path
+    return '"' + re.sub(r'(["\\])', r"\\\1", path).replace("%", "%%") + '"'
 
 
 def argv(target: Target) -> list[str]:

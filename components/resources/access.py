@@ -35,6 +35,8 @@ class SparkAccess:
 
     connection: remote.ConnectionArgs
     provider: docker.Provider
+    hooks: pulumi.ResourceHookBinding
+    """For every container, service, config and secret there (clearing.py)."""
 
     def run(
         self,
@@ -63,14 +65,18 @@ class SparkAccess:
         return self._command(name, apply, undo if remove else None, stdin, triggered, opts, secret=secret)
 
     def take(self, name: str, step: Step, opts: pulumi.ResourceOptions) -> remote.Command:
-        """The first step, which brings the scripts of all others, and has to take them away in the end."""
+        """The first step, which brings the scripts of all others, and has to take everything away in the end.
+
+        It has no triggers: it is done again in place, and removed only when the stack gives the Spark back. Former
+        versions gave it some, which stay.
+        """
         return self._command(
             name,
             parcel.command(step.script, "apply", limit=step.limit),
             parcel.command(step.script, "remove", limit=REMOVE_LIMIT),
             json.dumps(parcel.pack(step.script, step.inputs, every=True)),
-            step.triggers,
-            opts,
+            (),
+            pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(ignore_changes=["triggers"])),
         )
 
     def _command(
@@ -90,7 +96,7 @@ class SparkAccess:
             create=create,
             delete=delete,
             stdin=stdin,
-            triggers=list(triggers),
+            triggers=list(triggers) or None,
             logging=remote.Logging.STDERR,
             # Otherwise the provider sends variables that sshd's AcceptEnv turns away, with a warning each time.
             add_previous_output_in_env=False,

@@ -9,7 +9,7 @@ import pulumi
 from pulumi import ComponentResource, Resource, ResourceOptions
 
 from components.plan import beside, models
-from components.plan.values import Plan
+from components.plan.values import Plan, Staged
 from components.resources.access import SparkAccess
 from components.resources.endpoint import Endpoint, EndpointArgs
 from components.resources.engine_image import EngineImage, EngineImageArgs
@@ -44,14 +44,14 @@ class Cluster(ComponentResource):
         link = [*taken, *fabric]
         image = EngineImage(f"{name}-image", EngineImageArgs(plan.image, self._sparks, needs=link), self._child)
         weights = self._weights([*link, image])
-        evicted = self._evict([image, weights])
+        evicted = self._evict([image, *weights])
         # Where another stack's containers run, theirs go before ours come: both want the same ports.
         taken_over = evicted if plan.takes_over else []
         ray = self._ray(image, [*fabric, image, *taken_over])
         # Its settings may restart Docker, which evictions need.
-        swarm = self._swarm([*fabric, weights, *evicted])
+        swarm = self._swarm([*fabric, *weights, *evicted])
         formed = [part for part in (ray, swarm) if part is not None]
-        server = self._server(image, ray, swarm, needs=[*fabric, weights, *evicted, *formed])
+        server = self._server(image, ray, swarm, needs=[*fabric, *weights, *evicted, *formed])
         self._endpoint(server)
         self._extras([*taken, *taken_over])
         self.image_id = image.ids[plan.nodes[0]]
@@ -76,8 +76,8 @@ class Cluster(ComponentResource):
         args = FabricArgs(self.plan.fabric, self.plan.qualification, self._settings, self._sparks, needs)
         return [Fabric(f"{self._name}-fabric", args, self._child)]
 
-    def _weights(self, needs: Sequence[Resource]) -> ModelWeights:
-        """Of the model that is served; those of staged models come after it, whose copies they would slow down."""
+    def _weights(self, needs: Sequence[Resource]) -> list[ModelWeights]:
+        """Of the model that is served, then of its draft; those of staged models come after: copies slow each other."""
         plan = self.plan
         args = ModelWeightsArgs(
             repo=plan.model.repo,
@@ -88,17 +88,17 @@ class Cluster(ComponentResource):
             token=self._settings.hf_token.get_secret_value(),
             needs=needs,
         )
-        served = ModelWeights(f"{self._name}-weights", args, self._child)
-        for staged in plan.staged:
-            later = replace(
-                args,
-                repo=staged.repo,
-                steps=staged.weights,
-                copy_keys=(),
-                authorization=None,
-                needs=[*needs, served],
+        served = [ModelWeights(f"{self._name}-weights", args, self._child)]
+
+        def later(other: Staged) -> ModelWeightsArgs:
+            return replace(
+                args, repo=other.repo, steps=other.weights, copy_keys=(), authorization=None, needs=[*needs, *served]
             )
-            ModelWeights(f"{self._name}-{models.staged_kind(staged.repo)}", later, self._child)
+
+        if plan.draft:
+            served.append(ModelWeights(f"{self._name}-draft", later(plan.draft), self._child))
+        for staged in plan.staged:
+            ModelWeights(f"{self._name}-{models.staged_kind(staged.repo)}", later(staged), self._child)
         return served
 
     def _evict(self, needs: Sequence[Resource]) -> list[Resource]:
@@ -131,7 +131,7 @@ class Cluster(ComponentResource):
             sparks=self._sparks,
             ray=ray.containers if ray else {},
             swarm=swarm.nodes if swarm else {},
-            mpi_key=plan.mpi_key,
+            rank_key=plan.rank_key,
             api_key_file=plan.api_key_file if self._settings.api_key.get_secret_value() else "",
             needs=needs,
         )

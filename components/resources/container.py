@@ -7,8 +7,19 @@ from collections.abc import Mapping
 import pulumi_docker as docker
 from pulumi import Input, Output, ResourceOptions
 
-from components.plan.values import STACK_LIMIT, Container
+from components.plan.values import STACK_LIMIT, Container, Mount
 from components.resources.access import SparkAccess
+
+ULIMITS = [
+    docker.ContainerUlimitArgs(name="memlock", soft=-1, hard=-1),
+    docker.ContainerUlimitArgs(name="stack", soft=STACK_LIMIT, hard=STACK_LIMIT),
+]
+INFINIBAND = [
+    docker.ContainerDeviceArgs(host_path="/dev/infiniband", container_path="/dev/infiniband", permissions="rwm")
+]
+CONFINED = ["label=disable", "no-new-privileges=true"]
+"""No program of the image gets more rights than its caller. The label is what Docker itself gives to a container that
+shares the Spark's IPC, where nothing is said. Source: moby, daemon/create.go, generateSecurityOpt."""
 
 
 def run(
@@ -24,41 +35,29 @@ def run(
 ) -> docker.Container:
     """`stands_on`: label → id of a container whose replacement must replace this one too."""
     labels = {**plan.labels, **(stands_on or {})}
-    files = {**plan.files, **(secret_files or {})}
+    secrets = {path: Output.secret(text) for path, text in plan.secret_files.items()}
+    files: dict[str, Input[str]] = {**plan.files, **secrets, **(secret_files or {})}
     return docker.Container(
         name,
         name=plan.name,
         image=image,
         command=[*plan.runner, *(hidden(plan, word) for word in plan.command)],
         entrypoints=list(plan.entrypoint) if plan.entrypoint is not None else None,
-        envs=[hidden(plan, f"{key}={value}") for key, value in sorted(plan.environment.items())],
+        envs=[f"{key}={value}" for key, value in sorted(plan.environment.items())],
         network_mode="host",
-        ipc_mode="host",
+        ipc_mode="private" if plan.own_shm else "host",
         pid_mode=pid_mode,
         gpus="all",
         init=True,
         privileged=plan.privileged,
         shm_size=plan.shm_size,
-        ulimits=[
-            docker.ContainerUlimitArgs(name="memlock", soft=-1, hard=-1),
-            docker.ContainerUlimitArgs(name="stack", soft=STACK_LIMIT, hard=STACK_LIMIT),
-        ],
-        # RDMA registers memory, which must not be swapped out; nothing else of a privileged container is needed.
-        capabilities=docker.ContainerCapabilitiesArgs(adds=["CAP_IPC_LOCK"]),
-        devices=[
-            docker.ContainerDeviceArgs(host_path="/dev/infiniband", container_path="/dev/infiniband", permissions="rwm")
-        ]
-        if plan.rdma
-        else None,
-        volumes=[
-            docker.ContainerVolumeArgs(
-                volume_name=mount.source if mount.is_volume else None,
-                host_path=None if mount.is_volume else mount.source,
-                container_path=mount.target,
-                read_only=mount.read_only,
-            )
-            for mount in plan.mounts
-        ],
+        ulimits=ULIMITS,
+        capabilities=None
+        if plan.privileged
+        else docker.ContainerCapabilitiesArgs(adds=list(plan.capabilities), drops=["ALL"]),
+        security_opts=None if plan.privileged else CONFINED,
+        devices=INFINIBAND if plan.rdma else None,
+        volumes=[_volume(mount) for mount in plan.mounts],
         uploads=[docker.ContainerUploadArgs(file=path, content=text) for path, text in sorted(files.items())] or None,
         labels=[docker.ContainerLabelArgs(label=key, value=value) for key, value in sorted(labels.items())],
         restart=plan.restart,
@@ -67,11 +66,21 @@ def run(
         opts=ResourceOptions.merge(
             ResourceOptions(
                 provider=spark.provider,
+                hooks=spark.hooks,
                 # The provider shows a change of `init` as an update and then does nothing.
                 replace_on_changes=["init"],
             ),
             opts,
         ),
+    )
+
+
+def _volume(mount: Mount) -> docker.ContainerVolumeArgs:
+    return docker.ContainerVolumeArgs(
+        volume_name=mount.source if mount.is_volume else None,
+        host_path=None if mount.is_volume else mount.source,
+        container_path=mount.target,
+        read_only=mount.read_only,
     )
 
 

@@ -49,6 +49,9 @@ class Extras(ComponentResource):
             entrypoints=list(extra.entrypoint) if extra.entrypoint else None,
             envs=[f"{key}={value}" for key, value in sorted(extra.environment.items())] or None,
             network_mode="host",
+            # Of what they do on a Spark nothing needs more than a process without rights.
+            capabilities=docker.ContainerCapabilitiesArgs(drops=["ALL"]),
+            security_opts=["no-new-privileges=true"],
             gpus="all" if extra.gpu else None,
             volumes=self._volumes(extra, name, options),
             uploads=[docker.ContainerUploadArgs(file=path, content=text) for path, text in sorted(files.items())]
@@ -58,7 +61,7 @@ class Extras(ComponentResource):
             ],
             restart="unless-stopped",
             destroy_grace_seconds=10,
-            opts=options,
+            opts=ResourceOptions.merge(options, ResourceOptions(hooks=self._args.sparks[extra.node].hooks)),
         )
 
     def _labels(self, extra: Extra) -> dict[str, str]:
@@ -75,5 +78,11 @@ class Extras(ComponentResource):
         if extra.volume is None:
             return None
         suffix, target = extra.volume
-        volume = docker.Volume(f"{name}-data", name=self._args.identity.container(suffix), opts=options)
+        volume = docker.Volume(
+            f"{name}-data",
+            name=self._args.identity.container(suffix),
+            labels=[docker.VolumeLabelArgs(label="dgx-spark.stack", value=self._args.identity.full)],
+            # One without a label, of a former version, keeps what is in it.
+            opts=ResourceOptions.merge(options, ResourceOptions(ignore_changes=["labels"])),
+        )
         return [docker.ContainerVolumeArgs(volume_name=volume.name, container_path=target)]

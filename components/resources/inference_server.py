@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from pulumi import ComponentResource, Output, Resource, ResourceOptions
 
-from components.plan.values import Container, Identity, Step, digest
+from components.plan.values import RANK_KEY, Container, Identity, Step, content, digest
 from components.resources import container, service
 from components.resources.access import SparkAccess
 
 API_KEY_PATH = "/run/api-key"
 """Where rank 0 finds the API's key (engines.Context.api_key_file)."""
-
-MPI_KEY_PATH = "/run/secrets/mpi_key"
-"""Where each rank finds the key for the others (inside/mpi.py)."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +29,7 @@ class InferenceServerArgs:
     swarm: Mapping[str, Output[str]]
     """Node → its id in the Swarm. Empty: the ranks are plain containers."""
 
-    mpi_key: Step | None
+    rank_key: Step | None
     api_key_file: str
     """Content of the file with the API's key; '' for an open API."""
 
@@ -62,13 +59,13 @@ class InferenceServer(ComponentResource):
 
     def _secrets(self) -> dict[str, Output[str]]:
         """Files of every rank."""
-        step = self._args.mpi_key
+        step = self._args.rank_key
         if step is None:
             return {}
         # To run it again, for whatever reason, would make another key, and all ranks anew.
         once = ResourceOptions.merge(self._ready, ResourceOptions(ignore_changes=["create", "stdin"]))
         return {
-            MPI_KEY_PATH: self._args.sparks[step.node]
+            RANK_KEY: self._args.sparks[step.node]
             .run(f"{self._name}-key", step, once, remove=False, secret=True)
             # The provider takes the last line's end away, without which ssh reads no key.
             .stdout.apply(lambda text: f"{text.rstrip()}\n")
@@ -108,7 +105,7 @@ class InferenceServer(ComponentResource):
         }
         # A service keeps its id when it is altered.
         return [
-            Output.concat(made[rank.node].id, " ", digest(asdict(rank)), " ", args.images[rank.node])
+            Output.concat(made[rank.node].id, " ", digest(content(rank)), " ", args.images[rank.node])
             for rank in args.ranks
         ]
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import Any
 import pulumi
 
 from components.plan import beside
-from components.plan.values import Plan, digest
+from components.plan.values import Plan, content, digest
 from components.remote import ssh
 from components.resources.cluster import Cluster
 from components.settings import Settings
@@ -36,7 +37,7 @@ def export(cluster: Cluster, settings: Settings) -> None:
         "revision": plan.model.commit,
         "engine": settings.engine,
         # Tells one way of serving from another, for whoever compares figures (ops/bench.py).
-        "configuration": digest([asdict(rank) for rank in plan.ranks]),
+        "configuration": digest([content(rank) for rank in plan.ranks]),
         "nodes": nodes(plan, settings),
         "dashboard": dashboard(plan, settings),
         "beside": beside.links(settings),
@@ -80,4 +81,5 @@ def dashboard(plan: Plan, settings: Settings) -> str | None:
 def example(plan: Plan, settings: Settings) -> str:
     body = {"model": plan.served_name, "messages": [{"role": "user", "content": "Say hello."}], "max_tokens": 100}
     key = " -H 'Authorization: Bearer YOUR_KEY'" if settings.api_key.get_secret_value() else ""
-    return f"curl {plan.api_base}/chat/completions{key} -H 'Content-Type: application/json' -d '{json.dumps(body)}'"
+    data = shlex.quote(json.dumps(body))
+    return f"curl {plan.api_base}/chat/completions{key} -H 'Content-Type: application/json' -d {data}"

@@ -38,7 +38,14 @@ class RayCluster(ComponentResource):
         volume = docker.Volume(
             f"{name}-session",
             name=args.ray.volume,
-            opts=ResourceOptions(parent=self, provider=args.sparks[head.node].provider, depends_on=list(args.needs)),
+            labels=[docker.VolumeLabelArgs(label="dgx-spark.stack", value=args.sparks[head.node].stack)],
+            opts=ResourceOptions(
+                parent=self,
+                provider=args.sparks[head.node].provider,
+                depends_on=list(args.needs),
+                # One without a label, of a former version, is in use.
+                ignore_changes=["labels"],
+            ),
         )
         with_volume = ResourceOptions(parent=self, depends_on=[*args.needs, volume])
         made = {

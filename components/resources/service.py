@@ -40,29 +40,44 @@ def files(
     manager: SparkAccess,
     opts: ResourceOptions,
 ) -> Files:
-    """Configs and secrets can't be changed, so what is in a config is part of its name."""
-    common = ResourceOptions.merge(ResourceOptions(provider=manager.provider), opts)
+    """Configs and secrets can't be changed, so what is in them is part of their names. `secrets`: of every rank,
+    beside its own."""
+    # Those of a former version have no label, and can't be changed.
+    theirs = ResourceOptions(provider=manager.provider, hooks=manager.hooks, ignore_changes=["labels"])
+    common = ResourceOptions.merge(theirs, opts)
     wanted = sorted({item for rank in ranks for item in rank.files.items()})
     configs = {}
     for path, content in wanted:
-        mark = f"{path.rsplit('/', 1)[-1].replace('.', '-')}-{digest(content)[:8]}"
+        mark = _mark(path, content)
         configs[path, content] = docker.ServiceConfig(
             f"{name}-config-{mark}",
             name=identity.container(mark),
             data=base64.b64encode(content.encode()).decode(),
+            labels=[docker.ServiceConfigLabelArgs(label="dgx-spark.stack", value=identity.full)],
             opts=common,
         )
-    made = {}
-    for path, value in secrets.items():
-        mark = path.rsplit("/", 1)[-1].replace("_", "-")
-        made[path] = docker.Secret(
-            f"{name}-secret-{mark}",
-            name=identity.container(mark),
-            data=value.apply(lambda text: base64.b64encode(text.encode()).decode()),
-            # In use it can't be deleted, and a key made anew would be no better than this one.
-            opts=ResourceOptions.merge(ResourceOptions(ignore_changes=["data"]), common),
-        )
+    # In use it can't be deleted, and a key made anew would be no better than this one.
+    once = ResourceOptions.merge(ResourceOptions(ignore_changes=["data"]), common)
+    made = {path: _secret(name, identity, _mark(path), value, once) for path, value in secrets.items()}
+    for path, text in sorted({item for rank in ranks for item in rank.secret_files.items()}):
+        made[path] = _secret(name, identity, _mark(path, text), Output.secret(text), common)
     return Files(configs, made)
+
+
+def _mark(path: str, content: str = "") -> str:
+    """Part of a config's or secret's name: they can't be changed, so another content is another one."""
+    end = path.rsplit("/", 1)[-1].replace(".", "-").replace("_", "-")
+    return f"{end}-{digest(content)[:8]}" if content else end
+
+
+def _secret(name: str, identity: Identity, mark: str, value: Output[str], opts: ResourceOptions) -> docker.Secret:
+    return docker.Secret(
+        f"{name}-secret-{mark}",
+        name=identity.container(mark),
+        data=value.apply(lambda text: base64.b64encode(text.encode()).decode()),
+        labels=[docker.SecretLabelArgs(label="dgx-spark.stack", value=identity.full)],
+        opts=opts,
+    )
 
 
 def run(
@@ -99,6 +114,7 @@ def run(
         opts=ResourceOptions.merge(
             ResourceOptions(
                 provider=manager.provider,
+                hooks=manager.hooks,
                 # Swarm stores its own id of the host network, which every preview would show as a change.
                 ignore_changes=["taskSpec.networksAdvanceds"],
             ),
@@ -112,7 +128,7 @@ def _container(plan: Container, image: Input[str], with_files: Files) -> docker.
         image=image,
         commands=list(plan.entrypoint) if plan.entrypoint is not None else None,
         args=[*plan.runner, *(hidden(plan, word) for word in plan.command)],
-        env={key: hidden(plan, value) for key, value in plan.environment.items()},
+        env=dict(plan.environment),
         labels=[
             docker.ServiceTaskSpecContainerSpecLabelArgs(label=key, value=value)
             for key, value in sorted(plan.labels.items())
@@ -134,6 +150,7 @@ def _container(plan: Container, image: Input[str], with_files: Files) -> docker.
             )
             for path, made in with_files.secrets.items()
         ],
-        cap_adds=["CAP_IPC_LOCK"],
+        cap_adds=list(plan.capabilities),
+        cap_drops=["ALL"],
         stop_grace_period=f"{plan.grace}s",
     )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from pulumi import ComponentResource, ResourceOptions
 
 from components.plan.values import Step
+from components.remote import ssh
 from components.remote.ssh import Way
-from components.resources import access
+from components.resources import access, clearing
 from components.settings import Node, Settings
 
 
@@ -37,6 +38,7 @@ class SparkNode(ComponentResource):
             stack=args.stack,
             connection=access.connection(args.way),
             provider=access.provider(f"{name}-docker", args.node, args.settings, child),
+            hooks=clearing.hooks(f"{name}-clear", asdict(ssh.target(args.node, args.settings.ssh)), args.stack),
         )
         self.lease = self.access.take(f"{name}-lease", args.preparation, child)
         self.register_outputs({})

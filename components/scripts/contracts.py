@@ -38,6 +38,8 @@ class HeadSource(TypedDict):
     user: str
     port: int
     host_key: str
+    own: str
+    """The copying Spark's own fabric address."""
 
 
 class File(TypedDict):
@@ -84,6 +86,15 @@ class Bandwidth(_Side, total=False):
 
     tool: str
     peer: str
+
+
+# clear.py
+
+
+class Clearing(TypedDict):
+    stack: str
+    kind: str
+    name: str
 
 
 # copy_access.py
@@ -174,6 +185,14 @@ class Fabric(PlannedFabric, Managed):
 
 class GpuBusy(TypedDict):
     seconds: float
+
+
+# hold.py
+
+
+class Hold(TypedDict):
+    stack: str
+    who: str
 
 
 # image.py, image_build.py, image_copy.py
@@ -289,6 +308,7 @@ class FoundNetplan(TypedDict):
 
 class PlannedLease(TypedDict):
     stack: str
+    node: str
     cache: str
     takeover: bool
     laid: Record
@@ -306,6 +326,7 @@ class Probe(TypedDict):
     cache: str
     repos: list[str]
     look: dict[str, str | None] | None
+    draft: dict[str, str | None] | None
     images: list[str]
     sudo: bool
 
@@ -326,6 +347,7 @@ class Facts(TypedDict):
     available: int
     cache: dict[str, Any]
     present: dict[str, Any] | None
+    draft: dict[str, Any] | None
     gpus: list[dict[str, str]]
     gpu_words: str
     gpu_tools: list[str]
@@ -487,6 +509,9 @@ class _Model(TypedDict):
 
 class PlannedWeights(_Model, total=False):
     """One of the two ways to get them, or none."""
+
+    loaded: int
+    """Bytes of the weights in an engine's memory, where the hub said them; for the record alone."""
 
     endpoint: str
     image: str

@@ -10,13 +10,12 @@ remove  takes exactly those lines away
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import shlex
 import sys
 from collections.abc import Iterator
 
-from shared.files import write_file
+from shared.files import locked, write_file
 from shared.job import run
 from shared.records import read_record, remove_record, write_record
 from shared.state import scripts_directory
@@ -51,20 +50,17 @@ def editing() -> Iterator:
     """(text, write): the file as it is, and how to replace it; other steps wait meanwhile, and a link stays one."""
     folder = os.path.dirname(FILE)
     os.makedirs(folder, mode=0o700, exist_ok=True)
-    lock = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        target = os.path.realpath(FILE)
-        try:
-            with open(target, encoding="utf-8", errors="surrogateescape", newline="") as stream:
-                text, mode = stream.read(), os.fstat(stream.fileno()).st_mode & 0o777
-        except FileNotFoundError:
-            text, mode = "", 0o600
-        yield text, lambda wanted: write_file(target, wanted, mode)
+        with locked(folder):
+            target = os.path.realpath(FILE)
+            try:
+                with open(target, encoding="utf-8", errors="surrogateescape", newline="") as stream:
+                    text, mode = stream.read(), os.fstat(stream.fileno()).st_mode & 0o777
+            except FileNotFoundError:
+                text, mode = "", 0o600
+            yield text, lambda wanted: write_file(target, wanted, mode)
     except PermissionError as error:
         sys.exit(f"{error.filename or FILE}: {error.strerror}; sshd of this Spark reads the keys there")
-    finally:
-        os.close(lock)
 
 
 def without_ours(text: str, inputs: ImageAccess) -> str:

@@ -1,8 +1,8 @@
 """Make room for a server, when its image and weights are in place.
 
-Two engines don't fit into one GPU. What this stack ran here and no longer wants is stopped, and left for Pulumi,
-which deletes it at the very end of a run, when the new server should have answered already. What the stack that
-held this Spark ran is removed, by its label and never by a name, and the lease goes over.
+Two engines don't fit into one GPU. What this stack ran here and no longer wants goes, whether Pulumi's state knows it
+or not; what it knows, it would delete at the very end of a run, when the new server should have answered already. What
+the stack that held this Spark ran goes too, by its label and never by a name, and so does the lease.
 
 stdin   JSON: stack, components [that stay], services (whether they are Swarm services), beside [components that stay
         and are none], takeover, record
@@ -14,20 +14,17 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from shared.docker import containers, docker, name_of
+from shared.docker import containers, docker, name_of, remove_container
 from shared.job import run, say
-from shared.records import lease_holder, remove_record, take_lease, write_record
+from shared.records import claim, held_by, lease_holder, lease_line, remove_record, write_record
 from shared.state import LEASE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from contracts import Eviction
 
-GRACE = "30"
-"""Seconds between SIGTERM and SIGKILL."""
 
-
-def stop_unwanted(inputs: Eviction) -> None:
+def remove_unwanted(inputs: Eviction) -> None:
     for container in containers(inputs["stack"]):
         labels = container["Labels"]
         service = labels.get("com.docker.swarm.service.id")
@@ -35,16 +32,15 @@ def stop_unwanted(inputs: Eviction) -> None:
         stays = component in inputs["beside"] or (
             component in inputs["components"] and bool(service) == inputs["services"]
         )
-        if stays or container["State"] != "running":
+        if stays:
             continue
-        say(f"stopping {name_of(container)}")
+        say(f"removing {name_of(container)}")
         if service:
-            # Known to the manager alone; a worker's task ends with that of the head, which leads it.
+            # Known to the manager alone; a worker's task ends with that of the head, which leads it. Pulumi deletes the
+            # service, and would fail where it is gone.
             subprocess.run(["docker", "service", "scale", f"{service}=0"], capture_output=True)
         else:
-            # Else it would come back when Docker is restarted: it ends by a signal, as a failure.
-            docker("update", "--restart=no", container["Id"])
-            docker("stop", "--time", GRACE, container["Id"])
+            remove_container(container["Id"])
 
 
 def remove_all(stack: str) -> None:
@@ -55,19 +51,18 @@ def remove_all(stack: str) -> None:
         docker("service", "rm", service)
     for container in containers(stack):
         say(f"removing {name_of(container)} of {stack}")
-        subprocess.run(["docker", "stop", "--time", GRACE, container["Id"]], capture_output=True)
-        # A service's container goes by itself.
-        subprocess.run(["docker", "rm", "--force", container["Id"]], capture_output=True)
+        remove_container(container["Id"])
 
 
 def apply(inputs: Eviction) -> None:
-    owner = lease_holder() or inputs["stack"]
-    if owner != inputs["stack"] and not inputs["takeover"]:
-        sys.exit(f"this Spark is held by the stack {owner}: destroy that one first, or take it over")
-    if owner != inputs["stack"]:
-        remove_all(owner)
-    stop_unwanted(inputs)
-    write_record(inputs["record"], {"lines": {LEASE: [take_lease(inputs["stack"])]}})
+    stack, former = inputs["stack"], lease_holder()
+    if former not in ("", stack) and inputs["takeover"]:
+        remove_all(former)
+    owner = claim(stack, from_=former if inputs["takeover"] else "")
+    if owner != stack:
+        sys.exit(held_by(owner))
+    remove_unwanted(inputs)
+    write_record(inputs["record"], {"lines": {LEASE: [lease_line(stack)]}})
 
 
 def remove(inputs: Eviction) -> None:

@@ -17,10 +17,9 @@ if TYPE_CHECKING:
 
 
 def apply(inputs: Build) -> None:
-    words = [f"--build-arg={name}={value}" for name, value in sorted(inputs["args"].items())]
     say(f"building {inputs['tag']}; this takes from minutes to hours")
     # Stages that the result does not need are left out, and caches are mounted: only BuildKit does.
-    image = build(inputs["dockerfile"], inputs["tag"], *words, limit=inputs["limit"], buildkit=True)
+    image = build(inputs["dockerfile"], inputs["tag"], limit=inputs["limit"], arguments=inputs["args"], buildkit=True)
     write_record(inputs["record"], {"images": [image]})
     print(image)
 

@@ -1,29 +1,31 @@
 """Take a Spark for a stack, with the scripts that all its other steps run, and give it back. Comes by stdin, and they
 with it (components/remote/parcel.py).
 
-stdin   JSON: stack, cache, takeover, record, laid (record of the scripts)
+stdin   JSON: stack, node (its name in the stack), cache, takeover, record, laid (record of the scripts)
 apply   makes the cache directory as the login user, before Docker would make it as root; takes the lease where
         nobody has it, and lays the scripts. Where another stack has it: refuses, or with `takeover` leaves it there
         until image and weights are in place (evict.py)
-remove  takes away the lease, the scripts, what this stack has noted here, the directories that were made, Docker's
+remove  leaves nothing of the stack here, whatever Pulumi's state knew: its containers, services and volumes by their
+        label, its keys, the lease, the scripts, what it has noted here, the directories that were made, Docker's
         settings for Swarm, and weights that need not be kept and that no other stack here uses
 """
 
 from __future__ import annotations
 
 import contextlib
-import glob
 import json
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterable
 
 from shared import PARCEL
-from shared.files import digest_of, read, write_file
+from shared.docker import Docker, containers, docker, name_of, remove_container
+from shared.files import digest_of, locked, read, write_file
 from shared.job import run, say
 from shared.models import models, remove_model
-from shared.records import lease_holder, read_record, take_lease, write_record
+from shared.records import claim, held_by, lease_holder, lease_line, read_record, write_record
 from shared.state import LEASE, STATE, discards, record_path, scripts_directory, stack_directory
 
 TYPE_CHECKING = False
@@ -33,17 +35,15 @@ if TYPE_CHECKING:
     from contracts import Lease
 
 
-LEFT = ("node", "scripts", "endpoint", "swarm-host")
-"""Kinds of records that nothing but `remove` here takes away."""
-
-LOST = (
+KEYS = (
     ("copy_access.py", {"kind": "copy-access"}, {"key": "copy-key"}),
     ("copy_access.py", {"kind": "image-access"}, {"key": "image-key"}),
+)
+SWARM = (
     ("swarm_worker.py", {"kind": "swarm-worker"}, {"keep": False}),
     ("swarm_manager.py", {"kind": "swarm-manager"}, {"keep": False}),
 )
-"""(script, its record, its input) of what is outside the stack's directory, and still there when the scripts were gone
-before it could be removed."""
+"""(script, its record, its input) of what is outside the stack's directory."""
 
 
 def make(path: str) -> list:
@@ -52,9 +52,13 @@ def make(path: str) -> list:
     while not os.path.isdir(path):
         missing.insert(0, path)
         path = os.path.dirname(path)
+    made = []
     for folder in missing:
-        os.mkdir(folder, 0o755)
-    return missing
+        # Another stack may come at the same moment.
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(folder, 0o755)
+            made.append(folder)
+    return made
 
 
 def lay(stack: str) -> list:
@@ -68,25 +72,19 @@ def lay(stack: str) -> list:
 
 
 def apply(inputs: Lease) -> None:
-    owner = lease_holder() or inputs["stack"]
+    made = read_record(inputs["record"]).get("made", []) + make(STATE)
+    owner = claim(inputs["stack"])
     if owner != inputs["stack"] and not inputs["takeover"]:
-        sys.exit(f"this Spark is held by the stack {owner}: destroy that one first, or take it over")
-    made = read_record(inputs["record"]).get("made", []) + make(STATE) + make(inputs["cache"])
+        sys.exit(held_by(owner))
+    made += make(inputs["cache"])
     os.makedirs(stack_directory(inputs["stack"]), mode=0o700, exist_ok=True)
     write_record(inputs["laid"], {"digests": {path: digest_of(path) for path in lay(inputs["stack"])}})
     checks: dict[str, Any] = {"directories": [inputs["cache"]]}
-    if owner != inputs["stack"]:
+    if owner == inputs["stack"]:
+        checks["lines"] = {LEASE: [lease_line(owner)]}
+    else:
         say(f"held by the stack {owner} until image and weights are in place")
-        write_record(inputs["record"], checks, made=made)
-        return
-    checks["lines"] = {LEASE: [take_lease(inputs["stack"])]}
-    write_record(inputs["record"], checks, made=made)
-
-
-def in_use(stack: str) -> bool:
-    """Other things of the stack are noted here; all of them go before the Spark is handed back."""
-    records = {os.path.basename(path) for path in glob.glob(os.path.join(stack_directory(stack), "*.json"))}
-    return bool(records - {f"{kind}.json" for kind in LEFT})
+    write_record(inputs["record"], checks, made=made, node=inputs["node"])
 
 
 def discard(folders: list) -> None:
@@ -105,26 +103,67 @@ def undo(stack: str, script: str, inputs: dict[str, Any], *before: str) -> None:
         sys.exit(f"what {script} has made could not be undone")
 
 
+def listed(*words: str) -> list:
+    """What a docker command lists, one a line; nothing where Docker has no such things, as without Swarm."""
+    done = subprocess.run(["docker", *words], capture_output=True, text=True)
+    return done.stdout.split() if done.returncode == 0 else []
+
+
+def sweep(stack: str) -> None:
+    """Everything in Docker that carries the stack's label, whoever still knows it."""
+    try:
+        Docker().get("/version")
+    except FileNotFoundError:
+        # There is no Docker here any more.
+        return
+    except OSError as error:
+        sys.exit(f"Docker does not answer, and what this stack ran here stays: {error}")
+    label = f"label=dgx-spark.stack={stack}"
+    for kind in ("service", "config", "secret"):
+        for id_ in listed(kind, "ls", "--quiet", "--filter", label):
+            docker(kind, "rm", id_)
+    ours = containers(stack)
+    for container in ours:
+        say(f"removing {name_of(container)}")
+        remove_container(container["Id"])
+    for name in {*listed("volume", "ls", "--quiet", "--filter", label), *volumes(stack, ours)}:
+        docker("volume", "rm", "--force", name)
+
+
+def volumes(stack: str, ours: Iterable) -> set:
+    """Names of those that the stack's containers have mounted: of former versions, which gave them no label."""
+    _, project, name = stack.split("/")
+    mounts = [mount for container in ours for mount in container.get("Mounts") or [] if mount["Type"] == "volume"]
+    return {mount["Name"] for mount in mounts if mount["Name"].startswith(f"{project}-{name}-")}
+
+
+def give_back(stack: str) -> None:
+    """The lease, if it is this stack's."""
+    if os.path.isdir(STATE):
+        with locked(STATE):
+            if lease_holder() == stack:
+                os.unlink(LEASE)
+
+
 def remove(inputs: Lease) -> None:
-    known = read_record(inputs["record"])
-    if known and known["generation"] != inputs["record"]["generation"]:
+    stack, known = inputs["stack"], read_record(inputs["record"])
+    if known.get("node", inputs["node"]) != inputs["node"]:
+        # This Spark has another name in the stack now, and goes on under it.
         return
-    lost = not os.path.isdir(scripts_directory(inputs["stack"]))
-    if in_use(inputs["stack"]) and not lost:
-        # Taken anew, not handed back: the stack goes on.
-        return
+    lost = not os.path.isdir(scripts_directory(stack))
     made = known.get("made", []) + make(STATE)
-    lay(inputs["stack"])
-    for script, about, more in LOST if lost else ():
-        undo(inputs["stack"], script, {"record": {"stack": inputs["stack"], "generation": "", **about}, **more})
-    if os.path.exists(record_path(inputs["stack"], "swarm-host")):
-        host = {"record": {"stack": inputs["stack"], "kind": "swarm-host"}}
-        undo(inputs["stack"], "swarm_host.py", host, "sudo", "-n")
-    doomed = read(discards(inputs["stack"])).splitlines()
-    shutil.rmtree(stack_directory(inputs["stack"]), ignore_errors=True)
+    lay(stack)
+    sweep(stack)
+    for script, about, more in (*KEYS, *SWARM):
+        if lost or script == "copy_access.py" or os.path.exists(record_path(stack, about["kind"])):
+            undo(stack, script, {"record": {"stack": stack, "generation": "", **about}, **more})
+    if os.path.exists(record_path(stack, "swarm-host")):
+        host = {"record": {"stack": stack, "kind": "swarm-host"}}
+        undo(stack, "swarm_host.py", host, "sudo", "-n")
+    doomed = read(discards(stack)).splitlines()
+    shutil.rmtree(stack_directory(stack), ignore_errors=True)
     discard(doomed)
-    if lease_holder() == inputs["stack"]:
-        os.unlink(LEASE)
+    give_back(stack)
     for folder in sorted(made, key=len, reverse=True):
         # It stays where somebody's files are in it.
         with contextlib.suppress(OSError):

@@ -2,13 +2,14 @@
 
 stdin   JSON: stack, cache (directory for weights, may begin with ~), repos (the models'), images (names to look up),
         sudo (whether it is needed: a refusal goes into the Spark's log), look (null, or the model that must be here
-        already: {"repo", "revision"} or {"path"})
+        already: {"repo", "revision"} or {"path"}), draft (null, or {"repo", "revision"} of what guesses for it)
 stdout  JSON, read by components/facts/spark.py, which says what each fact means
 exit    0, also where something is missing: absence is a fact, and the plan decides what it means
 """
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import hashlib
 import json
@@ -21,12 +22,12 @@ import subprocess
 import urllib.parse
 from operator import itemgetter
 
-from shared.docker import Docker, is_named, labels_of, name_of
+from shared.docker import Docker, labels_of, name_of
 from shared.files import existing, read
 from shared.images import image_parts
 from shared.job import job
 from shared.links import PERFTEST
-from shared.models import held, model_folder
+from shared.models import model_folder
 from shared.records import holds
 from shared.state import LEASE, record_path, stack_directory
 
@@ -149,7 +150,6 @@ def docker(stack: str, names: list) -> dict:
         "swarm": info.get("Swarm", {}).get("NodeID", ""),
         "root": info.get("DockerRootDir", ""),
         "image_ids": [image["Id"] for image in images],
-        "images": {name: image["Id"] for image in images for name in names if is_named(image, name)},
         "contents": {name: about for name in names if (about := content(daemon, name))},
         "gpu_devices": sorted(
             device["ID"] for device in info.get("DiscoveredDevices") or [] if device["ID"].startswith("nvidia.com/gpu=")
@@ -160,6 +160,7 @@ def docker(stack: str, names: list) -> dict:
                 "id": container["Id"],
                 "name": name_of(container),
                 "running": container["State"] == "running",
+                "service": "com.docker.swarm.service.id" in labels_of(container),
                 "labels": {k: v for k, v in labels_of(container).items() if k.startswith("dgx-spark.")},
             }
             for container in containers
@@ -237,6 +238,15 @@ def checksum(path: str) -> str | None:
     return blob if len(blob) == 64 and os.path.basename(parent) == "blobs" else None
 
 
+def table(text: str) -> dict | None:
+    """A JSON object; None where it is none."""
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None
+
+
 def present(wanted: dict, cache: str) -> dict | None:
     """A model that is here: its files, by whatever checksums the cache keeps; None where there is none."""
     base = wanted.get("path") or snapshot(cache, wanted["repo"], wanted["revision"])
@@ -253,7 +263,19 @@ def present(wanted: dict, cache: str) -> dict | None:
             stamps.append([files[-1]["path"], about.st_size, about.st_mtime_ns])
     listing = hashlib.sha256(json.dumps(sorted(stamps)).encode()).hexdigest()[:40]
     commit = listing if "path" in wanted else os.path.basename(base)
-    return {"commit": commit, "files": sorted(files, key=lambda file: file["path"]), "config": json.loads(config)}
+    return {"commit": commit, "files": sorted(files, key=lambda file: file["path"]), "config": table(config)}
+
+
+def blobs(folder: str) -> dict:
+    """Name of each of a model's blobs → bytes of it on the disk, also of one that is not whole yet: a download keeps
+    that as NAME.….incomplete. Of several parts of one the largest counts."""
+    found: dict[str, int] = {}
+    for path in glob.glob(f"{folder}/blobs/*"):
+        # A download renames its files, and a link may lead nowhere.
+        with contextlib.suppress(OSError):
+            name = os.path.basename(path).split(".")[0]
+            found[name] = max(found.get(name, 0), os.stat(path).st_blocks * 512)
+    return found
 
 
 def records(stack: str, image_ids: set, swarm: str) -> dict:
@@ -300,11 +322,12 @@ def main() -> None:
         "available": memory.get("MemAvailable", 0),
         "cache": {
             "path": cache,
-            "held": {repo: held(model_folder(cache, repo)) for repo in wanted["repos"]},
+            "held": {repo: blobs(model_folder(cache, repo)) for repo in wanted["repos"]},
             "free": shutil.disk_usage(existing(cache)).free,
             "closed": closed(cache, wanted["repos"]),
         },
         "present": wanted["look"] and present(wanted["look"], cache),
+        "draft": wanted["draft"] and present(wanted["draft"], cache),
         "gpus": found,
         "gpu_words": words,
         "gpu_tools": [tool for tool in HOOKS if shutil.which(tool)],
@@ -321,7 +344,7 @@ def main() -> None:
         "lease": json.loads(read(LEASE) or "null"),
         "records": records(stack, set(engine.get("image_ids", [])), engine.get("swarm", "")),
         "records_changed": last_change(stack_directory(stack)),
-        "model_config": json.loads(read(os.path.join(weights.get("path", "/nowhere"), "config.json")) or "null"),
+        "model_config": table(read(os.path.join(weights.get("path", "/nowhere"), "config.json"))),
     }
     facts["docker"].pop("image_ids", None)
     print(json.dumps(facts))

@@ -13,6 +13,7 @@ exit    0 when ready or ended; the caller closes the connection of the others
 
 from __future__ import annotations
 
+import http.client
 import json
 import math
 import re
@@ -82,32 +83,41 @@ class Refused(Unfit):
         self.words = words
 
 
-def get(url: str, key: str, body: dict | None = None, timeout: float = 5) -> Any:
+def get(url: str, key: str, body: dict | None = None, timeout: float = 5) -> bytes:
     headers = {"Content-Type": "application/json", **({"Authorization": f"Bearer {key}"} if key else {})}
     data = None if body is None else json.dumps(body).encode()
     with urllib.request.urlopen(urllib.request.Request(url, data, headers), timeout=timeout) as answer:
-        return json.loads(answer.read() or b"null")
+        text: bytes = answer.read()
+        return text
 
 
 def healthy(inputs: Watch) -> bool:
+    """By its status: what engines and proxies write into the answer differs."""
     try:
         get(inputs["api"].removesuffix("/v1") + "/health", inputs["key"])
-    except (OSError, ValueError):
+    except (OSError, http.client.HTTPException):
         return False
     return True
 
 
-def ask(inputs: Watch, path: str, **body: object) -> dict:
-    """The answer of one of the API's endpoints."""
+def answer(inputs: Watch, path: str, body: dict | None = None, timeout: float = 5) -> dict:
+    """Of one of the API's endpoints."""
     try:
-        found: dict[str, Any] = get(
-            inputs["api"] + path, inputs["key"], {"model": inputs["model"], **body}, FIRST_ANSWER
-        )
-        return found
+        text = get(inputs["api"] + path, inputs["key"], body, timeout)
     except urllib.error.HTTPError as error:
         raise Refused(path, error.code, error.read().decode(errors="replace")) from None
-    except (OSError, ValueError) as error:
+    except (OSError, http.client.HTTPException) as error:
         raise Unfit(f"/health answers but /v1{path} fails: {error}") from None
+    try:
+        found: dict[str, Any] = json.loads(text)
+    except ValueError:
+        raise Unfit(f"/health answers but /v1{path} brings no JSON: {text[:200].decode(errors='replace')!r}") from None
+    return found
+
+
+def ask(inputs: Watch, path: str, **body: object) -> dict:
+    """The model's answer at one of the API's endpoints."""
+    return answer(inputs, path, {"model": inputs["model"], **body}, FIRST_ANSWER)
 
 
 def chat(inputs: Watch) -> str | None:
@@ -169,11 +179,10 @@ TASKS = {"generate": generates, "embed": embeds, "score": scores}
 
 def try_it(inputs: Watch) -> None:
     """The model must be listed and do what people want of it."""
-    models = [model["id"] for model in get(f"{inputs['api']}/models", inputs["key"])["data"]]
-    if inputs["model"] not in models:
-        emit(wrong=f"the server on this port serves {', '.join(models)}, not {inputs['model']}")
-        return
     try:
+        models = [str(model["id"]) for model in answer(inputs, "/models")["data"]]
+        if inputs["model"] not in models:
+            raise Unfit(f"the server on this port serves {', '.join(models) or 'nothing'}, not {inputs['model']}")
         text = TASKS[inputs["task"]](inputs)
     except Unfit as unfit:
         emit(wrong=str(unfit))

@@ -6,6 +6,7 @@ the stack's own key (copy_key.py, copy_access.py). Both keep whole files and res
 
 stdin   JSON: repo, commit, revision, files [{path, size, sha256}], encodings [{path, url, sha256}] (vocabularies
         that the engine would fetch), path (where the files are), folder (all that there is of the model), record,
+        loaded (where it is known: bytes that the weights take in memory; goes into the record),
         keep (leave the files when the record is removed), and one of
         from the hub: endpoint, image, token, cache (HF_HOME)
         from another Spark: source (shared/head.py; also model and encodings: what its key may read, relative)
@@ -48,6 +49,7 @@ READERS = 4
 def download(inputs: Weights) -> None:
     user = f"{os.getuid()}:{os.getgid()}"
     argv = ["docker", "run", "--rm", "--interactive", "--network=host", f"--user={user}"]
+    argv += ["--cap-drop=ALL", "--security-opt=no-new-privileges"]
     argv += [f"--volume={inputs['cache']}:/hf", "--env=HF_HOME=/hf", "--env=HOME=/tmp", "--entrypoint=/usr/bin/env"]
     argv += [inputs["image"], "python3", "-c", program(inputs["record"]["stack"], "download.py")]
     order = {key: inputs[key] for key in ("endpoint", "repo", "commit", "token", "files")}
@@ -187,7 +189,9 @@ def apply(inputs: Weights) -> None:
     place_encodings(inputs)
     paths = [os.path.join(inputs["path"], file["path"]) for file in inputs["files"]]
     paths += [encoding["path"] for encoding in inputs["encodings"]]
-    model = {key: inputs[key] for key in ("repo", "revision", "commit", "files", "path")}
+    known = {key: inputs[key] for key in ("repo", "revision", "commit", "files", "path")}
+    # So that a later preview estimates the memory as this one did, without asking the hub.
+    model = {**known, "loaded": inputs.get("loaded", 0)}
     write_record(inputs["record"], {"files": {path: stamp(path) for path in paths}}, model=model)
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field
 
 from components import ports
-from components.settings.words import Frozen, Port
+from components.settings.words import Frozen, ImageName, Port
 
 Role = Literal["prometheus", "grafana", "node-exporter", "gpu-exporter", "gateway", "chat"]
 
@@ -31,5 +31,5 @@ class BesideSettings(Frozen):
     retention: Annotated[str, Field(pattern=r"^\d+[dwy]$")] = "15d"
     """How long Prometheus keeps figures."""
 
-    images: dict[Role, Annotated[str, Field(min_length=1)]] = {}
+    images: dict[Role, ImageName] = {}
     """Role → image in place of the pinned one (components/plan/beside.py)."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Collection, Iterator, Mapping
-from typing import Any
+from typing import Any, Literal, get_origin
 
 from pydantic import SecretStr, ValidationError
 from pydantic.alias_generators import to_camel
@@ -18,10 +18,22 @@ from components.settings.words import Frozen
 PROJECT = "dgx-spark"
 """The project's name in Pulumi.yaml, which prefixes its config keys."""
 
-
 TOP_LEVEL = {to_camel(name): name for name in Settings.model_fields}
-PLAIN = ("engine", "model", "catalog", "hfToken", "apiKey")
-"""Keys whose value is a string; the others are objects or lists, which reach the program as JSON."""
+
+
+def _kind(annotation: Any) -> str:
+    """What a value of this type is, to a person."""
+    if annotation in (str, SecretStr) or get_origin(annotation) is Literal:
+        return TEXT
+    if get_origin(annotation) is tuple:
+        return "a list"
+    return {bool: "true or false", int: "a number", float: "a number"}.get(annotation, "an object")
+
+
+TEXT = "text"
+KINDS = {key: _kind(Settings.model_fields[name].annotation) for key, name in TOP_LEVEL.items()}
+PLAIN = tuple(key for key, kind in KINDS.items() if kind == TEXT)
+"""Keys whose value is a string; the others reach the program as JSON."""
 
 
 def load(raw: Mapping[str, str], project: str = PROJECT, encrypted: Collection[str] | None = None) -> Settings:
@@ -31,42 +43,46 @@ def load(raw: Mapping[str, str], project: str = PROJECT, encrypted: Collection[s
     Raises Refused with every mistake: unknown keys, missing ones, wrong types and values, secrets in plain text.
     """
     own = {key.removeprefix(f"{project}:"): value for key, value in raw.items() if key.startswith(f"{project}:")}
-    problems = [
-        Problem(
-            f"{project}:{key}",
-            "is not a setting",
-            f"remove it with `pulumi config rm {key}`; there are {', '.join(TOP_LEVEL)}",
-        )
-        for key in sorted(set(own) - set(TOP_LEVEL))
-    ]
-    values: dict[str, Any] = {}
-    for key, text in own.items():
-        if key not in TOP_LEVEL:
-            continue
-        if key in PLAIN:
-            values[key] = text
-            continue
-        try:
-            values[key] = json.loads(text)
-        except ValueError:
-            switches = dict.fromkeys(("takeover", "monitoring", "gateway", "chat"), "true or false")
-            kind = {"nodes": "a list of Sparks", **switches}.get(key, "an object")
-            problems.append(
-                Problem(f"{project}:{key}", f"is {text!r}, not {kind}", f"see {key} in docs/configuration.md")
-            )
+    problems = list(_unknown(own, project))
+    values, broken = _decoded({key: own[key] for key in own if key in TOP_LEVEL}, project, encrypted)
+    problems += broken
     try:
         settings = Settings.model_validate(values)
     except ValidationError as error:
-        broken = {problem.at for problem in problems}
-        found = [_explain(detail, project) for detail in error.errors()]
-        raise Refused([*problems, *(problem for problem in found if problem.at not in broken)]) from None
-    problems += _missing_host_keys(settings, project)
+        places = {problem.at for problem in problems}
+        found = [_explain(detail, project, encrypted) for detail in error.errors()]
+        raise Refused([*problems, *(problem for problem in found if problem.at not in places)]) from None
     settings._encrypted = frozenset(key.removeprefix(f"{project}:") for key in encrypted or ())
-    if encrypted is not None:
-        problems += _plain_secrets(settings, project, encrypted)
+    problems += _missing_host_keys(settings, project)
+    problems += _plain_secrets(settings, project, encrypted) if encrypted is not None else ()
     if problems:
         raise Refused(problems)
     return settings
+
+
+def _unknown(own: Mapping[str, str], project: str) -> Iterator[Problem]:
+    for key in sorted(set(own) - set(TOP_LEVEL)):
+        known = f"remove it with `pulumi config rm {key}`; there are {', '.join(TOP_LEVEL)}"
+        yield Problem(f"{project}:{key}", "is not a setting", known)
+
+
+def _decoded(
+    own: Mapping[str, str], project: str, encrypted: Collection[str] | None
+) -> tuple[dict[str, Any], list[Problem]]:
+    """Key → value, and what can't be one."""
+    values: dict[str, Any] = {}
+    problems = []
+    for key, text in own.items():
+        if "\0" in text or "\\u0000" in text:
+            fix = "take it out: no program can be given one"
+            problems.append(Problem(f"{project}:{key}", "holds a NUL character", fix))
+            continue
+        try:
+            values[key] = text if key in PLAIN else json.loads(text)
+        except ValueError:
+            given = "is not" if _secret(key, project, encrypted) else f"is {text!r}, not"
+            problems.append(Problem(f"{project}:{key}", f"{given} {KINDS[key]}", f"see {key} in docs/configuration.md"))
+    return values, problems
 
 
 def _missing_host_keys(settings: Settings, project: str) -> Iterator[Problem]:
@@ -109,7 +125,13 @@ def _secrets(value: Any, path: str) -> Iterator[str]:
             yield from _secrets(item, f"{path}.{name}")
 
 
-def _explain(detail: Any, project: str) -> Problem:
+def _secret(path: str, project: str, encrypted: Collection[str] | None) -> bool:
+    """What is written there may be a secret, and is not shown."""
+    top = re.split(r"[.\[]", path)[0]
+    return f"{project}:{top}" in (encrypted or ()) or bool(re.search("token|key|env|args", path, re.IGNORECASE))
+
+
+def _explain(detail: Any, project: str, encrypted: Collection[str] | None) -> Problem:
     path = _path(detail["loc"])
     kind, context = detail["type"], detail.get("ctx", {})
     at = f"{project}:{path}" if path else project
@@ -121,7 +143,7 @@ def _explain(detail: Any, project: str) -> Problem:
     if kind == "value_error" and not path:
         where, _, wrong = str(context["error"]).partition(": ")
         return Problem(f"{project}:{where}", wrong, "correct it in the stack's Pulumi.<stack>.yaml")
-    given = "" if "token" in path.lower() or "key" in path.lower() else f" (it is {detail['input']!r})"
+    given = "" if _secret(path, project, encrypted) else f" (it is {detail['input']!r})"
     message = detail["msg"].removeprefix("Value error, ")
     return Problem(at, message[0].lower() + message[1:] + given, f"pulumi config set --path '{path}' VALUE")
 

@@ -3,12 +3,46 @@
 from __future__ import annotations
 
 import ipaddress
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from components import ports
-from components.settings.words import Frozen, Port, Text
+from components.settings.words import Frozen, ImageName, Port, Text
+
+DraftMethod = Literal["mtp", "eagle", "eagle3", "dflash", "dspark", "draft_model", "ngram"]
+"""How tokens are guessed ahead: by layers of the model itself (mtp; dspark where its weights hold one), by a small
+model made for it (eagle, eagle3, dflash, dspark), by any smaller model with the same vocabulary, or from the prompt."""
+
+
+class Draft(Frozen):
+    """What guesses tokens ahead, which the model then verifies in one step: the same text, sooner. Where nothing is
+    said: as the catalog knows for the model, or nothing. It belongs to one model: change both together."""
+
+    method: DraftMethod | Literal["none"]
+    """mtp: layers of the model's own. eagle, eagle3, dflash, dspark: a small model made for it (dspark: or part of its
+    weights). draft_model: any smaller model with the same vocabulary. ngram: the prompt's own words. none: nothing,
+    whatever the catalog says."""
+
+    model: Annotated[str, Field(pattern=r"^[\w.-]+/[\w.-]+$")] | None = None
+    """Its repository, where it has one of its own: pinned, placed, verified and counted like the model's weights."""
+
+    revision: str | None = None
+    """Branch, tag or commit of `model`. None: main as it was when it was first deployed."""
+
+    tokens: Annotated[int, Field(ge=1)] = 3
+    """Guessed at a time."""
+
+    options: dict[str, Any] = {}
+    """vLLM: more keys of its --speculative-config, e.g. draft_tensor_parallel_size."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Draft:
+        if self.method in ("eagle", "eagle3", "dflash", "draft_model") and not self.model:
+            raise ValueError(f"{self.method} needs model: the repository of the model that guesses")
+        if self.method in ("ngram", "none") and self.model:
+            raise ValueError(f"{self.method} needs no model")
+        return self
 
 
 class Serving(Frozen):
@@ -59,6 +93,9 @@ class Serving(Frozen):
     served_model_name: str | None = None
     """Name of the model in the API. None: its repository."""
 
+    draft: Draft | None = None
+    """What guesses tokens ahead. None: as the catalog knows for the model."""
+
     extra_args: tuple[str, ...] = ()
     """Handed to the engine as they are, one word each."""
 
@@ -69,7 +106,8 @@ class Serving(Frozen):
     """How often the server starts again after failures in a row, all ranks together, before it gives up."""
 
     check_fit: bool = True
-    """Refuse a model that by estimate does not fit into the Sparks' memory; false turns that into a warning."""
+    """Refuse a model that by estimate does not fit into the Sparks' memory, or that tensorParallel can't divide; false
+    turns that into a warning."""
 
     check_answer: bool = True
     """Before it counts as ready, the model must know the capital of France (a pooling model: tell which sentences
@@ -88,7 +126,7 @@ class Serving(Frozen):
 class ImageSettings(Frozen):
     """The engine's container image."""
 
-    name: str | None = None
+    name: ImageName | None = None
     """Container image. None: the engine's default, see components/plan/engines/."""
 
     source: Literal["pull", "copy", "build"] = "pull"
@@ -110,8 +148,12 @@ class Containers(Frozen):
     privileged: bool = False
     """Give the containers every right on the Spark. Not needed for RDMA."""
 
-    shm_size: Annotated[int, Field(ge=64)] = 16384
-    """MiB of /dev/shm. Source: 16g of NVIDIA's and the community's vLLM recipes for Spark pairs."""
+    capabilities: tuple[Annotated[str, Field(pattern=r"^CAP_[A-Z_]+$")], ...] = ()
+    """Of Linux's capabilities, further ones than the engines need, e.g. CAP_SYS_PTRACE for a profiler."""
+
+    shm_size: Annotated[int, Field(ge=64)] | None = None
+    """MiB of a /dev/shm of each container's own. None: the Spark's own /dev/shm, which holds half its memory, for plain
+    containers; 16384 for Swarm services, which can't have that."""
 
 
 class TrtllmSettings(Frozen):

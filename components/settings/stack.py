@@ -13,7 +13,7 @@ from components.settings.fabric import FabricSettings
 from components.settings.nodes import Login, Node, Ssh
 from components.settings.serving import Containers, ImageSettings, RaySettings, Serving, SwarmSettings, TrtllmSettings
 from components.settings.weights import Weights
-from components.settings.words import Frozen, Name
+from components.settings.words import Frozen, Name, Token
 
 
 def _place(host: str, port: int) -> str:
@@ -63,13 +63,13 @@ class Settings(Frozen):
     """Open WebUI on the head, for people; who registers first is its administrator."""
 
     beside: BesideSettings = BesideSettings()
-    gateway_keys: dict[Name, SecretStr] = {}
+    gateway_keys: dict[Name, Token] = {}
     """Who may use the gateway: name → key."""
 
-    hf_token: SecretStr = SecretStr("")
+    hf_token: Token = SecretStr("")
     """Hugging Face token for gated models. Goes to the Sparks by stdin and is kept nowhere there."""
 
-    api_key: SecretStr = SecretStr("")
+    api_key: Token = SecretStr("")
     """Clients must send it as bearer token. Empty: the API is open to whoever reaches its port."""
 
     _encrypted: frozenset[str] = PrivateAttr(frozenset())

@@ -6,7 +6,7 @@ import ipaddress
 import re
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, WithJsonSchema
 from pydantic.alias_generators import to_camel
 
 Port = Annotated[int, Field(ge=1, le=65535)]
@@ -61,13 +61,31 @@ def _host(value: Any) -> Any:
     return value[1:-1] if isinstance(value, str) and re.fullmatch(r"\[[0-9A-Fa-f:.]+\]", value) else value
 
 
+def _token(value: SecretStr) -> SecretStr:
+    # It goes into a header, and the error of a client that can't send it would show it.
+    if not re.fullmatch(r"[!-~]*", value.get_secret_value()):
+        raise ValueError(
+            "holds what no header can carry: a blank, a line's end or a typographic quote that was pasted with it"
+        )
+    return value
+
+
 def _text(value: Any) -> Any:
     """Variables are text, and YAML makes more of it: true."""
     return str(value).lower() if isinstance(value, bool) else value
+
+
+def _image(value: str) -> str:
+    # Docker's command would take one that begins with a hyphen for an option.
+    if not re.fullmatch(r"[A-Za-z0-9][\w.:/@-]*", value, re.ASCII):
+        raise ValueError("must be an image's name: [REGISTRY/]NAME[:TAG][@sha256:…]")
+    return value
 
 
 HostKey = Annotated[str, AfterValidator(_host_key)]
 User = Annotated[str, AfterValidator(_user)]
 Cache = Annotated[str, AfterValidator(_cache)]
 Host = Annotated[str, BeforeValidator(_host), Field(pattern=r"^[A-Za-z0-9.:_-]+$")]
+ImageName = Annotated[str, AfterValidator(_image)]
 Text = Annotated[str, BeforeValidator(_text), WithJsonSchema({"type": ["string", "number", "boolean"]})]
+Token = Annotated[SecretStr, AfterValidator(_token)]

@@ -90,7 +90,7 @@ def preview(
 ) -> None:  # fmt: skip
     """Show what `up` would do."""
     project, chosen = existing_stack(cwd, stack)
-    options = Options(diff, json_, refresh, expect_no_changes)
+    options = Options(diff, json_, refresh or None, expect_no_changes)
     if not json_:
         print(f"Previewing update ({chosen}):")
     raise typer.Exit(operation(project, chosen, options, dry_run=True).converge())
@@ -104,7 +104,7 @@ def up(
 ) -> None:  # fmt: skip
     """Converge."""
     project, chosen = existing_stack(cwd, stack)
-    options = Options(diff, json_, refresh, expect_no_changes)
+    options = Options(diff, json_, refresh or None, expect_no_changes)
     if not yes or (not skip_preview and not json_):
         print(f"Previewing update ({chosen}):")
         code = operation(project, chosen, options, dry_run=True).converge()
@@ -118,12 +118,14 @@ def up(
 
 @app.command()
 def destroy(
-    stack: StackOption = "", cwd: Cwd = HERE, refresh: Refresh = False, yes: Yes = False,
+    stack: StackOption = "", cwd: Cwd = HERE, yes: Yes = False,
+    refresh: Annotated[bool | None, typer.Option("--refresh/--no-refresh", "-r")] = None,
     skip_preview: Annotated[bool, typer.Option("--skip-preview", "-f")] = False, json_: Json = False,
+    continue_on_error: Annotated[bool, typer.Option("--continue-on-error")] = False,
 ) -> None:  # fmt: skip
     """Take everything away that the stack made."""
     project, chosen = existing_stack(cwd, stack)
-    options = Options(json=json_, refresh=refresh)
+    options = Options(json=json_, refresh=refresh, continue_on_error=continue_on_error)
     if not yes:
         operation(project, chosen, options, dry_run=True).destroy()
     confirm(yes, "destroy")
@@ -282,6 +284,8 @@ def config_rm(key: str, stack: StackOption = "", cwd: Cwd = HERE, path: PathFlag
 
 
 def main() -> None:
+    # As Go's flags have it.
+    sys.argv = ["--no-refresh" if word == "--refresh=false" else word for word in sys.argv]
     try:
         app(prog_name="pulumi")
     except (UserError, WrongPassphrase) as error:

@@ -16,8 +16,9 @@ from simulator.engine.values import plain
 class Deletions:
     """Dependents before what they depend on, after the program has ended well, and none when anything failed."""
 
-    def __init__(self, deployment: Deployment) -> None:
+    def __init__(self, deployment: Deployment, *, continue_on_error: bool = False) -> None:
         self._run = deployment
+        deployment.tolerant = continue_on_error
         self.going: set[str] = set()
         """URNs whose deletion is under way: what is deletedWith them needs none of its own."""
 
@@ -27,19 +28,29 @@ class Deletions:
             self._all([*self._run.rest(), *self._run.condemned])
 
     def _all(self, doomed: list[Resource]) -> None:
-        """In batches: what nothing else that is doomed depends on goes first."""
+        """In batches: what nothing else that is doomed depends on goes first; never what something that stays needs."""
         self.going.update(resource.urn for resource in doomed)
+        stay: list[Resource] = []
         for batch in antichains(doomed):
-            problems: list[BaseException] = []
-            threads = [threading.Thread(target=self._one, args=(resource, problems)) for resource in batch]
+            held = {urn for resource in stay for urn in needs(resource, doomed)}
+            stay += [resource for resource in batch if resource.urn in held]
+            threads = [
+                threading.Thread(target=self._one, args=(resource, stay))
+                for resource in batch
+                if resource.urn not in held
+            ]
             for thread in threads:
                 thread.start()
             for thread in threads:
                 thread.join()
-            if problems or self._run.canceled:
+            if not self._run.goes_on():
                 raise Refused
+        if stay:
+            self._run.failed = True
+            raise Refused
 
-    def _one(self, doomed: Resource, problems: list[BaseException]) -> None:
+    def _one(self, doomed: Resource, stay: list[Resource]) -> None:
+        """`stay`: takes it where it can't be deleted."""
         op = "delete-replaced" if doomed.delete else "delete"
         # What a run before was to replace is deleted already.
         act: Callable[[], None] = (lambda: None) if doomed.pending_replacement else (lambda: self.by_provider(doomed))
@@ -47,8 +58,8 @@ class Deletions:
             if doomed.protect:
                 self._run.fail(doomed.urn, f"resource {doomed.urn} cannot be deleted because it is protected")
             self._run.do(Step(op, doomed.urn, doomed.type, old=doomed.inputs), act, pending="deleting")
-        except Refused as error:
-            problems.append(error)
+        except Refused:
+            stay.append(doomed)
             return
         self._run.was_deleted(doomed)
 
@@ -59,28 +70,23 @@ class Deletions:
         implementation(doomed.type).delete(old, self._run.config(doomed.provider), self._run.logger(doomed.urn))
 
 
+def needs(resource: Resource, doomed: list[Resource]) -> set[str]:
+    """URNs of those of `doomed` that it depends on; of a component, what was made in it."""
+    by_urn = {other.urn: other for other in doomed}
+    named = {resource.parent, resource.provider.rsplit("::", 1)[0], resource.deleted_with, *resource.dependencies}
+    for urns in resource.property_dependencies.values():
+        named.update(urns)
+    components = {urn for urn in named & set(by_urn) if not by_urn[urn].custom} - {resource.parent}
+    named.update(other.urn for other in doomed if other.parent in components)
+    return (named & set(by_urn)) - {resource.urn}
+
+
 def antichains(doomed: list[Resource]) -> list[list[Resource]]:
     """Batches for deletion: dependents before what they depend on."""
-    by_urn: dict[str, list[Resource]] = {}
-    for resource in doomed:
-        by_urn.setdefault(resource.urn, []).append(resource)
-    children: dict[str, list[str]] = {}
-    for resource in doomed:
-        children.setdefault(resource.parent, []).append(resource.urn)
-
-    def needs(resource: Resource) -> set[str]:
-        named = {resource.parent, resource.provider.rsplit("::", 1)[0], resource.deleted_with, *resource.dependencies}
-        for urns in resource.property_dependencies.values():
-            named.update(urns)
-        for component in [name for name in named if name in by_urn and not by_urn[name][0].custom]:
-            if component != resource.parent:
-                named.update(children.get(component, []))
-        return (named & set(by_urn)) - {resource.urn}
-
     batches: list[list[Resource]] = []
     rest = list(doomed)
     while rest:
-        wanted = {urn for resource in rest for urn in needs(resource)}
+        wanted = {urn for resource in rest for urn in needs(resource, doomed)}
         batch = [resource for resource in rest if resource.urn not in wanted] or rest
         batches.append(batch)
         rest = [resource for resource in rest if resource not in batch]

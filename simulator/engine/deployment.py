@@ -16,7 +16,7 @@ from typing import Any
 from simulator.engine.crypter import Crypter
 from simulator.engine.providers import Canceled, ProviderError
 from simulator.engine.state import STACK_TYPE, Resource, Store
-from simulator.engine.steps import Events, Refused, Step
+from simulator.engine.steps import Events, Goal, Refused, Step
 from simulator.engine.values import Properties, has_unknown, plain
 
 PARALLEL = 16
@@ -41,6 +41,12 @@ class Deployment:
         self._pending: list[dict[str, str]] = []
         self.failed = False
         self.canceled = False
+        self.tolerant = False
+        """A failure ends nothing but itself (--continue-on-error)."""
+
+        self.before_create: Callable[[str, Goal], None] = lambda urn, goal: None
+        """Calls the hooks of a registration."""
+
         self.stack_outputs: Properties = {}
         self.old_stack_outputs: Properties = next((r.outputs for r in resources if r.type == STACK_TYPE), {})
 
@@ -51,6 +57,11 @@ class Deployment:
     def rest(self) -> list[Resource]:
         """What was before, and has not been registered so far."""
         return [resource for resource in self.former() if resource.urn not in self.after]
+
+    def saved_outputs(self) -> dict[str, Any]:
+        """What pulumi:pulumi:readStackResourceOutputs answers: URN → type and outputs, as the state was saved last."""
+        saved = [resource for resource in self.store.load(self.crypter) if not resource.delete]
+        return {r.urn: {"type": r.type, "outputs": r.outputs} for r in saved}
 
     def goes_on(self) -> bool:
         return not (self.failed or self.canceled)
@@ -96,7 +107,7 @@ class Deployment:
             self.save()
 
     def fail(self, urn: str, reason: str) -> None:
-        self.failed = True
+        self.failed = self.failed or not self.tolerant
         self.events.failed(urn, reason)
         raise Refused
 

@@ -9,7 +9,15 @@ from typing import Any
 
 import grpc
 from google.protobuf import empty_pb2
-from pulumi.runtime.proto import engine_pb2, engine_pb2_grpc, provider_pb2, resource_pb2, resource_pb2_grpc
+from pulumi.runtime.proto import (
+    callback_pb2,
+    callback_pb2_grpc,
+    engine_pb2,
+    engine_pb2_grpc,
+    provider_pb2,
+    resource_pb2,
+    resource_pb2_grpc,
+)  # fmt: skip
 
 from simulator.engine.deployment import Deployment
 from simulator.engine.providers import Canceled, ProviderError
@@ -17,10 +25,10 @@ from simulator.engine.providers.command import local_run
 from simulator.engine.registrations import Registrations
 from simulator.engine.registry import UnknownType
 from simulator.engine.steps import Goal, Refused
-from simulator.engine.values import plain, struct_from_wire, struct_to_wire
+from simulator.engine.values import Properties, plain, struct_from_wire, struct_to_wire
 
-FEATURES: list[Any] = [0, 1, 2, 3, 5]
-"""secrets, resourceReferences, outputValues, aliasSpecs, deletedWith (resource.proto, MonitorFeature)."""
+FEATURES: list[Any] = [0, 1, 2, 3, 5, 10]
+"""secrets, resourceReferences, outputValues, aliasSpecs, deletedWith, resourceHooks; resource.proto, MonitorFeature."""
 
 THREADS = 128
 """Each call blocks a thread until its step is done: fewer than there are resources would stand still."""
@@ -44,6 +52,10 @@ class Monitor(resource_pb2_grpc.ResourceMonitorServicer):
         """The state has been refreshed: registrations may be compared with it."""
 
         self.program_done, self.engine_done = threading.Event(), threading.Event()
+        self._hooks: dict[str, Any] = {}
+        """Name → how to call it (RegisterResourceHookRequest)."""
+
+        deployment.before_create = self._before_create
 
     def GetDeploymentInfo(self, request: Any, context: grpc.ServicerContext) -> Any:
         self.state_ready.wait()
@@ -81,6 +93,7 @@ class Monitor(resource_pb2_grpc.ResourceMonitorServicer):
             protect=request.protect if request.HasField("protect") else False,
             retain_on_delete=request.retainOnDelete if request.HasField("retainOnDelete") else False,
             deleted_with=request.deletedWith,
+            before_create=list(request.hooks.before_create),
         )
         try:
             made = self._registrations.register(goal)
@@ -96,7 +109,29 @@ class Monitor(resource_pb2_grpc.ResourceMonitorServicer):
         self._registrations.outputs(request.urn, struct_from_wire(request.outputs))
         return empty_pb2.Empty()
 
+    def RegisterResourceHook(self, request: Any, context: grpc.ServicerContext) -> Any:
+        self._hooks[request.name] = request
+        return empty_pb2.Empty()
+
+    def _before_create(self, urn: str, goal: Goal) -> None:
+        """Raises ProviderError with a hook's own words where it does not let the resource be made."""
+        for name in goal.before_create:
+            hook = self._hooks[name]
+            if self._deployment.dry_run and not hook.on_dry_run:
+                continue
+            about = resource_pb2.ResourceHookRequest(
+                urn=urn, name=goal.name, type=goal.type, new_inputs=struct_to_wire(goal.inputs)
+            )
+            call = callback_pb2.CallbackInvokeRequest(token=hook.callback.token, request=about.SerializeToString())
+            with grpc.insecure_channel(hook.callback.target) as channel:
+                answer = callback_pb2_grpc.CallbacksStub(channel).Invoke(call)
+            said = resource_pb2.ResourceHookResponse.FromString(answer.response)
+            if said.error:
+                raise ProviderError(f'before hook "{name}" failed: {said.error}')
+
     def Invoke(self, request: Any, context: grpc.ServicerContext) -> Any:
+        if request.tok == "pulumi:pulumi:readStackResourceOutputs":
+            return _returned({"outputs": self._deployment.saved_outputs()})
         if request.tok != "command:local:run":
             self._abort(context, f"the hermetic engine has no function {request.tok}")
         arguments = plain(struct_from_wire(request.args))
@@ -106,9 +141,7 @@ class Monitor(resource_pb2_grpc.ResourceMonitorServicer):
             self._terminate(context)
         except ProviderError as error:
             return resource_pb2.ResourceInvokeResponse(failures=[provider_pb2.CheckFailure(reason=str(error))])
-        response: Any = resource_pb2.ResourceInvokeResponse
-        # `return` is a keyword, so the field can't be named in the call.
-        return response(**{"return": struct_to_wire(returned)})
+        return _returned(returned)
 
     def SignalAndWaitForShutdown(self, request: Any, context: grpc.ServicerContext) -> Any:
         self.program_done.set()
@@ -123,6 +156,12 @@ class Monitor(resource_pb2_grpc.ResourceMonitorServicer):
     def _terminate(self, context: grpc.ServicerContext) -> None:
         self._end_program()
         context.abort(grpc.StatusCode.UNAVAILABLE, "resource monitor shut down while waiting on step's done channel")
+
+
+def _returned(answer: Properties) -> Any:
+    response: Any = resource_pb2.ResourceInvokeResponse
+    # `return` is a keyword, so the field can't be named in the call.
+    return response(**{"return": struct_to_wire(answer)})
 
 
 def _set(request: Any, name: str) -> bool:

@@ -46,7 +46,7 @@ class Operation:
             name = pending["urn"].rsplit("::", 1)[1]
             self.display.diagnostic(2, "", f"an earlier run was interrupted while {pending['type']} {name}")
         self.deployment = Deployment(store, crypter, resources, self.display, dry_run=self.dry_run)
-        self.deletions = Deletions(self.deployment)
+        self.deletions = Deletions(self.deployment, continue_on_error=self.options.continue_on_error)
 
     def converge(self) -> int:
         """Preview or up; the exit code."""
@@ -125,7 +125,7 @@ class Operation:
         return self._report()
 
     def _look_first(self) -> None:
-        if self.options.refresh or self.project.always_refresh:
+        if self.project.always_refresh if self.options.refresh is None else self.options.refresh:
             refresh(self.deployment)
 
     def refresh(self) -> int:

@@ -38,8 +38,11 @@ class Options:
 
     diff: bool = False
     json: bool = False
-    refresh: bool = False
+    refresh: bool | None = None
+    """None: as the project has it."""
+
     expect_no_changes: bool = False
+    continue_on_error: bool = False
 
 
 @dataclass

@@ -85,9 +85,6 @@ class Registrations:
         if not goal.provider:
             goal = replace(goal, provider=self._default_provider(goal.type, urn))
         goal = replace(goal, inputs=self._checked(goal))
-        if old is not None:
-            for path in goal.ignore_changes:
-                goal.inputs = as_before(goal.inputs, old.inputs, path.split("."))
         if old is None:
             return self._create(urn, goal, impl, "create")
         if old.pending_replacement:
@@ -97,11 +94,13 @@ class Registrations:
                     Step("replace", urn, goal.type, tuple(sorted(keys)), old=old.inputs, new=goal.inputs)
                 )
             return self._create(urn, goal, impl, "create-replacement")
+        # A replacement is made of all that the program asks for.
+        whole, goal = goal, ignoring(goal, old)
         diff = self._diff(old, goal)
         if old.provider.rsplit("::", 1)[0] != goal.provider.rsplit("::", 1)[0]:
             diff = Diff(diff.updates, diff.replaces | {"provider"}, diff.delete_before_replace)
         if diff.replaces:
-            return self._replace(urn, goal, old, diff)
+            return self._replace(urn, whole, old, diff)
         if diff.updates or old.init_errors:
             return self._update(urn, goal, old, diff)
         self._run.do(Step("same", urn, goal.type), lambda: None)
@@ -129,6 +128,7 @@ class Registrations:
         step = Step(op, urn, goal.type, keys, tuple(sorted(diff.replaces)) if diff else (), new=goal.inputs)
 
         def act() -> None:
+            self._run.before_create(urn, goal)
             try:
                 made.id, outputs = impl.create(
                     plain(goal.inputs), self._run.config(goal.provider), self._run.logger(urn)
@@ -142,6 +142,7 @@ class Registrations:
 
         self._run.do(step, act, pending="creating")
         if self._run.dry_run:
+            self._run.before_create(urn, goal)
             made.outputs = {**goal.inputs, **dict.fromkeys(impl.computed, UNKNOWN)}
         self._run.keep(made)
         return made
@@ -256,6 +257,14 @@ class Registrations:
         """Outputs are secret when listed so, or when the input of the same name is."""
         hidden = set(goal.additional_secret_outputs) | {k for k, v in goal.inputs.items() if is_secret(v)}
         return {key: Secret(value) if key in hidden else value for key, value in outputs.items()}
+
+
+def ignoring(goal: Goal, old: Resource) -> Goal:
+    """`goal` with what it ignores as `old` has it."""
+    inputs = goal.inputs
+    for path in goal.ignore_changes:
+        inputs = as_before(inputs, old.inputs, path.split("."))
+    return replace(goal, inputs=inputs)
 
 
 def as_before(new: Properties, old: Properties, path: Sequence[str]) -> Properties:

@@ -31,6 +31,8 @@ class Goal:
     protect: bool = False
     retain_on_delete: bool = False
     deleted_with: str = ""
+    before_create: list[str] = field(default_factory=list)
+    """Names of hooks."""
 
 
 @dataclass(frozen=True)

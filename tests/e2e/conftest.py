@@ -8,6 +8,7 @@ import json
 import os
 import re
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -70,6 +71,9 @@ class Stack:
         for part in PROGRAM:
             if not (folder / part).exists():
                 (folder / part).symlink_to(ROOT / part)
+        if not (folder / ".venv").exists():
+            # The Pulumi CLI looks for it beside the program.
+            (folder / ".venv").symlink_to(sys.prefix)
         self.environment = pulumi.environment(folder / "state")
         self.configure(**config)
         self("stack", "init", name)
@@ -120,7 +124,11 @@ class Stack:
         return run.text
 
     def is_clean(self) -> bool:
-        return self("preview", "--expect-no-changes", "--stack", self.name, check=False).code == 0
+        run = self("preview", "--expect-no-changes", "--diff", "--stack", self.name, check=False)
+        if run.code:
+            # For whoever reads why a test has failed.
+            print(run.text)
+        return run.code == 0
 
     def destroy(self) -> None:
         self("destroy", "--yes", "--stack", self.name)
@@ -151,11 +159,14 @@ class Stack:
     def serves_and_goes(self) -> None:
         """Up, an answer, a clean preview; destroyed in any case."""
         try:
+            step("up, and an answer")
             self.up()
             assert self.complete()["choices"]
+            step("a clean preview")
             assert self.is_clean()
         finally:
             self.destroy()
+        step("gone")
 
     def container(self, role: str) -> str:
         return f"dgx-spark-{self.name}-{role}"

@@ -8,7 +8,7 @@ import requests
 from components import ports
 from components.plan.dashboards import dashboards
 from simulator import sparks
-from tests.e2e.conftest import left_behind
+from tests.e2e.conftest import left_behind, step
 
 pytestmark = pytest.mark.e2e
 
@@ -41,10 +41,14 @@ def chat(base, model, key):
 
 def test_every_query_of_the_dashboards_has_an_answer(alone, third):
     before = left_behind(third)
+
+    step("up with monitoring")
     alone.configure(engine="sglang", monitoring=True)
     alone.up()
     assert alone.is_clean()
     alone.complete()
+
+    step("Prometheus looks at all targets")
     up = "count(up == 1)"
     sparks.wait_for(lambda: [r["value"][1] for r in query(third, up)] == ["3"], "every target to be scraped")
     # A rate needs two looks, and the second one something new.
@@ -52,6 +56,8 @@ def test_every_query_of_the_dashboards_has_an_answer(alone, third):
         alone.complete()
         now = looks(third)
         sparks.wait_for(lambda now=now: looks(third) > now + 3, "another look")
+
+    step("each panel shows something")
     boards = dashboards("sglang")
     for board in boards.values():
         for panel in board["panels"]:
@@ -59,27 +65,36 @@ def test_every_query_of_the_dashboards_has_an_answer(alone, third):
                 assert query(third, target["expr"]), f"{board['title']}, {panel['title']}: {target['expr']}"
     found = requests.get(f"http://{third.address}:{ports.GRAFANA}/api/search", timeout=5).json()
     assert {one["title"] for one in found} == {board["title"] for board in boards.values()}
+
+    step("nothing is left behind")
     alone.destroy()
     assert left_behind(third) == before
 
 
 def test_the_gateway_opens_for_its_keys_alone_and_the_chat_knows_the_model(alone, third):
+    step("without keys: refused")
     alone.configure(gateway=True, chat=True)
     assert "gatewayKeys: is empty, so nobody could use the gateway" in alone.refusal().replace("\\n", "\n")
+
+    step("up with a key")
     configure(alone)
     alone.up()
     assert alone.is_clean()
     outputs = alone.outputs()
     gateway, model = outputs["beside"]["gateway"], outputs["model"]
+
+    step("the gateway opens for that key alone")
     sparks.wait_for(lambda: answers(outputs["beside"]["chat"]) and answers(f"{gateway}/models"), "gateway and chat")
     assert chat(gateway, model, KEY).json()["choices"][0]["message"]["content"]
     assert chat(gateway, model, "sk-of-somebody-else-0123").status_code == 401
     assert requests.get(outputs["beside"]["chat"], timeout=5).json()["models"] == [model]
 
+    step("no key shows in a container")
     shown = sparks.on(third, "docker ps -aq | xargs docker inspect")
     assert KEY not in shown
     assert ENGINE_KEY not in shown
 
+    step("another model")
     # A change of model asks the gateway and no more of the rest.
     configure(alone, model="gpt-oss-20b")
     changed = alone.preview()

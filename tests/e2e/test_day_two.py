@@ -12,7 +12,7 @@ from ops.project import Project
 from ops.pulumi import CommandError
 from ops.stack import of
 from simulator import network, sparks
-from tests.e2e.conftest import Stack
+from tests.e2e.conftest import Stack, step
 
 pytestmark = pytest.mark.e2e
 
@@ -48,14 +48,19 @@ def test_status_shows_every_spark_and_the_endpoint(where, capsys):
 
 
 def test_logs_of_all_ranks_are_merged_and_can_be_chosen(where, capsys):
+    step("all logs, for a program")
     look.logs(where, [], lines=200, follow=False, as_json=True)
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert {line["spark"] for line in lines} == {"spark-1", "spark-2"}
     assert any("The server is fired up" in line["line"] for line in lines)
+
+    step("one component of one Spark, for a person")
     look.logs(where, ["spark-2", "server"], lines=200, follow=False)
     text = capsys.readouterr().out
     assert "spark-2 server | " in text
     assert "spark-1" not in text.replace("(spark-1", "")
+
+    step("a Spark that there is not")
     with pytest.raises(CommandError, match="has no Spark spark-9"):
         where.nodes(["spark-9"])
 
@@ -101,6 +106,7 @@ def states(findings):
 
 
 def test_doctor_finds_nothing_on_healthy_sparks_and_its_report_has_no_secret(where, tmp_path, capsys):
+    step("every check passes")
     findings, about = doctor.examine(where, texts=True)
     assert [one for one in findings if one.state == "FAILED"] == []
     checked = {one.check for one in findings}
@@ -110,6 +116,8 @@ def test_doctor_finds_nothing_on_healthy_sparks_and_its_report_has_no_secret(whe
     assert doctor.Finding("spark-2", "link", "ok", link) in findings
     assert doctor.show(findings, as_json=False)
     assert "spark-2 answers, with 9000 bytes too" in " ".join(capsys.readouterr().out.split())
+
+    step("the report to send away")
     doctor.write(tmp_path / "report.json", findings, about)
     text = (tmp_path / "report.json").read_text()
     assert "let-me-in" not in text
@@ -119,6 +127,8 @@ def test_doctor_finds_nothing_on_healthy_sparks_and_its_report_has_no_secret(whe
 
 def test_doctor_names_what_is_wrong_and_the_remedy(where, simulated):
     second = simulated[1]
+
+    step("a firewall, and a file of root in the cache")
     filtered = ["iptables", "-A", "INPUT", "-i", "enp1s0f1np1", "-p", "tcp", "--dport", "50000", "-j", "DROP"]
     mine = "~/.cache/huggingface/of-root"
     sparks.inside(second, *filtered)
@@ -132,6 +142,8 @@ def test_doctor_names_what_is_wrong_and_the_remedy(where, simulated):
     finally:
         sparks.inside(second, *[word.replace("-A", "-D") for word in filtered])
         sparks.on(second, f"sudo rm {mine}")
+
+    step("a smaller MTU on one end")
     network.cable(second, port=1, mtu=1500)
     try:
         found = states(doctor.examine(where)[0])
@@ -142,11 +154,14 @@ def test_doctor_names_what_is_wrong_and_the_remedy(where, simulated):
 
 
 def test_what_no_stack_uses_is_pruned_and_what_one_uses_stays(where, simulated):
+    step("listed: what no stack uses")
     old = "~/.cache/huggingface/hub/models--nobody--old/snapshots/abc"
     sparks.on(simulated[1], f"mkdir -p {old} && echo x > {old}/w")
     found = prune.unused(where, [])
     assert [row["repo"] for row in found["spark-2"] if row["repo"].startswith("nobody")] == ["nobody/old"]
     assert "openai/gpt-oss-120b" not in [row["repo"] for rows in found.values() for row in rows]
+
+    step("confirmed: it goes, and the rest stays")
     prune.prune(where, ["nobody/old"], lambda _question: True, as_json=False, dry_run=False)
     assert "nobody" not in sparks.on(simulated[1], "ls ~/.cache/huggingface/hub")
     assert "openai--gpt-oss-120b" in sparks.on(simulated[1], "ls ~/.cache/huggingface/hub")
@@ -157,17 +172,25 @@ def test_a_measurement_is_kept_and_compared_with_the_last_one_of_the_same_config
     where, tmp_path, monkeypatch, capsys
 ):
     monkeypatch.setattr(bench, "RESULTS", tmp_path)
+
+    step("a first measurement")
     profile = bench.chosen(None, prompts=6, input=100, output=16, concurrency=3)
     first = bench.run(where, profile)
     assert (first.requests, first.failed, first.output_tokens) == (6, 0, 16)
     assert first.input_tokens == pytest.approx(100, abs=2)
     assert first.ttft_ms.p99 >= first.ttft_ms.p50 > 0
     assert bench.former(first) is None
+
+    step("a second one of the same configuration")
     second = bench.run(where, profile)
     assert bench.former(second) == first
     assert bench.former(bench.replace(second, configuration="another")) is None
+
+    step("shown beside the last")
     bench.show(second, first, as_json=False)
     assert "last time" in capsys.readouterr().out
+
+    step("kept, without a secret")
     assert len((tmp_path / "day" / "results.csv").read_text().splitlines()) == 3
     kept = "".join(path.read_text(errors="replace") for path in tmp_path.rglob("*") if path.is_file())
     assert "let-me-in" not in kept

@@ -68,19 +68,25 @@ def test_a_pair_through_its_life(name, simulated, tmp_path):
         assert stack.is_clean()
     finally:
         stack.destroy()
+
     step("nothing is left behind")
     assert [left_behind(spark) for spark in pair] == before
 
 
 def test_an_engine_is_switched_within_a_stack(alone):
+    step("up with vLLM")
     alone.up()
     assert alone.outputs()["engine"] == "vllm"
+
+    step("the preview of SGLang")
     alone.configure(engine="sglang")
     assert alone.preview() == {
         "cluster-image-spark-3": "replace",
         "cluster-server-spark-3": "replace",
         "cluster-endpoint-ready": "replace",
     } | ({"cluster-weights-spark-3": "update"})
+
+    step("up with SGLang")
     alone.up()
     assert alone.outputs()["engine"] == "sglang"
     assert alone.complete()["choices"]
@@ -105,9 +111,12 @@ def test_rebooted_sparks_come_back_into_a_serving_cluster(engine, simulated, tmp
 
 
 def test_a_server_that_fails_again_and_again_gives_up_and_says_so(alone, third):
+    step("up")
     alone.configure(engine="sglang", serving={"restarts": 1})
     alone.up()
     server = alone.container("server")
+
+    step("it fails again and again")
     sparks.set_knobs(third, crash="CUDA error: an illegal memory access was encountered")
     # What the stand-ins do is read when a container starts.
     end_container(third, server)
@@ -115,6 +124,8 @@ def test_a_server_that_fails_again_and_again_gives_up_and_says_so(alone, third):
     state = sparks.on(third, f"docker inspect --format '{{{{.State.Running}}}} {{{{.State.Restarting}}}}' {server}")
     assert state.strip() == "false false"
     assert alone.preview() == {"cluster-server-spark-3": "update", READY: "replace"}
+
+    step("the next up carries on")
     third.knobs.unlink()
     alone.up()
     assert alone.complete()["choices"]
@@ -151,6 +162,7 @@ def test_a_pair_on_docker_swarm_through_its_life(simulated, tmp_path):
             "spark-2: Docker will be restarted for Swarm, which interrupts stranger"
             in stack("preview", "--stack", stack.name).text
         )
+
         step("up, and an answer")
         stack.up()
         assert sparks.on(pair[1], "docker inspect --format '{{.State.Running}}' stranger").strip() == "true"
@@ -177,6 +189,7 @@ def test_a_pair_on_docker_swarm_through_its_life(simulated, tmp_path):
         end_container(pair[1], container_of(pair[1], stack))
         says(pair[0], container_of(pair[0], stack), "FAILED: rank 1 (spark-2) is lost")
         stack.comes_back()
+
         step("Docker restarts on both")
         restart_docker(*pair)
         stack.comes_back()
@@ -193,6 +206,7 @@ def test_a_pair_on_docker_swarm_through_its_life(simulated, tmp_path):
     finally:
         stack.destroy()
         sparks.on(pair[1], "docker rm -f stranger", check=False)
+
     step("nothing is left behind")
     assert [left_behind(spark) for spark in pair] == before
 
@@ -216,6 +230,7 @@ def test_engines_of_a_pair_are_switched_within_a_stack(simulated, tmp_path):
             assert stack.is_clean()
     finally:
         stack.destroy()
+
     step("nothing is left behind")
     assert [left_behind(spark) for spark in pair] == before
 

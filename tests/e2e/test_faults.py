@@ -11,7 +11,7 @@ import pytest
 from components.plan.engines import vllm
 from ops import pulumi
 from simulator import layout, network, sparks
-from tests.e2e.conftest import Stack, restart_docker
+from tests.e2e.conftest import Stack, restart_docker, step
 
 pytestmark = pytest.mark.e2e
 
@@ -144,12 +144,17 @@ def test_a_hub_that_does_not_answer(idle):
 def test_a_key_for_the_api_is_asked_for_and_shows_nowhere(alone, third):
     import requests
 
+    step("up with a key")
     alone("config", "set", "--secret", "apiKey", "sk-simulated", "--stack", alone.name)
     alone.up()
+
+    step("asked for")
     base = alone.outputs()["api_base"]
     assert requests.get(f"{base}/models", timeout=5).status_code == 401
     headers = {"Authorization": "Bearer sk-simulated"}
     assert requests.get(f"{base}/models", headers=headers, timeout=5).status_code == 200
+
+    step("shows nowhere")
     assert "sk-simulated" not in sparks.on(third, "docker inspect dgx-spark-alone-server; ps axww")
     assert "sk-simulated" not in alone("stack", "export", "--stack", alone.name).text
     assert alone.is_clean()
@@ -174,10 +179,13 @@ def test_a_port_in_use(idle, third):
 
 
 def test_a_server_that_exits_at_start_and_the_next_up_carries_on(alone, third):
+    step("a server that exits while it loads")
     sparks.set_knobs(third, crash="torch.OutOfMemoryError: CUDA out of memory")
     failed = alone.up(check=False)
     assert failed.code != 0
     assert "torch.OutOfMemoryError: CUDA out of memory" in failed.text
+
+    step("the next up carries on")
     third.knobs.unlink()
     sparks.on(third, "docker rm -f dgx-spark-alone-server")
     alone.up()
@@ -217,6 +225,7 @@ def test_one_tag_with_two_images_is_refused_before_anything_starts(two, second):
 
 
 def test_ctrl_c_during_up_and_the_next_up_carries_on(alone, third):
+    step("Ctrl-C while the server loads")
     sparks.set_knobs(third, load_seconds=60)
     process = subprocess.Popen(
         [*pulumi.chosen().argv, "up", "--yes", "--skip-preview", "--stack", alone.name],
@@ -232,6 +241,8 @@ def test_ctrl_c_during_up_and_the_next_up_carries_on(alone, third):
     rest, _ = process.communicate(timeout=60)
     assert process.returncode != 0
     assert "Traceback" not in rest
+
+    step("the next up carries on")
     third.knobs.unlink()
     sparks.on(third, "docker restart -t 1 dgx-spark-alone-server")
     alone.up()
@@ -247,13 +258,18 @@ def test_the_simulator_is_one_per_machine(simulated, monkeypatch):
 
 @pytest.mark.long
 def test_a_spark_that_is_switched_off_is_named(alone, third):
+    step("up")
     alone.up()
+
+    step("switched off: the preview names it")
     sparks.power_off(third)
     try:
         assert "10.77.0.13" in alone.refusal()
     finally:
         sparks.power_on(third)
         sparks.wait_until_up(sparks.existing())
+
+    step("on again: up")
     # With the preview that a person sees first.
     alone("up", "--yes", "--stack", alone.name)
     assert alone.complete()["choices"]

@@ -8,7 +8,7 @@ import pytest
 
 from components.plan.engines import trtllm
 from simulator import sparks
-from tests.e2e.conftest import SOME_IMAGE, Stack, left_behind
+from tests.e2e.conftest import SOME_IMAGE, Stack, left_behind, step
 
 pytestmark = pytest.mark.e2e
 
@@ -29,6 +29,8 @@ def bytes_sent(spark, interface):
 def test_an_image_is_streamed_from_the_head_over_the_fabric(simulated, tmp_path):
     pair = simulated[:2]
     before = [left_behind(spark) for spark in pair]
+
+    step("an image that the head alone has")
     # An image that the head alone has. Taking a pinned one's tag from the other would take its digest, too.
     make = f"id=$(docker create {TRTLLM} true) && docker commit $id {TAGGED} && docker rm $id"
     sparks.on(pair[0], make)
@@ -36,6 +38,7 @@ def test_an_image_is_streamed_from_the_head_over_the_fabric(simulated, tmp_path)
     stack = Stack(tmp_path, "copied", pair, **config)
     sent = [bytes_sent(pair[0], interface) for interface in ("enp1s0f1np1", "enP7s7")]
     try:
+        step("streamed over the fabric, and an answer")
         stack.up()
         fabric, ethernet = (bytes_sent(pair[0], i) - b for i, b in zip(("enp1s0f1np1", "enP7s7"), sent, strict=True))
         assert fabric > 50e6 > 10 * ethernet
@@ -43,6 +46,7 @@ def test_an_image_is_streamed_from_the_head_over_the_fabric(simulated, tmp_path)
         assert stack.complete()["choices"]
         assert stack.is_clean()
 
+        step("removed on one Spark: streamed again")
         sparks.on(pair[1], f"docker rm -f {stack.container('server')}; docker rmi -f {TAGGED}")
         assert stack.preview()["cluster-image-copy-spark-2"] == "replace"
         stack.up()
@@ -63,11 +67,13 @@ def test_an_image_is_built_on_the_head_and_streamed(simulated, tmp_path):
     stack = Stack(tmp_path, "built", pair, engine="sglang", image=image)
     server = stack.container("server")
     try:
+        step("built, and the same on both")
         stack.up()
         assert len({image_of(spark, stack) for spark in pair}) == 1
         assert {sparks.on(spark, f"docker exec {server} cat /etc/built-from") for spark in pair} == {"v0.19.0\n"}
         assert stack.is_clean()
 
+        step("another version: built anew")
         stack.configure(engine="sglang", image={**image, "buildArgs": {"VLLM_REF": "v0.20.0"}})
         assert {"cluster-image-build", "cluster-image-copy-spark-2", "cluster-server-spark-1"} <= set(stack.preview())
         stack.up()

@@ -5,17 +5,21 @@ from __future__ import annotations
 import pytest
 
 from simulator import sparks
-from tests.e2e.conftest import Stack, left_behind, on_rdma
+from tests.e2e.conftest import Stack, left_behind, on_rdma, step
 
 pytestmark = pytest.mark.e2e
 
 
 def test_one_spark(alone, third):
     before = left_behind(third)
+
+    step("up, and an answer")
     alone.up()
     assert alone.complete()["choices"]
     assert "ray" not in sparks.on(third, "docker ps --format '{{.Names}}'")
     assert alone.is_clean()
+
+    step("nothing is left behind")
     alone.destroy()
     assert left_behind(third) == before
 

@@ -10,7 +10,7 @@ import requests
 
 from simulator import network, sparks
 from simulator.layout import Spark
-from tests.e2e.conftest import Stack, container_id, left_behind, on_rdma
+from tests.e2e.conftest import Stack, container_id, left_behind, on_rdma, step
 
 pytestmark = pytest.mark.e2e
 
@@ -117,12 +117,16 @@ def test_another_context_length_replaces_the_server_alone(pair, simulated):
         container_id(simulated[0], pair.container("ray-head")),
         container_id(simulated[1], pair.container("ray-worker")),
     ]
+
+    step("the preview shows the setting, and no script")
     pair.configure(serving={"maxModelLen": 8192})
     assert pair.preview() == {SERVER: "replace", READY: "replace"}
     shown = pair("preview", "--diff", "--stack", pair.name).text.partition("Outputs:")[0]
     assert '+ "--max-model-len=8192"' in shown
     assert "import" not in shown
     assert len(shown.splitlines()) <= 25
+
+    step("up: Ray stays")
     pair.up()
     models = requests.get(f"{pair.outputs()['api_base']}/models", timeout=5).json()
     assert models["data"][0]["max_model_len"] == 8192
@@ -135,8 +139,12 @@ def test_another_context_length_replaces_the_server_alone(pair, simulated):
 
 def test_another_model_keeps_ray_up_and_is_in_place_before_the_old_server_stops(pair, simulated):
     ray = container_id(simulated[0], pair.container("ray-head"))
+
+    step("the preview: weights and server")
     pair.configure(model="gpt-oss-20b")
     assert set(pair.preview()) == {"cluster-weights-spark-1", "cluster-weights-spark-2", SERVER, READY}
+
+    step("up: the old server stops when the weights are there")
     text = pair.up().text
     assert text.index("cluster-weights-spark-2 created replacement") < text.index(f"{SERVER} deleted original")
     assert pair.outputs()["model"] == "openai/gpt-oss-20b"
@@ -194,6 +202,7 @@ def test_a_head_that_is_replaced_gets_its_worker_back(pair, simulated):
 
 
 def test_a_server_that_dies_while_it_loads_fails_the_up_at_once_with_every_ranks_log(pair, simulated):
+    step("a rank that dies while it loads")
     sparks.set_knobs(simulated[1], crash="CUDA error: an illegal memory access was encountered", load_seconds=1)
     sparks.on(simulated[1], f"docker rm -f {pair.container('ray-worker')}")
     failed = pair.up(check=False)
@@ -201,6 +210,8 @@ def test_a_server_that_dies_while_it_loads_fails_the_up_at_once_with_every_ranks
     assert failed.code != 0
     assert "CUDA error: an illegal memory access was encountered" in failed.text
     assert f"spark-2 {pair.container('ray-worker')}:" in failed.text
+
+    step("the next up carries on")
     sparks.on(simulated[1], f"docker rm -f {pair.container('ray-worker')}")
     pair.up()
     assert pair.complete()["choices"]

@@ -11,6 +11,7 @@ from ops.pulumi import CommandError
 from ops.stack import of
 from simulator import sparks
 from simulator.layout import KEY, USER
+from tests.e2e.conftest import step
 
 pytestmark = pytest.mark.e2e
 
@@ -22,14 +23,19 @@ def yes(_question):
 
 
 def test_init_writes_a_stack_file_that_previews(alone, third, capsys):
+    step("init")
     setup.init(alone.folder, "fresh", [third.address], LOGIN, yes, chosen=("sglang", "gpt-oss-20b"))
     out = capsys.readouterr().out
     shown = sparks.on(third, "ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub").split()[1]
     assert f"shows the host key {shown}" in out
     assert "NVIDIA GB10, 120 GiB" in out
+
+    step("the file is what was shown")
     found = of(Project(alone.folder, alone.environment), "fresh").settings
     assert found.ssh.host_keys == {"spark-1": sparks.host_key(third)}
     assert (found.engine, found.model, found.head.host) == ("sglang", "gpt-oss-20b", third.address)
+
+    step("a second init leaves it")
     with pytest.raises(CommandError, match=r"Pulumi\.fresh\.yaml is there already"):
         setup.init(alone.folder, "fresh", [third.address], LOGIN, yes)
 
@@ -53,11 +59,16 @@ def test_host_keys_that_are_not_confirmed_are_not_pinned(alone, third):
 
 
 def test_an_account_without_docker_is_put_into_the_group(alone, third, tmp_path, capfd):
+    step("the preview says what is missing")
     sparks.inside(third, "gpasswd", "-d", USER, "docker")
     assert "may not use Docker" in alone.refusal()
+
+    step("setup-ssh")
     setup.setup_ssh(setup.at([third.address], LOGIN), LOGIN, yes, known_hosts=str(tmp_path / "known_hosts"))
     assert "may use Docker from the next login on" in capfd.readouterr().out
     assert alone.preview()
+
+    step("and again")
     setup.setup_ssh(setup.at([third.address], LOGIN), LOGIN, yes, known_hosts=str(tmp_path / "known_hosts"))
     assert "logs in, and may use Docker\n" in capfd.readouterr().out
 
@@ -66,19 +77,25 @@ def test_both_twins_get_addresses_and_mtu_and_lose_them_again(alone, third, caps
     where = of(Project(alone.folder, alone.environment), alone.name)
     own, former = ("192.168.187.0/24", "192.168.188.0/24"), sparks.on(third, "ip -o -4 addr")
     sparks.on(third, "sudo ip link set enP2p1s0f1np1 mtu 1500")
+
+    step("not confirmed: only shown")
     setup.setup_network(where, lambda _question: False, subnets=own)
     assert "+      - 192.168.187.11/24" in capsys.readouterr().out
     assert sparks.on(third, "ip -o -4 addr") == former, "only shown"
 
+    step("confirmed: addresses and MTU")
     setup.setup_network(where, yes, subnets=own)
     now = sparks.on(third, "ip -o -4 addr")
     assert "enp1s0f1np1    inet 192.168.187.11/24" in now
     assert "enP2p1s0f1np1    inet 192.168.188.11/24" in now
     assert "mtu 9000" in sparks.on(third, "ip link show enP2p1s0f1np1")
+
+    step("a second time: nothing to change")
     capsys.readouterr()
     setup.setup_network(where, yes, subnets=own)
     assert "nothing to change" in capsys.readouterr().out
 
+    step("undone")
     setup.setup_network(where, yes, undo=True)
     assert sparks.on(third, "ip -o -4 addr") == former
     assert "60-dgx-spark" not in sparks.on(third, "ls /etc/netplan", check=False)

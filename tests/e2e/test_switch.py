@@ -23,6 +23,7 @@ def where(stack):
 
 def test_another_model_serves_and_a_broken_one_does_not_stay(alone, third):
     alone.up()
+
     step("not confirmed: nothing changes")
     before = (alone.folder / f"Pulumi.{alone.name}.yaml").read_text()
     switch(where(alone), "gpt-oss-20b", None, lambda _question: False)
@@ -59,11 +60,13 @@ def test_another_model_serves_and_a_broken_one_does_not_stay(alone, third):
 def test_another_stack_takes_its_turn_and_a_broken_one_gives_it_back(alone, third):
     other = Stack(alone.folder, "other", [third], engine="sglang", model="gpt-oss-20b")
     try:
+        step("the other stack takes its turn")
         alone.up()
         switch(where(alone), "other", "alone", yes)
         assert other.complete()["choices"]
         assert other.is_clean()
 
+        step("back to one that breaks: the other serves again")
         sparks.set_knobs(third, crash="CUDA error: out of memory", crash_model="gpt-oss-120b")
         with pytest.raises(CommandError, match=r"alone did not get ready .* other serves again"):
             switch(where(alone), "alone", "other", yes)

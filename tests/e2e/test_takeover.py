@@ -49,5 +49,6 @@ def test_a_spark_is_taken_over_both_ways(alone, third, tmp_path_factory):
         other.destroy()
         alone.destroy()
         sparks.on(third, "docker rm -f stranger")
+
     step("nothing is left behind")
     assert left_behind(third) == before

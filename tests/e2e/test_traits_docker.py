@@ -10,7 +10,7 @@ from simulator import sparks
 from simulator import up as simulation
 from simulator.layout import RUN
 from simulator.shell import SimulatorError
-from tests.e2e.conftest import SOME_IMAGE, Stack, left_behind
+from tests.e2e.conftest import SOME_IMAGE, Stack, left_behind, step
 
 pytestmark = pytest.mark.e2e
 
@@ -71,12 +71,15 @@ def test_docker_that_does_not_take_our_settings_is_put_back_and_running(simulate
     sparks.on(pair[1], f"docker run --detach --name jupyter {SOME_IMAGE} sleep infinity")
     stack = Stack(tmp_path, "collision", pair, engine="trtllm")
     try:
+        step("refused by Docker: put back")
         failed = stack.up(check=False)
         assert failed.code != 0
         assert "both as a flag and in the configuration file: default-shm-size" in failed.text
         assert "are as they were" in failed.text
         assert "Traceback" not in failed.text
         assert settings_of_docker(pair[1]) == before[1]["docker"]
+
+        step("what ran before runs again")
         # What ran before runs again, and the failure is no success to the next run.
         assert sparks.on(pair[1], "docker inspect --format '{{.State.Running}}' jupyter") == "true\n"
         assert stack.preview()["cluster-swarm-host-spark-3"] in ("create", "replace")
@@ -111,13 +114,18 @@ def test_one_image_in_two_stores_is_copied_both_ways_and_is_the_same_image(simul
     copied = {"name": SOME_IMAGE, "source": "copy"}
     stack = Stack(tmp_path, "stores", pair, engine="sglang", image=copied)
     try:
+        step("copied from the one store to the other")
         ids = serves_one_image(stack, SOME_IMAGE)
         assert ids[0] != ids[1]
+
+        step("pulled: the same ids")
         # The name stands for it on both now: no Spark is told to remove an image that is right.
         stack.configure(engine="sglang", image={**copied, "source": "pull"})
         assert serves_one_image(stack, SOME_IMAGE) == ids
     finally:
         stack.destroy()
+
+    step("copied back")
     sparks.on(pair[1], f"docker tag {SOME_IMAGE} {RENAMED}")
     folder = tmp_path / "back"
     folder.mkdir()
@@ -170,6 +178,8 @@ def owners_download(spark, *, shared):
 )
 def test_a_cache_that_the_owner_filled_is_taken_over_without_a_download(simulated, tmp_path, engine, shared):
     head, other = pair = simulated[:2]
+
+    step("the owner downloads a model")
     owners_download(head, shared=shared)
     sparks.on(other, f"rm -rf {CACHE}/hub")
     begun = weights_sent()
@@ -178,6 +188,7 @@ def test_a_cache_that_the_owner_filled_is_taken_over_without_a_download(simulate
     serving = {"launcher": "mpi"} if engine == "trtllm" else {}
     stack = Stack(tmp_path, "owned", pair, engine=engine, model="qwen2.5-7b", serving=serving)
     try:
+        step("served from it")
         stack.up()
         assert stack.complete()["choices"]
         assert stack.is_clean()
@@ -186,5 +197,7 @@ def test_a_cache_that_the_owner_filled_is_taken_over_without_a_download(simulate
         assert links == "", "a copy with links that lead nowhere"
     finally:
         stack.destroy()
+
+    step("it stays as it was")
     # It is the owner's, and stays as it was.
     assert sparks.on(head, f"cd {CACHE}/hub && find . -name '*.lock' -prune -o -printf '%p %l %s %T@\n' | sort") == kept

@@ -9,17 +9,20 @@ from ops import doctor
 from ops.project import Project
 from ops.stack import of
 from simulator import network, sparks
-from tests.e2e.conftest import Stack, on_rdma
+from tests.e2e.conftest import Stack, on_rdma, step
 
 pytestmark = pytest.mark.e2e
 
 
 def test_an_engine_that_garbles_is_not_ready_unless_the_user_says_so(alone, third):
+    step("not ready")
     sparks.set_knobs(third, garbles=True)
     failed = alone.up(check=False)
     assert failed.code != 0
     assert "the answer makes no sense: 'What is the capital of France?" in failed.text
     assert "--moe-backend=marlin" in failed.text
+
+    step("unless the user says so")
     alone.configure(serving={"checkAnswer": False})
     assert "lockhandlelockhandle" in alone.up().text
 

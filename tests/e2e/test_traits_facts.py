@@ -12,7 +12,7 @@ from ops.project import Project
 from ops.stack import of
 from simulator import network, sparks
 from simulator.layout import USER
-from tests.e2e.conftest import Stack
+from tests.e2e.conftest import Stack, step
 
 pytestmark = pytest.mark.e2e
 
@@ -107,8 +107,11 @@ def test_of_two_gpus_one_is_named_and_served_on(alone, unlike):
 
 
 def test_without_a_runtime_the_hook_is_enough_and_without_either_the_remedy_is_said(alone, unlike):
+    step("by the hook")
     alone.nodes = [unlike(nvidia_runtime=False)]
     alone.serves_and_goes()
+
+    step("by neither")
     alone.nodes = [unlike(nvidia_runtime=False, nvidia_hook=False)]
     refusal = alone.refusal()
     assert "Docker has no way to the GPU: no runtime `nvidia`, no hook and no CDI device" in refusal
@@ -121,23 +124,17 @@ def test_what_an_older_container_left_to_root_is_named_and_mended_by_the_one_com
     sparks.on(third, f"rm -rf {CACHE} && mkdir -p {CACHE} && sudo install -d -o root {CACHE}/{folder}")
     sparks.on(third, f"sudo chown {USER} {CACHE}/hub" if folder != "hub" else "true")
     try:
+        step("named")
         refusal = alone.refusal()
         assert f"{USER} can't write {CACHE}/{folder} (of root)" in refusal
         command = re.search(r"on it: (sudo chown -R .+)", refusal)
         assert command
+
+        step("mended")
         sparks.on(third, command[1])
         assert alone.preview()
     finally:
         sparks.on(third, f"sudo rm -rf {CACHE}")
-
-
-def test_live_restore_is_refused_before_a_swarm_is_made(simulated, unlike, tmp_path):
-    spark = unlike(docker_flags=("--live-restore",))
-    stack = Stack(tmp_path, "live", [simulated[0], spark], engine="trtllm")
-    refusal = stack.refusal()
-    assert "spark-3: Docker's live-restore is on, with which it joins no Swarm" in refusal
-    assert "serving.launcher mpi" in refusal
-    stack.destroy()
 
 
 CX7 = """network:

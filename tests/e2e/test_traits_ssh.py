@@ -19,7 +19,7 @@ from ops.stack import of
 from simulator import network, sparks
 from simulator.engine import warm
 from simulator.layout import BRIDGE, KEY, PASSWORD, USER, Spark, Traits
-from tests.e2e.conftest import ROOT, Stack
+from tests.e2e.conftest import ROOT, Stack, step
 
 pytestmark = pytest.mark.e2e
 
@@ -222,9 +222,13 @@ def guarded(third: Spark) -> Iterator[Spark]:
 def test_setup_ssh_takes_the_password_once_for_ssh_and_once_for_sudo(guarded, tmp_path):
     sparks.inside(guarded, "sh", "-c", f"gpasswd -d {USER} docker; rm /home/{USER}/.ssh/authorized_keys")
     words = ("setup-ssh", "--hosts", guarded.address, "--user", USER, "--key", "~/.ssh/mine", "--yes")
+
+    step("the password for ssh")
     child = spark(tmp_path, *words)
     child.expect("password:")
     child.sendline(PASSWORD)
+
+    step("the one for sudo, mistyped once")
     child.expect(f"sudo password of {USER}@{guarded.address}: ")
     child.sendline("wrong")
     child.expect("not taken; sudo password")
@@ -232,6 +236,8 @@ def test_setup_ssh_takes_the_password_once_for_ssh_and_once_for_sudo(guarded, tm
     child.expect("may use Docker from the next login on")
     child.expect(pexpect.EOF)
     assert PASSWORD not in child.before
+
+    step("a second time: nothing to type")
     again = spark(tmp_path, *words)
     again.expect("logs in, and may use Docker")
     again.expect(pexpect.EOF)

@@ -244,6 +244,20 @@ def test_killed_in_the_middle_of_a_step_the_next_run_says_so(lab):
     assert after.calls == ["create x"]
 
 
+def test_a_destroy_that_goes_on_keeps_what_failed_and_what_that_needs(lab):
+    program = (
+        "base, other = command('base'), command('other')\n"
+        "local.Command('stuck', create='true', delete='exit 3', opts=Opts(depends_on=[base]))\n"
+        "command('top', opts=Opts(depends_on=[other]))\n"
+    )
+    lab.up(program)
+    kept = lab.run("destroy", "--yes", "--refresh=false", "--continue-on-error")
+    assert kept.code != 0
+    assert sorted(kept.calls) == ["delete other", "delete top"]
+    names = {row["urn"].rsplit("::", 1)[1] for row in lab.state() if "command:local" in row["urn"]}
+    assert names == {"base", "stuck"}
+
+
 def test_a_stack_that_the_cli_made_is_refused_and_left_as_it_is(lab):
     lab.up("command('x')\n")
     file = next((lab.folder / "backend").rglob("dev.json"))

@@ -51,19 +51,16 @@ def test_one_run_leaves_nothing_to_the_next(lab, monkeypatch):
 
 def test_modules_of_one_name_are_those_of_each_folder_as_they_are_now(tmp_path):
     labs = {}
-    for name in ("first", "second"):
-        (tmp_path / name).mkdir()
-        labs[name] = Lab(tmp_path / name)
     for word in ("one", "two", "six"):
-        lab = labs["second" if word == "two" else "first"]
-        folder = lab.folder
+        folder = tmp_path / ("second" if word == "two" else "first")
+        if folder not in labs:
+            folder.mkdir()
+            labs[folder] = Lab(folder)
         (folder / "components.py").write_text(f"WORD = '{word}'\n")
         # Of one length and time, as by two writes in a second: bytecode would pass for that of the other.
         os.utime(folder / "components.py", (1, 1))
-        assert (
-            f"it says {word}"
-            in lab.run("preview", program="import components\nprint('it says', components.WORD)\n").text
-        )
+        shown = labs[folder].run("preview", program="import components\nprint('it says', components.WORD)\n").text
+        assert f"it says {word}" in shown
 
 
 def test_a_run_that_a_signal_ends_ends_its_client_so(lab):

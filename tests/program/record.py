@@ -50,6 +50,8 @@ class Answers(Mocks):
         return "ssh-ed25519 AAAA dgx-spark:key"
 
     def call(self, args: MockCallArgs) -> dict[str, Any]:
+        if args.token == "pulumi:pulumi:readStackResourceOutputs":
+            return {"outputs": {}}
         assert args.token == "command:local:run"
         answers = {}
         for name, known in self.facts.items():
@@ -65,17 +67,27 @@ class Recorder(MockMonitor):
     def __init__(self, mocks: Mocks) -> None:
         super().__init__(mocks)
         self.requests: list[Any] = []
+        self.outputs: list[Any] = []
 
     def RegisterResource(self, request: Any) -> Any:
         self.requests.append(request)
         return super().RegisterResource(request)
 
+    def RegisterResourceOutputs(self, request: Any) -> Any:
+        self.outputs.append(request)
+        return super().RegisterResourceOutputs(request)
+
 
 class Registered:
     """What one run registered, by name."""
 
-    def __init__(self, requests: list[Any]) -> None:
+    def __init__(self, requests: list[Any], outputs: list[Any], exports: dict[str, Any]) -> None:
         self.requests = {request.name: request for request in requests}
+        self.outputs = {request.urn.rsplit("::", 1)[1]: struct_from_wire(request.outputs) for request in outputs}
+        """Component → what it hands out."""
+
+        self.exports = exports
+        """What the stack hands out: plain values, and outputs of resources."""
 
     def inputs(self, name: str) -> dict[str, Any]:
         """Without secret wrappers."""
@@ -136,6 +148,9 @@ def run(
     pulumi.runtime.set_all_config(
         texts, [f"dgx-spark:{key}" for key in ("hfToken", "apiKey", "gatewayKeys", *encrypted)]
     )
+    exports: dict[str, Any] = {}
+    monkeypatch.setattr(pulumi, "export", exports.__setitem__)
+    monkeypatch.setattr(planning.hold, "hold", lambda settings, stack: [])
     # This process is that of the tests, too.
     monkeypatch.setattr(ending, "quietly", lambda: None)
     monkeypatch.setattr(planning, "model", lambda settings, head: MODEL)
@@ -146,4 +161,4 @@ def run(
         runpy.run_path(str(ROOT / "__main__.py"), run_name="__main__")
 
     program()
-    return Registered(recorder.requests)
+    return Registered(recorder.requests, recorder.outputs, exports)

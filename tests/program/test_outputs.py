@@ -19,10 +19,7 @@ PROMISED = {
 @pytest.fixture
 def exported(tmp_path, monkeypatch):
     """What a stack of two Sparks with a key exports: name → Output or value."""
-    found: dict[str, Any] = {}
-    monkeypatch.setattr(pulumi, "export", found.__setitem__)
-    run(tmp_path, monkeypatch, apiKey="sk-private")
-    return found
+    return run(tmp_path, monkeypatch, apiKey="sk-private").exports
 
 
 class Backend(Mocks):

@@ -88,6 +88,7 @@ def login(tmp_path):
 
 
 def test_the_component_is_constructed_with_all_that_is_in_it(monitor, tmp_path, monkeypatch):
+    monkeypatch.setattr(planning.hold, "hold", lambda settings, stack: [])
     monkeypatch.setattr(planning, "model", lambda settings, head: MODEL)
     monkeypatch.chdir(tmp_path)
     made = construct(monitor, nodes=NODES, ssh=login(tmp_path), apiKey=Secret("sk-private"))

@@ -93,11 +93,18 @@ def test_every_container_is_pinned_and_least_privileged(pair):
         assert inputs["image"] == "sha256:with-ray"
         assert inputs["networkMode"] == "host"
         assert inputs["privileged"] is False
-        assert inputs["capabilities"] == {"adds": ["CAP_IPC_LOCK"]}
         assert inputs["devices"][0]["hostPath"] == "/dev/infiniband"
         assert {"name": "memlock", "soft": -1, "hard": -1} in inputs["ulimits"]
         assert inputs["destroyGraceSeconds"] >= 11
         assert "init" in pair.requests[name].replaceOnChanges
+
+
+def test_shared_memory_is_the_sparks_own_unless_its_size_is_set(tmp_path, monkeypatch):
+    usual = run(tmp_path, monkeypatch).inputs("cluster-server-spark-1")
+    assert usual["ipcMode"] == "host"
+    sized = run(tmp_path, monkeypatch, containers={"shmSize": 32768}).inputs("cluster-server-spark-1")
+    # Beside the host's IPC namespace Docker ignores the size.
+    assert (sized["ipcMode"], sized["shmSize"]) == ("private", 32768)
 
 
 def test_every_docker_resource_names_its_sparks_provider(pair):
@@ -125,6 +132,18 @@ def test_a_staged_model_comes_after_the_one_that_is_served_and_holds_up_no_serve
     assert "cluster-weights-spark-2" in made.after(head)
     assert head in made.after(other)
     assert not {head, other} & made.after("cluster-server-spark-1")
+
+
+def test_a_drafts_weights_come_after_the_models_and_the_server_waits_for_both(tmp_path, monkeypatch):
+    draft = {"method": "eagle3", "model": "a/draft"}
+    made = run(tmp_path, monkeypatch, serving={"draft": draft}, weights={"stage": ["gpt-oss-20b"]})
+    head, other = (f"cluster-draft-spark-{n}" for n in (1, 2))
+    assert "cluster-weights-spark-2" in made.after(head)
+    assert head in made.after(other)
+    assert {head, other} <= made.after("cluster-room-spark-1")
+    assert {"cluster-weights-spark-2", head, other} <= made.after("cluster-server-spark-1")
+    assert other in made.after("cluster-staged-openai-gpt-oss-20b-spark-1")
+    assert "/models--a--draft/snapshots/" in json.dumps(made.inputs("cluster-server-spark-1")["command"])
 
 
 def test_what_runs_beside_the_server_is_waited_for_by_nobody(tmp_path, monkeypatch):
@@ -157,11 +176,25 @@ def test_secrets_travel_as_secrets_only(tmp_path, monkeypatch):
     assert command[start : start + 3] == ["sh", "-c", 'VLLM_API_KEY="$(cat /run/api-key)" exec "$@"']
 
 
+@pytest.mark.parametrize(
+    "layout", [{"engine": "vllm"}, {"engine": "sglang"}, {"engine": "trtllm", "serving": {"launcher": "mpi"}}]
+)
+def test_ranks_of_several_sparks_have_a_key_in_common_that_docker_inspect_does_not_show(layout, tmp_path, monkeypatch):
+    made = run(tmp_path, monkeypatch, **layout)
+    for name in made.of_type(CONTAINERS):
+        files = {one["file"]: one["content"] for one in made.inputs(name)["uploads"]}
+        key = files["/run/secrets/rank_key"]
+        assert key == "ssh-ed25519 AAAA dgx-spark:key\n"
+        inspected = {part: made.inputs(name).get(part) for part in ("command", "entrypoints", "envs", "labels")}
+        assert "AAAA" not in json.dumps(inspected)
+    assert made.requests["cluster-server-key"].additionalSecretOutputs == ["stdout", "connection"]
+
+
 @pytest.mark.parametrize("engine", [{"engine": "vllm"}, {"engine": "sglang"}, {"engine": "trtllm"}])
 def test_a_secret_that_is_a_part_of_a_setting_stays_one_all_the_way(engine, tmp_path, monkeypatch):
     serving = {"env": {"TOKEN": "tok-private"}, "extraArgs": ["--api_token=arg-private"]}
     made = run(tmp_path, monkeypatch, **engine, serving=serving, encrypted=("serving",))
-    assert any("tok-private" in json.dumps(made.inputs(name), default=str) for name in made.requests)
+    assert any("arg-private" in json.dumps(made.inputs(name), default=str) for name in made.requests)
     for name in made.requests:
         shown = repr(made.raw(name))
         assert "tok-private" not in shown, name
@@ -225,3 +258,23 @@ def test_every_spark_of_several_looks_what_its_image_holds(tmp_path, monkeypatch
     made = run(tmp_path, monkeypatch, engine="sglang")
     looks = [name for name in made.of_type(COMMANDS) if "image-with" in name]
     assert looks == ["cluster-image-with-spark-1", "cluster-image-with-spark-2"]
+
+
+@pytest.mark.parametrize("config", [{"serving": ON_RAY, "monitoring": True}, {"engine": "trtllm"}])
+def test_every_name_that_docker_keeps_is_free_when_its_thing_is_made(config, tmp_path, monkeypatch):
+    made = run(tmp_path, monkeypatch, **config)
+    kept = [f"docker:index/{kind}" for kind in ("container:C", "service:S", "secret:S", "serviceConfig:S")]
+    named = {name: request for name, request in made.requests.items() if request.type.startswith(tuple(kept))}
+    assert named
+    for name, request in named.items():
+        spark = "spark-2" if name.endswith("spark-2") and "server" not in name else "spark-1"
+        # A service is made by the head, whatever Spark it runs on.
+        assert list(request.hooks.before_create) == [f"{spark}-clear"], name
+
+
+def test_volumes_and_what_swarm_keeps_carry_the_stack_and_those_of_former_versions_stay(tmp_path, monkeypatch):
+    made = run(tmp_path, monkeypatch, serving=ON_RAY, monitoring=True)
+    for name in made.of_type("docker:index/volume:Volume"):
+        (label,) = made.inputs(name)["labels"]
+        assert (label["label"], label["value"].partition("/")[2]) == ("dgx-spark.stack", "dgx-spark/test")
+        assert list(made.requests[name].ignoreChanges) == ["labels"]

@@ -9,6 +9,7 @@ from typing import Any
 from components.facts.hub import File, Model
 from components.facts.spark import NodeFacts, RdmaDevice
 from components.plan.decide import decide
+from components.plan.leftovers import State
 from components.plan.values import Identity, Plan
 from components.settings import Settings, load
 
@@ -113,12 +114,22 @@ def pair(**changes: Any) -> dict[str, NodeFacts]:
     return {"spark-1": facts(1), "spark-2": facts(2, **changes)}
 
 
-def plan(settings_: Settings | None = None, facts_: dict[str, NodeFacts] | None = None, model: Model = MODEL) -> Plan:
-    return decided(settings_ or settings(), facts_, model)
+def plan(
+    settings_: Settings | None = None,
+    facts_: dict[str, NodeFacts] | None = None,
+    model: Model = MODEL,
+    draft: Model | None = None,
+) -> Plan:
+    return decided(settings_ or settings(), facts_, model, draft=draft)
 
 
 def decided(
-    chosen: Settings, facts_: dict[str, NodeFacts] | None = None, model: Model = MODEL, staged: tuple[Model, ...] = ()
+    chosen: Settings,
+    facts_: dict[str, NodeFacts] | None = None,
+    model: Model = MODEL,
+    staged: tuple[Model, ...] = (),
+    draft: Model | None = None,
+    state: State | None = None,
 ) -> Plan:
     known = facts_ or {node.name: facts(number) for number, node in enumerate(chosen.nodes, 1)}
-    return decide(chosen, known, model, IDENTITY, fresh="fresh", staged=staged)
+    return decide(chosen, known, model, IDENTITY, fresh="fresh", staged=staged, draft=draft, state=state)

@@ -39,13 +39,21 @@ class Home:
         )
 
     def lease(
-        self, verb: str, stack: str = STACK, generation: str = "1", *, cache: str = "", takeover: bool = False
+        self,
+        verb: str,
+        stack: str = STACK,
+        generation: str = "1",
+        *,
+        cache: str = "",
+        takeover: bool = False,
+        node: str = "spark-1",
     ) -> subprocess.CompletedProcess[str]:
         """The first step on a Spark: it brings the scripts of the others."""
         return self.run(
             "node.py",
             verb,
             stack=stack,
+            node=node,
             cache=cache or str(self.path / ".cache/huggingface"),
             takeover=takeover,
             record=record("node", generation, stack),

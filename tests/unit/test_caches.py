@@ -40,7 +40,15 @@ def weights(home, snapshot, folder, contents=WEIGHTS, verb="apply", **means):
 
 
 def probe(home, **look):
-    given = {"stack": STACK, "cache": str(home.path), "repos": ["a/b"], "images": [], "sudo": False, "look": look}
+    given = {
+        "stack": STACK,
+        "cache": str(home.path),
+        "repos": ["a/b"],
+        "images": [],
+        "sudo": False,
+        "look": look,
+        "draft": None,
+    }
     return json.loads(home.run("probe.py", "apply", **given).stdout)
 
 
@@ -59,7 +67,8 @@ def test_what_is_there_counts_as_there_and_its_checksums_are_its_contents(home, 
     assert checksums["a.safetensors"] == caches.sha256(WEIGHTS["a.safetensors"])
     assert checksums["deep/b.safetensors"] == caches.sha256(WEIGHTS["deep/b.safetensors"])
     # Otherwise the disk would seem too small for a model that it holds.
-    assert found["cache"]["held"]["a/b"] >= 2 * 16384
+    held = found["cache"]["held"]["a/b"]
+    assert all(held[caches.sha256(content)] >= 16384 for name, content in WEIGHTS.items() if "safetensors" in name)
 
 
 def test_a_link_by_another_name_is_no_checksum(home):
@@ -80,6 +89,13 @@ class Head(Home):
         done = self.run(
             "copy_access.py", "apply", keys=[f"ssh-ed25519 KEY dgx-spark:{STACK}:copy-key"], key="copy-key",
             directory=str(directory), sources=["127.0.0.1"], record=record("copy-access"), **more,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+
+    def open_image(self, image):
+        done = self.run(
+            "copy_access.py", "apply", keys=[f"ssh-ed25519 KEY dgx-spark:{STACK}:image-key"], key="image-key",
+            image=image, sources=["127.0.0.1"], record=record("image-access"),
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
 
@@ -119,7 +135,7 @@ def copied(pair, there="models--a--b", **options):
     head, other = pair
     head.connect()
     folder = other.path / "hub/models--a--b"
-    source = {"address": "head", "user": "user", "port": 22, "host_key": "ssh-ed25519 AAAA", "model": there}
+    source = {"address": "head", "user": "user", "port": 22, "host_key": "ssh-ed25519 AAAA", "own": "o", "model": there}
     return weights(other, folder / "snapshots" / COMMIT, folder, source=source, **options)
 
 
@@ -174,7 +190,7 @@ def test_a_directory_with_links_to_another_disk_is_copied_with_what_they_lead_to
     head.connect()
     contents = {name: WEIGHTS[name] for name in ("config.json", "a.safetensors")}
     here = other.path / "mine"
-    source = {"address": "head", "user": "user", "port": 22, "host_key": "ssh-ed25519 AAAA", "model": "."}
+    source = {"address": "head", "user": "user", "port": 22, "host_key": "ssh-ed25519 AAAA", "own": "o", "model": "."}
     done = weights(other, here, here, contents, source=source)
     assert "2 files verified" in done.stderr, done.stderr
     assert not (here / "a.safetensors").is_symlink()
@@ -197,6 +213,22 @@ def test_a_directory_with_links_to_another_disk_is_copied_with_what_they_lead_to
         "rsync --server --sender -lDtpre.iLsfxCIvu --log-file=x . models--a--b/",
         "rsync --server --sender -lDtpre.iLsfxCIvu . models--a--b/;id",
         'rsync "',
+        "rsync --server --sender -lDtpre.iLsfxCIvu . $(cat /etc/hostname)",
+        "rsync --server --sender -lDtpre.iLsfxCIvu . `id`",
+        "rsync --server --sender -lDtpre.iLsfxCIvu . models--a--b/\nid",
+        "rsync --server --sender -lDtpre.iLsfxCIvu . models--*/",
+        "rsync --server --sender -lDtpre.iLsfxCIvu . ~/.ssh/",
+        "rsync --server --sender -lDtpre.iLsfxCIvu . --files-from=/etc/passwd",
+        "rsync --server --sender -lDtpre.iLsfxCIvu --files-from=/etc/passwd . models--a--b/",
+        "rsync --server --sender -lDtpre.iLsfxCIvu -e id . models--a--b/",
+        "rsync --server --sender -lDtpre.iLsfxCIvu",
+        "rsync --server --daemon .",
+        "/usr/bin/rsync --server --sender -lDtpre.iLsfxCIvu . models--a--b/",
+        "env rsync --server --sender -lDtpre.iLsfxCIvu . models--a--b/",
+        "scp -f models--a--b/refs/main",
+        "/usr/lib/openssh/sftp-server",
+        "internal-sftp",
+        "docker save sha256:1",
     ],
 )
 def test_the_key_copies_from_its_directory_and_does_nothing_else(pair, asked):
@@ -207,6 +239,28 @@ def test_the_key_copies_from_its_directory_and_does_nothing_else(pair, asked):
     assert done.returncode != 0
     assert done.stdout == ""
     assert "this key copies models" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "asked", ["", "id", "docker save another", "docker run --privileged sha256:1", "$(id)", "; id"]
+)
+def test_the_key_for_an_image_saves_that_image_whatever_is_asked(pair, tmp_path, asked):
+    head, _ = pair
+    docker = tmp_path / "programs/docker"
+    docker.write_text('#!/bin/sh\necho "$@"\n')
+    docker.chmod(0o755)
+    head.open_image("sha256:1")
+    assert head.ask(asked).stdout == "save sha256:1\n"
+
+
+def test_a_key_is_for_its_peer_alone_and_for_nothing_beside_its_command(pair):
+    """What sshd itself holds to. Source: sshd(8), restrict: no forwarding, no terminal, no user's rc."""
+    head, _ = pair
+    for open_ in (lambda: head.open(head.path / "hub"), lambda: head.open_image("sha256:1")):
+        open_()
+        (line,) = (head.path / ".ssh/authorized_keys").read_text().splitlines()[-1:]
+        assert line.startswith('restrict,from="127.0.0.1",command="')
+        assert not any(word in line for word in ("port-forwarding", "agent-forwarding", "pty", "permitopen", "user-rc"))
 
 
 def test_what_lets_the_others_copy_is_missed_when_it_is_changed_and_gone_when_it_is_removed(pair):

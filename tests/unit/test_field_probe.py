@@ -39,7 +39,15 @@ def spark(host):
 
 
 def probed(spark, gpu: str | None = None, **more: Any) -> NodeFacts:
-    wanted = {"stack": STACK, "cache": "~/hf", "repos": [REPO], "look": None, "images": [IMAGE], "sudo": False}
+    wanted = {
+        "stack": STACK,
+        "cache": "~/hf",
+        "repos": [REPO],
+        "look": None,
+        "draft": None,
+        "images": [IMAGE],
+        "sudo": False,
+    }
     answer = spark.json("probe.py", **{**wanted, **more})
     node = {"name": "spark-1", "host": "10.0.0.1", **({"gpu": gpu} if gpu else {})}
     found, problems = parse({"spark-1": {"facts": answer}}, settings(1, nodes=[node]))

@@ -8,9 +8,10 @@ import yaml
 from hypothesis import given, strategies
 
 from components import catalog
+from components.facts.geometry import Cache
 from components.facts.hub import File
 from components.plan.checks import known_cache
-from components.plan.fit import GIB, MEM_TOTAL, RAY, RUNTIME, SPARK_MEMORY, Cache, Load, cache_of, estimate, longest_of
+from components.plan.fit import GIB, MEM_TOTAL, RAY, RUNTIME, SPARK_MEMORY, Load, cache_of, estimate, longest_of
 from components.problems import Refused
 from tests.unit.build import MODEL, facts, plan, settings
 
@@ -108,6 +109,15 @@ def test_a_rank_never_keeps_less_than_one_head(tensor, heads):
     assert share * tensor >= 1
 
 
+@pytest.mark.parametrize("engine", ["vllm", "sglang"])
+def test_the_catalogs_bytes_per_sequence_are_states_of_hybrids_and_windows_of_others(engine):
+    hybrid = known_cache(catalog.find("nvidia/NVIDIA-Nemotron-3-Nano-30B-A3B-BF16"), engine)
+    assert (hybrid.per_sequence, hybrid.state) == (0, 49082368)
+    sliding = known_cache(catalog.find("gpt-oss-120b"), engine)
+    assert (sliding.per_sequence, sliding.state) == (4718592, 0)
+    assert known_cache(catalog.find("gpt-oss-120b"), "trtllm") == Cache("sliding", 73728, 0, 8)
+
+
 def model(gigabytes, **config):
     geometry = {"num_attention_heads": 64, "num_key_value_heads": 8, "num_hidden_layers": 80, "head_dim": 128}
     files = (File("model.safetensors", gigabytes * 10**9, "ab"),)
@@ -182,3 +192,82 @@ def test_memory_that_our_own_server_holds_will_be_free_for_the_next():
 def test_who_knows_better_may_go_on():
     made = plan(settings(1, model="a/b", serving={"checkFit": False}), spark(), model(141))
     assert "does not fit" in made.warnings[0].wrong
+
+
+def test_a_cache_that_is_not_understood_warns_and_does_not_refuse():
+    strange = {"layer_types": ["telepathy"] * 40 + ["full_attention"] * 40, "max_position_embeddings": 1048576}
+    made = plan(settings(1, model="a/b"), spark(), model(60, **strange))
+    (warning,) = made.warnings
+    assert "does not fit: weights 55.9 GiB, cache 160.0 GiB" in warning.wrong
+    assert "but the cache is not understood: its layers of the kind telepathy are not known here" in warning.wrong
+    # The weights are known: by them alone it is refused.
+    assert "does not fit" in refusal(settings(1, model="a/b"), spark(), model(141, **strange))
+    silent = plan(settings(1, model="a/b"), spark(), model(60, num_hidden_layers=None))
+    assert "is not known: its config.json names no number of layers" in silent.warnings[0].wrong
+
+
+def test_weights_count_as_they_are_loaded():
+    short = {"serving": {"maxModelLen": 2048}}
+    half = replace(model(141), loaded=70 * 10**9)
+    assert plan(settings(1, model="a/b", **short), spark(), half).warnings == ()
+    assert plan(settings(1, model="a/b", **short), spark(), model(141, torch_dtype="float32")).warnings == ()
+    # Pickles and checkpoints, which a directory of one's own may hold, are not loaded.
+    copies = tuple(File(name, 70 * 10**9, None) for name in ("m.safetensors", "m.bin", "checkpoint-1/m.safetensors"))
+    assert plan(settings(1, model="a/b", **short), spark(), replace(model(1), files=copies)).warnings == ()
+    # Tables that stay on the disk: the catalog knows what is loaded.
+    large = replace(MODEL, files=(File("model.safetensors", 500 * 10**9, "ab"),))
+    assert plan(settings(1), spark(), large).weights
+
+
+@pytest.mark.parametrize(
+    ("engine", "variable", "option"),
+    [
+        ("vllm", "VLLM_ALLOW_LONG_MAX_MODEL_LEN", '--hf-overrides={"max_position_embeddings":262144}'),
+        ("sglang", "SGLANG_ALLOW_OVERWRITE_LONGER_CONTEXT_LEN", '--json-model-override-args={"x":1}'),
+        ("trtllm", "TLLM_ALLOW_LONG_MAX_MODEL_LEN", None),
+    ],
+)
+def test_a_context_longer_than_the_models_warns_where_the_engine_was_told_to_allow_it(engine, variable, option):
+    wanted = {"maxModelLen": 200_000}
+    text = refusal(settings(1, engine=engine, model="a/b", serving=wanted), spark(), model(20))
+    assert "200000 is more than the 131072 tokens that a/b was made for" in text
+    assert f"pulumi config set --path serving.env.{variable} 1" in text
+    ways = [{"env": {variable: "1"}}, *([{"extraArgs": [option]}] if option else [])]
+    for way in ways:
+        made = plan(settings(1, engine=engine, model="a/b", serving={**wanted, **way}), spark(), model(20))
+        assert "131072 tokens" in made.warnings[0].wrong
+    scaled = {"rope_scaling": {"rope_type": "yarn", "factor": 4, "original_max_position_embeddings": 131072}}
+    plan(settings(1, engine=engine, model="a/b", serving=wanted), spark(), model(20, **scaled))
+
+
+def test_what_the_engines_own_options_say_of_length_and_share_counts():
+    def refused(*words, engine="vllm"):
+        try:
+            plan(settings(1, engine=engine, model="a/b", serving={"extraArgs": words}), spark(), model(80))
+        except Refused as error:
+            return str(error)
+        return ""
+
+    assert "for 131,072 tokens" in refused()
+    for words in (
+        ("--max-model-len=2048",),
+        ("--max_model_len", "2k"),
+        ("--max-model-len=auto",),
+        ("--max-model-len", "-1"),
+    ):
+        assert not refused(*words), words
+    assert "for 114,688 tokens" in refused("--max-model-len=112K")
+    assert not refused("--context-length=2048", engine="sglang")
+    assert "with 60.8 GiB for all of it" in refused("--max-model-len=2048", "--gpu-memory-utilization=0.5")
+
+
+@pytest.mark.parametrize("word", ["--cpu-offload-gb=80", "--quantization=fp8"])
+def test_an_option_that_saves_memory_warns_since_nobody_knows_how_much(word):
+    chosen = settings(1, model="a/b", serving={"maxModelLen": 2048, "extraArgs": [word]})
+    (warning,) = plan(chosen, spark(), model(141)).warnings
+    assert f"how much {word.split('=')[0]} saves is not known here" in warning.wrong
+
+
+def test_the_name_of_a_quantisation_that_the_weights_have_saves_nothing_more():
+    chosen = settings(1, model="a/b", serving={"maxModelLen": 2048, "extraArgs": ["--quantization=modelopt_fp4"]})
+    assert "does not fit" in refusal(chosen, spark(), model(141, quantization_config={"quant_method": "modelopt"}))

@@ -139,7 +139,7 @@ def test_rdma_that_was_not_measured_is_said():
 
 def contents(layer: str, id_: str) -> dict[str, Any]:
     about = {"id": id_, "digests": [], "layers": [layer], "config": "c"}
-    return {"docker": {"version": "28", "runtimes": ["nvidia"], "images": {"i": id_}, "contents": {"i": about}}}
+    return {"docker": {"version": "28", "runtimes": ["nvidia"], "contents": {"i": about}}}
 
 
 def test_one_image_under_two_ids_is_the_same_and_two_images_are_not():

@@ -74,6 +74,9 @@ elif words[0] == "build":
     # Where buildx puts the Dockerfile that came on stdin, and leaves it.
     tempfile.mkdtemp(prefix="dockerfile")
     assert words[-1] == "-" and "--pull" not in words
+    given = [word.partition("=")[2].partition("=") for word in words if word.startswith("--build-arg=")]
+    # One without a value has that of the environment. Source: docker build --help.
+    (here / "arguments").write_text(json.dumps({{n: v if eq else os.environ.get(n) for n, eq, v in given}}))
     text = sys.stdin.read()
     base = re.search(r"^FROM (\\S+)", text, re.M)[1]
     if not any(base in image["names"] for image in images().values()):
@@ -180,8 +183,8 @@ def test_a_build_that_fails_says_why_and_takes_the_name_back(tmp_path):
     assert list(spark.images().values()) == [[VLLM]]
 
 
-def build(spark, dockerfile):
-    given = {"dockerfile": dockerfile, "args": {"B": "2", "A": "1"}, "tag": "dgx-spark/vllm:abc", "limit": 20}
+def build(spark, dockerfile, **args):
+    given = {"dockerfile": dockerfile, "args": args or {"B": "2", "A": "1"}, "tag": "dgx-spark/vllm:abc", "limit": 20}
     return spark.run("image_build.py", "apply", **given, record=record("image-build"))
 
 
@@ -194,13 +197,23 @@ def test_an_image_is_built_without_a_trace_in_the_users_settings(tmp_path, monke
     done = build(spark, f"FROM {VLLM}\nRUN make\n")
     assert done.returncode == 0, done.stderr
     (call,) = [call for call in spark.calls() if call.startswith("build")]
-    assert call == "build --network=host --tag dgx-spark/vllm:abc --build-arg=A=1 --build-arg=B=2 -"
+    assert call == "build --network=host --tag dgx-spark/vllm:abc --build-arg=A --build-arg=B -"
+    assert json.loads((tmp_path / "docker/arguments").read_text()) == {"A": "1", "B": "2"}
     assert spark.images()[done.stdout.strip().removeprefix("sha256:")] == ["dgx-spark/vllm:abc"]
     assert not (tmp_path / ".docker").exists()
     assert list(scratch.iterdir()) == []
     failed = build(spark, f"FROM {VLLM}\nRUN false\n")
     assert "did not complete successfully" in failed.stderr
     assert "Traceback" not in failed.stderr
+
+
+def test_what_an_image_is_built_with_shows_in_no_command_line_and_means_nothing_to_docker_itself(tmp_path):
+    spark = Spark(tmp_path)
+    args = {"PIP_INDEX_URL": "https://me:p=w $(id) 'x'\n@mirror", "PATH": "/nowhere", "DOCKER_HOST": "tcp://nowhere"}
+    done = build(spark, f"FROM {VLLM}\n", **args)
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "docker/arguments").read_text()) == args
+    assert "mirror" not in "".join(spark.calls())
 
 
 def test_the_same_image_holds_the_same_in_every_store_whatever_its_id(tmp_path):
@@ -231,7 +244,7 @@ class Copy:
         program.chmod(0o755)
 
     def __call__(self):
-        source = {"address": "head", "user": "u", "port": 22, "host_key": "ssh-ed25519 AAAA"}
+        source = {"address": "head", "user": "u", "port": 22, "host_key": "ssh-ed25519 AAAA", "own": "o"}
         content = answer(self.head.look())["content"]
         given = {"image": self.head.base, "content": content, "name": VLLM, "source": source}
         return self.other.run("image_copy.py", "apply", **given, record=record("image-copy"))

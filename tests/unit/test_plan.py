@@ -1,6 +1,8 @@
 """What is decided from settings and facts, down to each rank's command line and environment."""
 
 import json
+import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,9 @@ from components.plan.engines.common import HF_HOME
 from components.plan.engines.vllm import NOT_CARRIED
 from components.plan.models import pinned_revision, recorded_model, snapshot_directory
 from components.plan.steps import new_generation
+from components.plan.values import content
 from components.problems import Refused
+from components.scripts.shared.head import from_head
 from tests.unit.build import FOUR_DOWN, IDENTITY, MODEL, ON_RAY, facts, pair, plan, settings, twins
 
 ROOT = Path(__file__).parent.parent.parent
@@ -58,7 +62,7 @@ def test_the_server_of_a_pair():
         "--port=8000",
         "--tensor-parallel-size=2",
         "--pipeline-parallel-size=1",
-        "--max-model-len=32768",
+        "--max-model-len=131072",
         "--gpu-memory-utilization=0.85",
         "--enable-expert-parallel",
         "--reasoning-parser=openai_gptoss",
@@ -164,7 +168,8 @@ def test_a_pooling_model_is_known_by_its_files_and_served_as_one(model, task, wo
 
 
 def test_the_catalogs_rerankers_get_what_their_prompt_needs():
-    made = plan(settings(1, model="qwen3-vl-reranker-2b"))
+    small = replace(MODEL, repo="Qwen/Qwen3-VL-Reranker-2B", files=(File("model.safetensors", 4 * 10**9, "ab"),))
+    made = plan(settings(1, model="qwen3-vl-reranker-2b"), model=small)
     words = dict(word.split("=", 1) for word in made.ranks[0].command if word.startswith("--") and "=" in word)
     assert json.loads(words["--hf-overrides"])["architectures"] == ["Qwen3VLForSequenceClassification"]
     assert "<|im_start|>" in made.ranks[0].files[words["--chat-template"]]
@@ -197,6 +202,20 @@ def test_ranks_without_ray_are_made_anew_together():
     assert len({rank.environment["DGX_SPARK_SERVER"] for rank in before.ranks}) == 1
 
 
+def test_a_size_of_shared_memory_is_for_containers_that_can_have_their_own():
+    swarm = plan(settings(engine="trtllm", containers={"shmSize": 32768})).swarm
+    assert [host.inputs["shm_size"] for host in swarm.hosts] == [32768, 32768]
+    assert plan(settings(engine="trtllm")).swarm.hosts[0].inputs["shm_size"] == 16384
+    with pytest.raises(Refused, match="Ray's containers and the server's share"):
+        before_model(settings(containers={"shmSize": 32768}, serving=ON_RAY), pair(), IDENTITY)
+
+
+def test_a_part_of_a_container_that_is_not_used_does_not_tell_it_from_those_before_it():
+    (rank, _) = plan().ranks
+    assert "own_shm" not in content(rank)
+    assert content(replace(rank, own_shm=True)) == {**content(rank), "own_shm": True}
+
+
 def test_ranks_are_led_by_the_first_over_the_fabric():
     made = plan(settings(engine="sglang", serving={"restarts": 1}))
     assert [rank.runner[2:] for rank in made.ranks] == [
@@ -204,6 +223,7 @@ def test_ranks_are_led_by_the_first_over_the_fabric():
             f"--rank={rank}",
             "--names=spark-1,spark-2",
             "--address=192.168.177.1:29600",
+            "--key=/run/secrets/rank_key",
             "--restarts=1",
             "--health=http://127.0.0.1:30000/health",
             f"--weights={snapshot_directory(HF_HOME, MODEL)}",
@@ -289,8 +309,15 @@ def test_a_disk_too_small_for_the_weights():
 
 
 def test_a_download_that_was_interrupted_counts_what_is_there():
-    cache = {"path": "/raid", "free": 61 * 10**9, "held": {"openai/gpt-oss-120b": 20 * 10**9}}
+    cache = {"path": "/raid", "free": 61 * 10**9, "held": {"openai/gpt-oss-120b": {"ab" * 32: 20 * 10**9}}}
     assert plan(facts_=pair(cache=cache)).weights
+
+
+def test_what_another_commit_left_in_the_cache_is_no_part_of_this_one():
+    cache = {"path": "/raid", "free": 10 * 10**9, "held": {"openai/gpt-oss-120b": {"cd" * 32: 65 * 10**9}}}
+    assert "/raid has 10.0 GB free, 70.0 GB needed" in refusal(facts_=pair(cache=cache))
+    more = {**cache, "held": {"openai/gpt-oss-120b": {"ab" * 32: 70 * 10**9}}}
+    assert plan(facts_=pair(cache=more)).weights
 
 
 CLOSED = {"path": "/x/hub", "owner": "root", "missing": "", "read_only": False}
@@ -384,6 +411,20 @@ def test_another_model_is_another_spec_whatever_the_record_says():
     (_, step) = plan().weights
     other = Model("a/b", "d" * 40, (File("x.safetensors", 1, None),), MODEL.config)
     assert plan(facts_=pair(records={"weights": record(step)}), model=other).weights[1].triggers[2] == "fresh"
+
+
+def test_a_copy_leaves_by_the_address_that_the_head_lets_in():
+    """Link-local twins share one subnet; the kernel would take whichever comes first."""
+    made = plan(settings(image={"source": "copy"}))
+    steps = [made.weights[1], *made.image.copies]
+    assert (
+        [step.inputs["source"]["own"] for step in steps]
+        == made.authorization.inputs["sources"] * 2
+        == ["192.168.177.2"] * 2
+    )
+    ssh = from_head(steps[0].inputs["source"], "/key")
+    said = subprocess.run([*ssh, "-G", "head"], capture_output=True, text=True, check=True).stdout
+    assert "bindaddress 192.168.177.2\n" in said
 
 
 def test_where_the_weights_come_from_is_no_part_of_what_they_are():

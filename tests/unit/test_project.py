@@ -10,7 +10,7 @@ from components.settings import PROJECT as NAME
 from ops import reference, schema
 
 ROOT = Path(__file__).parent.parent.parent
-KINDS = {"nodes": "array", **dict.fromkeys(("takeover", "monitoring", "gateway", "chat"), "boolean")}
+KINDS = {str: "string", bool: "boolean", dict: "object", list: "array"}
 PROJECT = yaml.safe_load((ROOT / "Pulumi.yaml").read_text())
 
 
@@ -19,7 +19,8 @@ def test_every_setting_is_declared_with_a_type_and_a_description():
     assert set(declared) == set(TOP_LEVEL)
     for key, spec in declared.items():
         assert spec["description"]
-        assert spec["type"] == ("string" if key in PLAIN else KINDS.get(key, "object"))
+        assert spec["type"] == KINDS[type(spec.get("default", []))], key
+        assert (spec["type"] == "string") == (key in PLAIN), key
 
 
 def test_no_key_is_declared_secret_for_pulumi_would_demand_that_its_default_be_encrypted():

@@ -1,5 +1,6 @@
 """What a user reads when an endpoint does not come up."""
 
+import os
 import queue
 
 import pytest
@@ -17,6 +18,44 @@ def followed(*messages, engine="sglang", rdma="warn", ranks=()):
     for message in messages:
         inbox.put(message)
     return readiness.follow(inbox, engine, 60, rdma, set(ranks))
+
+
+@pytest.fixture
+def spark(tmp_path, monkeypatch):
+    """A Spark whose watch prints and ends as told; returns what the inbox then holds."""
+
+    def reports(says, code=0, words=""):
+        fake = tmp_path / "ssh"
+        (tmp_path / "says").write_bytes(says)
+        fake.write_text(f"#!/bin/sh\ncat >/dev/null\ncat {tmp_path}/says\necho '{words}' >&2\nexit {code}\n")
+        fake.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+        inbox = queue.Queue()
+        target = {"name": "spark-1", "host": "h", "port": 22, "user": "u", "host_key": "k", "key_file": None}
+        watch = readiness.Watch({"ssh": target, "inputs": {}}, 60, inbox)
+        watch.reader.join(60)
+        watch.end()
+        return [inbox.get_nowait()[1] for _ in range(inbox.qsize())]
+
+    return reports
+
+
+def test_what_is_no_message_of_the_watch_is_passed_over(spark):
+    said = b'Welcome!\n{"health": true}\n[1]\n\xff\n{"ready": {"text": "Paris"}}\n'
+    assert spark(said) == [{"health": True}, {"ready": {"text": "Paris"}}]
+
+
+@pytest.mark.parametrize(
+    ("said", "code", "words", "lost"),
+    [
+        (b"python3: not found\n", 0, "", "python3: not found"),
+        (b"", 0, "", "ssh ended without a word"),
+        (b"", 255, "Connection refused", "Connection refused"),
+        (b'{"health": true}\n', 0, "", "ssh ended without a word"),
+    ],
+)
+def test_a_watch_that_ends_before_its_last_message_is_lost_and_nobody_waits_for_it(spark, said, code, words, lost):
+    assert spark(said, code, words)[-1] == {"lost": lost}
 
 
 ANSWER = {"ready": {"text": "Paris", "models": ["m"]}}

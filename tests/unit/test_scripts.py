@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from components.remote import parcel
-from components.scripts.shared.docker import is_named
 from tests.unit.home import STACK, Home, record
 
 
@@ -65,21 +64,50 @@ def test_a_spark_that_will_be_taken_over_stays_the_others_until_room_is_made(hom
     assert home.files() == []
 
 
-def test_a_lease_that_is_taken_anew_leaves_the_stacks_other_records(home):
+def test_a_lease_that_is_taken_again_leaves_the_stacks_other_records(home):
     home.lease("apply")
     home.run("copy_key.py", "apply", record=record("copy-key"))
-    home.lease("remove")
     home.lease("apply", generation="2")
     assert ".local/state/dgx-spark/organization.dgx-spark.test/copy-key.json" in home.files()
-    home.run("copy_key.py", "remove", record=record("copy-key"))
-    home.lease("remove", generation="2")
+
+
+def test_a_spark_that_has_another_name_in_the_stack_now_goes_on_under_it(home):
+    home.lease("apply", node="spark-2")
+    home.lease("apply", node="box-2")
+    before = home.files()
+    assert home.lease("remove", node="spark-2").returncode == 0
+    assert home.files() == before
+    home.lease("remove", node="box-2")
     assert home.files() == []
 
 
-def test_an_older_generation_does_not_take_away_the_newer_lease(home):
-    home.lease("apply", generation="2")
-    home.lease("remove", generation="1")
-    assert (home.path / ".local/state/dgx-spark/lease.json").exists()
+@pytest.mark.parametrize("known", ["everything", "nothing but the lease"])
+def test_a_spark_is_handed_back_whole_whatever_the_state_knew(home, known):
+    keys = home.path / ".ssh/authorized_keys"
+    keys.parent.mkdir()
+    keys.write_text("ssh-ed25519 AAAA me\n")
+    home.lease("apply")
+    home.step("copy_key.py", "apply", record=record("copy-key"))
+    access(home, "apply", [f"ssh-ed25519 KEY dgx-spark:{STACK}:copy-key"])
+    if known == "everything":
+        home.step("copy_access.py", "remove", record=record("copy-access"), key="copy-key")
+        home.step("copy_key.py", "remove", record=record("copy-key"))
+    # An `up` that was killed has another generation than the state.
+    assert home.lease("remove", generation="of before").returncode == 0
+    assert keys.read_text() == "ssh-ed25519 AAAA me\n"
+    assert home.files() == [".ssh", ".ssh/authorized_keys", "hub"]
+
+
+def test_of_stacks_that_come_at_once_one_gets_the_spark_and_the_others_are_told_who_has_it(home):
+    names = [f"organization/dgx-spark/{number}" for number in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        done = dict(zip(names, pool.map(lambda name: home.lease("apply", stack=name), names), strict=True))
+    winners = [name for name, one in done.items() if one.returncode == 0]
+    assert len(winners) == 1, winners
+    (holder,) = winners
+    assert json.loads((home.path / ".local/state/dgx-spark/lease.json").read_text())["stack"] == holder
+    told = f"this Spark is held by the stack {holder}: destroy that one first, or take it over"
+    assert {one.stderr.strip() for name, one in done.items() if name != holder} == {told}
 
 
 SCRIPTS = ".local/state/dgx-spark/organization.dgx-spark.test/scripts"
@@ -126,7 +154,7 @@ def test_a_spark_whose_scripts_somebody_deleted_is_handed_back_all_the_same(home
 
 def probed(home: Home) -> dict[str, bool]:
     """Kind of a record → whether it is intact."""
-    wanted = {"stack": STACK, "cache": "~", "repos": [], "images": [], "sudo": False, "look": None}
+    wanted = {"stack": STACK, "cache": "~", "repos": [], "images": [], "sudo": False, "look": None, "draft": None}
     found = json.loads(home.run("probe.py", "apply", **wanted).stdout)["records"]
     return {kind: about["intact"] for kind, about in found.items()}
 
@@ -223,27 +251,3 @@ def test_a_copy_key_is_made_once_and_never_leaves(home):
     assert first.stdout.strip().endswith(f"dgx-spark:{STACK}:copy-key")
     home.run("copy_key.py", "remove", record=record("copy-key"))
     assert not [name for name in home.files() if "copy_key" in name]
-
-
-PULLED = {"RepoTags": ["a/b:1"], "RepoDigests": [f"a/b@sha256:{'1' * 64}"]}
-BY_DIGEST = {**PULLED, "RepoTags": None}
-
-
-@pytest.mark.parametrize(
-    ("image", "name", "named"),
-    [
-        (PULLED, "a/b:1", True),
-        (PULLED, "a/b:2", False),
-        (BY_DIGEST, "a/b:1", False),
-        (BY_DIGEST, f"a/b:1@sha256:{'1' * 64}", True),
-        (PULLED, f"a/b:1@sha256:{'2' * 64}", False),
-        (
-            {"RepoTags": ["r:5000/a:1"], "RepoDigests": [f"r:5000/a@sha256:{'1' * 64}"]},
-            f"r:5000/a:1@sha256:{'1' * 64}",
-            True,
-        ),
-        ({}, "a/b:1", False),
-    ],
-)
-def test_a_pinned_image_is_known_by_its_digest_alone(image, name, named):
-    assert is_named(image, name) == named

@@ -38,8 +38,11 @@ def test_all_mistakes_are_reported_together():
     assert "dgx-spark:serving.speed: is not a setting\n    → remove it: pulumi config rm --path 'serving.speed'" in text
 
 
-def test_a_key_that_is_no_json_is_named():
-    assert "dgx-spark:serving: is 'fast', not an object" in refusal(serving="fast")
+@pytest.mark.parametrize(
+    ("key", "kind"), [("serving", "an object"), ("takeover", "true or false"), ("nodes", "a list")]
+)
+def test_a_key_that_is_no_json_is_named_with_what_it_should_be(key, kind):
+    assert f"dgx-spark:{key}: is 'fast', not {kind}\n" in refusal(**{key: "fast"})
 
 
 def test_no_nodes_is_one_clear_problem():
@@ -62,6 +65,49 @@ def test_secrets_show_in_no_error_and_no_repr():
     text = refusal(hfToken="hf_private", nodes=[])
     assert "hf_private" not in text
     assert "hf_private" not in repr(settings(hfToken="hf_private"))
+
+
+@pytest.mark.parametrize("token", ["hf_private\n", "“hf_private”", "hf_private sk", "hf_pri\u00a0vate", "\thf_private"])
+@pytest.mark.parametrize("place", [("hfToken",), ("apiKey",), ("gatewayKeys", "alice")])
+def test_a_token_that_no_header_can_carry_is_refused_and_not_shown(place, token):
+    key, *name = place
+    text = refusal(**{key: {name[0]: token} if name else token})
+    assert f"dgx-spark:{'.'.join(place)}: holds what no header can carry" in text
+    assert "hf_pri" not in text
+
+
+def test_a_token_of_any_visible_character_is_taken_as_it_is():
+    odd = "".join(map(chr, range(0x21, 0x7F)))
+    assert settings(apiKey=odd).api_key.get_secret_value() == odd
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("serving", '"sk-private"'),
+        ("serving", "sk-private"),
+        ("serving", '{"env": {"TOKEN": ["sk-private"]}}'),
+        ("serving", '{"port": "sk-private"}'),
+        ("image", '{"buildArgs": {"TOKEN": ["sk-private"]}}'),
+    ],
+)
+def test_what_is_wrong_with_an_encrypted_setting_is_said_without_showing_it(key, value):
+    with pytest.raises(Refused) as caught:
+        load({**WITH_TOKENS, f"dgx-spark:{key}": value}, encrypted=[f"dgx-spark:{key}"])
+    assert f"dgx-spark:{key}" in str(caught.value)
+    assert "sk-private" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["--help", "a b", "$(id)", "a\nb", "", "“x”", "-v/:/host"])
+def test_an_image_that_docker_would_take_for_an_option_or_for_several_words_is_refused(name):
+    words = "must be an image's name"
+    assert f"image.name: {words}" in refusal(image={"name": name})
+    assert f"beside.images.grafana: {words}" in refusal(beside={"images": {"grafana": name}})
+
+
+def test_images_are_named_with_registry_tag_and_digest():
+    name = f"registry.lan:5000/team/vllm_spark:v0.33.0-cu130@sha256:{'1' * 64}"
+    assert settings(image={"name": name}).image.name == name
 
 
 TOKENS = {"hfToken": "hf_private", "apiKey": "", "gatewayKeys": json.dumps({"alice": "sk-1", "bob": "sk-2"})}

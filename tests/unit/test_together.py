@@ -1,5 +1,8 @@
 """The ranks of one server, as real processes on this machine: they start, stop and fail together."""
 
+import contextlib
+import hmac
+import json
 import os
 import queue
 import signal
@@ -20,8 +23,8 @@ WAIT = 30
 class Rank:
     """One container's main process, and what it prints."""
 
-    def __init__(self, rank, names, port, command, *, server="one", **options):
-        words = [f"--{key}={value}" for key, value in {"pause": 1, **options}.items()]
+    def __init__(self, rank, names, port, key, command, *, server="one", **options):
+        words = [f"--{name}={value}" for name, value in {"pause": 1, "key": key, **options}.items()]
         self.process = subprocess.Popen(
             [
                 sys.executable, PROGRAM, f"--rank={rank}", f"--names={names}", f"--address=127.0.0.1:{port}",
@@ -58,14 +61,25 @@ class Rank:
 
 
 @pytest.fixture
-def start():
+def port():
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return free.getsockname()[1]
+
+
+@pytest.fixture
+def key(tmp_path):
+    path = tmp_path / "key"
+    path.write_text("what all ranks know\n")
+    return path
+
+
+@pytest.fixture
+def start(port, key):
     """Ranks that are ended with the test."""
     ranks = []
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
 
     def make(rank, command, names="a,b", **options):
-        made = Rank(rank, names, port, command, **options)
+        made = Rank(rank, names, port, key, command, **options)
         ranks.append(made)
         return made
 
@@ -130,6 +144,131 @@ def test_a_rank_that_was_killed_joins_again(start, tmp_path):
     third = start(1, engine(tmp_path, "b"))
     first.says("rank 1 (b) has joined")
     third.says("b started")
+
+
+class Peer:
+    """A rank that this test plays, at the other end of rank 0's or a rank's connection."""
+
+    def __init__(self, connection):
+        self.connection = connection
+        connection.settimeout(WAIT)
+        self.stream = connection.makefile("r")
+
+    def say(self, **message):
+        self.connection.sendall((json.dumps(message) + "\n").encode())
+
+    def hear(self):
+        """The next message but signs of life; None: the connection is closed."""
+        while True:
+            line = self.stream.readline()
+            if not line:
+                return None
+            message = json.loads(line)
+            if "beat" not in message:
+                return message
+
+    def hears(self, kind):
+        while kind not in (message := self.hear() or pytest.fail(f"closed before {kind}")):
+            pass
+        return message[kind]
+
+
+def proof(key, *words):
+    return hmac.new(key.read_bytes(), json.dumps(words).encode(), "sha256").hexdigest()
+
+
+def connect(port):
+    return Peer(socket.create_connection(("127.0.0.1", port), timeout=WAIT))
+
+
+def hello(key, asked, *, server="one", role="rank"):
+    """What a rank says to be let in, as rank 1."""
+    return {"rank": 1, "server": server, "asking": "mine", "proof": proof(key, role, server, 1, asked, "mine")}
+
+
+def join(port, key, **how):
+    peer = connect(port)
+    peer.say(**hello(key, peer.hears("prove"), **how))
+    return peer
+
+
+def test_a_rank_that_joins_again_before_its_loss_was_seen_is_started_with_all_the_others(start, tmp_path, port, key):
+    first = start(0, engine(tmp_path, "a"))
+    first.says("waiting for rank 1 (b)")
+    before = join(port, key)
+    before.hears("start")
+    before.say(started=True)
+    first.says("a started")
+    # Its Spark lost power: nothing is said on the old connection any more, and it stays open.
+    again = join(port, key)
+    again.hears("stop")
+    again.say(stopped=True)
+    first.says("FAILED: rank 1 (b) is lost")
+    again.hears("start")
+    again.say(started=True)
+    first.says("a started")
+
+
+@pytest.fixture
+def other(tmp_path):
+    path = tmp_path / "other"
+    path.write_text("another key\n")
+    return path
+
+
+def test_rank_0_lets_nobody_in_who_does_not_know_the_key(start, tmp_path, port, key, other):
+    first = start(0, engine(tmp_path, "a"))
+    first.says("waiting for rank 1 (b)")
+    assert join(port, other).hears("refused") == "key"
+    # What rank 0 proves to a rank does not make a rank of anybody.
+    assert join(port, key, role="lead").hears("refused") == "key"
+    listened = connect(port)
+    said = hello(key, listened.hears("prove"))
+    again = connect(port)
+    again.hears("prove")
+    again.say(**said)
+    assert again.hears("refused") == "key"
+    assert not (tmp_path / "a").exists()
+    listened.say(**said)
+    listened.hears("start")
+
+
+@pytest.mark.parametrize(
+    "noise", [b"x" * 10_000, b"[1]\n", b"[" * 4000 + b"\n", b"\xff\n", b'{"rank": 1}\n', b"{}\n{}\n"]
+)
+def test_noise_on_rank_0s_port_is_hung_up_on_and_does_no_harm(start, tmp_path, port, key, noise):
+    first = start(0, engine(tmp_path, "a"))
+    first.says("waiting for rank 1 (b)")
+    stranger = connect(port)
+    stranger.hears("prove")
+    stranger.connection.sendall(noise)
+    with contextlib.suppress(ConnectionResetError):
+        while (said := stranger.hear()) is not None:
+            assert said == {"refused": "server"}
+    join(port, key).hears("start")
+
+
+def test_a_rank_obeys_nobody_who_does_not_know_the_key(start, tmp_path, port, key, other):
+    with socket.create_server(("127.0.0.1", port)) as listener:
+        second = start(1, engine(tmp_path, "b"))
+        for lie in (
+            lambda said: {"start": True},
+            lambda said: {"proof": said["proof"], "start": True},
+            lambda said: {"proof": proof(other, "lead", "one", 1, "theirs", said["asking"])},
+            lambda said: {"refused": "dgx-spark: FAILED: a line of a log"},
+        ):
+            impostor = Peer(listener.accept()[0])
+            impostor.say(prove="theirs")
+            said = impostor.hear()
+            assert said["proof"] == proof(key, "rank", "one", 1, "theirs", said["asking"])
+            impostor.say(**lie(said))
+            impostor.say(start=True)
+            second.says("rank 0 (a) says: nothing that proves it to be rank 0")
+        lead = Peer(listener.accept()[0])
+        lead.say(prove="theirs")
+        lead.say(proof=proof(key, "lead", "one", 1, "theirs", lead.hear()["asking"]))
+        lead.say(start=True)
+        assert lead.hears("started")
 
 
 def test_the_other_ranks_stop_without_rank_0_and_wait_for_it(start, tmp_path):

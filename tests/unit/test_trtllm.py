@@ -6,10 +6,11 @@ from datetime import date
 
 import pytest
 
+from components.plan.decide import before_model
 from components.plan.engines import sglang, trtllm
 from components.plan.engines.flags import age, refusals, version
 from components.problems import Refused
-from tests.unit.build import MODEL, facts, pair, plan, settings, twins
+from tests.unit.build import IDENTITY, MODEL, facts, pair, plan, settings, twins
 from tests.unit.test_plan import early_refusal
 
 DIRECTORY = "/models/gpt-oss-120b"
@@ -18,7 +19,7 @@ DIRECTORY = "/models/gpt-oss-120b"
 def test_one_spark_runs_the_server_itself():
     made = plan(settings(1, engine="trtllm"))
     assert made.ranks[0].command[:4] == ("trtllm-serve", DIRECTORY, "--host=0.0.0.0", "--port=8355")
-    assert (made.swarm, made.mpi_key, made.image.looks) == (None, None, {})
+    assert (made.swarm, made.rank_key, made.image.looks) == (None, None, {})
     assert made.served_name == "gpt-oss-120b"
 
 
@@ -35,7 +36,7 @@ def test_a_pair_is_launched_by_mpi_from_the_head():
         "trtllm-llmapi-launch",
     )
     assert {"--tp_size=2", "--pp_size=1", "--backend=pytorch"} <= set(first.command)
-    assert second.command[2:] == ("listen", "--address=192.168.177.2", "--port=2233")
+    assert second.command[2:] == ("listen", "--address=192.168.177.2", "--port=2233", "--head=192.168.177.1")
     assert {step.inputs["add"]["sshd"] for step in made.image.looks.values()} == {"openssh-server"}
 
 
@@ -143,6 +144,19 @@ def test_an_option_is_refused_only_by_a_version_known_to_lack_it(image, refused)
 )
 def test_each_month_of_nvidias_image_has_its_own_options(image, flag, refused):
     assert bool(list(refusals("vllm", image, (flag,)))) == refused
+
+
+@pytest.mark.parametrize(
+    ("month", "warned"),
+    [("26.04", ["VLLM_ATTENTION_BACKEND"]), ("26.10", ["VLLM_NVFP4_GEMM_BACKEND", "VLLM_ATTENTION_BACKEND"])],
+)
+def test_variables_that_vllm_reads_no_more_are_a_warning_with_what_to_write_instead(month, warned):
+    env = {"VLLM_ATTENTION_BACKEND": "FLASHINFER", "VLLM_NVFP4_GEMM_BACKEND": "marlin", "VLLM_LOGGING_LEVEL": "DEBUG"}
+    chosen = settings(1, serving={"env": env}, image={"name": f"nvcr.io/nvidia/vllm:{month}-py3"})
+    found = {one.at: one for one in plan(chosen).warnings}
+    assert [name for name in found if name.startswith("serving.env")] == [f"serving.env.{name}" for name in warned]
+    assert "--attention-backend" in found["serving.env.VLLM_ATTENTION_BACKEND"].fix
+    before_model(chosen, {"spark-1": facts()}, IDENTITY)
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """When an endpoint counts as ready: the questions of scripts/watch.py, asked of the stand-ins' own HTTP server."""
 
 import threading
-from http.server import ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -39,6 +39,58 @@ def asked(monkeypatch):
     for server in running:
         server.shutdown()
         server.server_close()
+
+
+@pytest.fixture
+def answered(monkeypatch):
+    """Asks a server that answers everything with one body and status; (is it healthy, what watch.py emits)."""
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    from components.scripts import watch
+
+    said, running = [], []
+    monkeypatch.setattr(watch, "emit", lambda **message: said.append(message))
+
+    def ask(body, status=200):
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self):
+                self.send_response(status)
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *args):
+                pass
+
+        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        running.append(server)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        given = {"api": f"http://127.0.0.1:{server.server_port}/v1", "model": "m", "key": "sk-private"}
+        watch.try_it({**given, "task": "generate"})
+        return watch.healthy(given), said[-1]
+
+    yield ask
+    for server in running:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "healthy", "words"),
+    [
+        (b"OK", 200, True, "/v1/models brings no JSON: 'OK'"),
+        (b"<html>", 200, True, "/v1/models brings no JSON: '<html>'"),
+        (b"[1]", 200, True, "an answer has another form"),
+        (b'{"data": [{}]}', 200, True, "an answer has another form"),
+        (b"no", 401, False, "/v1/models fails with 401: no"),
+        (b'{"data": []}', 200, True, "the server on this port serves nothing, not m"),
+    ],
+)
+def test_an_answer_that_is_not_the_apis_is_said_and_healthy_is_what_the_status_says(
+    answered, body, status, healthy, words
+):
+    alive, said = answered(body, status)
+    assert alive == healthy
+    assert words in said["wrong"]
+    assert "sk-private" not in said["wrong"]
 
 
 def test_a_model_that_knows_paris_in_a_chat_is_ready(asked):

@@ -12,7 +12,7 @@ import pytest
 from components.facts.hub import File, Model
 from components.plan.decide import before_model
 from components.plan.engines.common import HF_HOME
-from components.plan.models import present_model, staged_repositories
+from components.plan.models import present_model, recorded_model, staged_repositories
 from components.problems import Refused
 from tests.unit.build import IDENTITY, MODEL, decided, facts, pair, plan, settings
 from tests.unit.home import STACK, record
@@ -39,7 +39,7 @@ class Cached:
         (self.snapshot / "w.safetensors").symlink_to(f"../../blobs/{self.blob.name}")
         (self.snapshot / "config.json").write_text("{}")
 
-    def run(self, verb, *, kind="weights", stack=STACK, keep=True):
+    def run(self, verb, *, kind="weights", stack=STACK, keep=True, **more):
         given = {
             "repo": "a/b",
             "commit": "c" * 40,
@@ -49,7 +49,7 @@ class Cached:
             "folder": str(self.folder),
             "path": str(self.snapshot),
         }
-        return self.home.run("weights.py", verb, **given, keep=keep, record=record(kind, stack=stack))
+        return self.home.run("weights.py", verb, **given, **more, keep=keep, record=record(kind, stack=stack))
 
 
 @pytest.fixture
@@ -103,7 +103,15 @@ def test_weights_that_are_kept_stay_when_the_spark_is_handed_back(cached):
 
 
 def probe(home, look):
-    given = {"stack": STACK, "cache": str(home.path), "repos": ["a/b"], "images": [], "sudo": False, "look": look}
+    given = {
+        "stack": STACK,
+        "cache": str(home.path),
+        "repos": ["a/b"],
+        "images": [],
+        "sudo": False,
+        "look": look,
+        "draft": None,
+    }
     return json.loads(home.run("probe.py", "apply", **given).stdout)
 
 
@@ -118,8 +126,15 @@ def test_a_model_in_the_cache_is_found_with_the_checksums_of_its_large_files(cac
         ],
         "config": {},
     }
-    assert found["cache"]["held"]["a/b"] > 0
+    assert found["cache"]["held"]["a/b"][sha256(WHOLE)] > 0
     assert probe(cached.home, {"repo": "a/other", "revision": None})["present"] is None
+
+
+def test_what_an_interrupted_download_left_counts_as_there(cached):
+    for name, size in (("ab" * 32 + ".0123.incomplete", 8192), ("ab" * 32 + ".kept.incomplete", 65536)):
+        (cached.blob.parent / name).write_bytes(b"x" * size)
+    held = probe(cached.home, {"repo": "a/b", "revision": None})["cache"]["held"]["a/b"]
+    assert held["ab" * 32] >= 65536
 
 
 def test_a_directory_is_another_model_when_a_file_in_it_changes(cached):
@@ -143,11 +158,14 @@ def test_a_model_that_is_not_there_is_refused_with_the_way_to_get_it():
 def test_second_copies_in_the_cache_are_no_part_of_the_model():
     there = {
         "commit": "c" * 40,
-        "files": [{"path": path, "size": 1, "sha256": None} for path in ("config.json", "original/x.safetensors")],
+        "files": [
+            {"path": path, "size": 1, "sha256": None}
+            for path in ("config.json", "original/x.safetensors", "x.safetensors", "x.bin")
+        ],
         "config": {},
     }
     model = present_model(settings(weights={"offline": True}), facts(1, present=there))
-    assert model.files == (File("config.json", 1, None),)
+    assert model.files == (File("config.json", 1, None), File("x.safetensors", 1, None))
 
 
 DIRECTORY = Model("/data/mine", "d" * 40, MODEL.files, MODEL.config, "/data/mine")
@@ -244,3 +262,39 @@ def test_code_that_a_model_brings_is_copied_to_where_a_container_may_write(engin
         modules = one.environment["HF_MODULES_CACHE"]
         assert not any(modules.startswith(mount.target) for mount in one.mounts if mount.read_only)
         assert next(mount for mount in one.mounts if mount.target == one.environment["HF_HOME"]).read_only
+
+
+@pytest.mark.parametrize(
+    ("names", "why"),
+    [
+        (("config.json", "m.gguf"), "has its weights as GGUF alone"),
+        (("config.json", "adapter_config.json", "adapter_model.safetensors"), "is an adapter"),
+        (("config.json",), "has no weights"),
+    ],
+)
+@pytest.mark.parametrize("chosen", [{"weights": {"offline": True}}, {"model": "/data/mine"}])
+def test_what_is_there_and_is_no_weights_that_an_engine_loads_is_refused(chosen, names, why):
+    there = {"commit": "c" * 40, "files": [{"path": name, "size": 1, "sha256": None} for name in names], "config": {}}
+    with pytest.raises(Refused, match=why):
+        present_model(settings(**chosen), facts(1, present=there))
+
+
+@pytest.mark.parametrize("content", ["[]", "<html>", "{", "\x00"])
+def test_a_config_that_is_none_is_a_fact_and_no_crash(cached, content):
+    (cached.snapshot / "config.json").write_bytes(content.encode() + b"\xff")
+    found = probe(cached.home, {"repo": "a/b", "revision": None})
+    assert found["present"]["config"] is None
+    with pytest.raises(Refused, match=r"the config\.json of openai/gpt-oss-120b is no JSON object"):
+        present_model(settings(weights={"offline": True}), facts(1, present=found["present"]))
+
+
+def test_what_the_weights_take_in_memory_is_remembered_without_asking_the_hub_again(cached):
+    cached.run("apply", loaded=5)
+    found = probe(cached.home, None)["records"]["weights"]["model"]
+    assert found["loaded"] == 5
+    (one,) = [step for step in plan(model=replace(MODEL, loaded=60 * 10**9)).weights if "loaded" in step.inputs]
+    assert (one.node, one.inputs["loaded"]) == ("spark-1", 60 * 10**9)
+    # It says nothing of what the files are: they are not placed anew for it.
+    assert one.triggers == plan(model=MODEL).weights[0].triggers
+    held = {"weights": {"spec": "s", "generation": "g", "intact": True, "model": found}}
+    assert recorded_model(facts(1, records=held, model_config_={}), "a/b", None).loaded == 5

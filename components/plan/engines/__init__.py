@@ -9,8 +9,8 @@ from components.catalog import Entry, Served, Task
 from components.facts.fabric import NodeLink
 from components.facts.hub import Model
 from components.facts.spark import NodeFacts
-from components.plan import models
-from components.plan.values import Container, Identity, Image, Ray
+from components.plan import known, models
+from components.plan.values import Container, Draft, Identity, Image, Ray
 from components.settings import Settings
 
 
@@ -31,13 +31,17 @@ class Context:
     port: int
     """TCP port of the API."""
 
+    draft: Draft | None = None
+    draft_model: Model | None = None
+    """Of a draft that has weights of its own."""
+
     api_key_file: str = "/run/api-key"
     """Where rank 0 finds the API's key; what is in it is the engine's business (`api_key_file`)."""
 
     @property
     def known(self) -> Served:
         """What the catalog says of the model for this engine."""
-        return self.entry.served(self.settings.engine) if self.entry else Served()
+        return known.served(self.settings, self.entry)
 
     @property
     def task(self) -> Task:
@@ -66,6 +70,3 @@ class EnginePlan:
 
     swarm: bool = False
     """The ranks are Swarm services."""
-
-    mpi: bool = False
-    """The ranks log in to each other and need a common key."""

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from components.catalog import Served
+from components.facts.geometry import read
+from components.plan.division import layouts
 from components.plan.engines import Context
 from components.plan.environment import SINGLE_NODE, chosen_gpu, communication
 from components.plan.fit import DEFAULT_SHARE, RAY_SHARE
 from components.plan.models import ENCODINGS, needs_encodings, snapshot_directory
 from components.plan.steps import inside
-from components.plan.values import Container, Mount, digest
+from components.plan.values import RANK_KEY, SECRET_ENVIRONMENT, SHM_SIZE, Container, Mount, content, digest
 from components.ports import RANKS
 from components.settings import Settings
 
@@ -27,6 +30,19 @@ MODULES = "/tmp/huggingface-modules"
 """Where a container keeps the Python code that some models bring (`auto_map` in config.json): transformers copies it
 there, and the cache itself is mounted read-only. Source: transformers, utils/hub.py, HF_MODULES_CACHE."""
 
+VOCABULARIES = f"{HF_HOME}/{ENCODINGS}"
+
+ALWAYS = {
+    "NVIDIA_DRIVER_CAPABILITIES": "all",
+    "HF_HOME": HF_HOME,
+    "HF_MODULES_CACHE": MODULES,
+    # Weights are in place and verified: nothing may be fetched, and no token is needed.
+    "HF_HUB_OFFLINE": "1",
+    "TRANSFORMERS_OFFLINE": "1",
+    "PYTHONUNBUFFERED": "1",
+}
+"""Environment of every container of ours."""
+
 GRACE = 30
 """Seconds for a server to end its requests; a remote rank of vLLM takes about 11 (measured, vLLM 0.32)."""
 
@@ -34,8 +50,22 @@ CRASHES = 10
 """How often Docker starts a rank's container again that was killed. An engine's own failures are counted by
 inside/together.py, which ends with 0 when it gives up."""
 
+WITH_ENVIRONMENT = "/opt/dgx-spark/environment.py"
+"""Where a container has components/inside/environment.py."""
+
 TOGETHER = "/opt/dgx-spark/together.py"
 """Where a rank's container has components/inside/together.py."""
+
+NEEDED = ("CAP_DAC_OVERRIDE", "CAP_IPC_LOCK")
+"""Of Linux's capabilities, what every engine needs: to read weights of whoever owns them on the Spark, and to register
+memory for RDMA, which must not be swapped out."""
+
+LOW_PORTS = ("CAP_NET_BIND_SERVICE",)
+"""To listen on a port below 1024."""
+
+SSHD = ("CAP_AUDIT_WRITE", "CAP_SETGID", "CAP_SETUID", "CAP_SYS_CHROOT")
+"""Of sshd, for MPI's ranks: its unprivileged half, and the record of a login. Source: openssh-portable, sshd.c and
+audit-linux.c."""
 
 T = TypeVar("T")
 
@@ -48,6 +78,28 @@ def choose(configured: T | None, known: T | None) -> T | None:
 def option(flag: str, value: object) -> list[str]:
     """[`flag=value`], or nothing where there is no value."""
     return [f"{flag}={value}"] if value else []
+
+
+def more_arguments(context: Context) -> tuple[str, ...]:
+    """The catalog's for this model, without those that the user gives otherwise, and the user's."""
+    own = context.settings.serving.extra_args
+    said = {_option_name(word) for word in own if word.startswith("--")}
+    left, kept = False, []
+    for word in context.known.args:
+        # What follows an option without `=` is its value.
+        left = _option_name(word) in said if word.startswith("--") else left
+        kept += [] if left else [word]
+    return (*kept, *own)
+
+
+def _option_name(word: str) -> str:
+    """vLLM and SGLang take underscores for hyphens, and --no-… turns a switch off."""
+    return word.partition("=")[0].replace("_", "-").replace("--no-", "--", 1)
+
+
+def draft_directory(context: Context) -> str | None:
+    """Where a container finds the weights of what guesses; None: they are the model's own."""
+    return snapshot_directory(HF_HOME, context.draft_model) if context.draft_model else None
 
 
 @dataclass(frozen=True)
@@ -105,24 +157,16 @@ def rank_environments(context: Context) -> Environments:
 def split(settings: Settings, config: Mapping[str, object]) -> tuple[int, int]:
     """(tensor parallel, pipeline parallel) of one copy of the model, one GPU per Spark.
 
-    Unless set: tensor parallel over all, or pipeline parallel where the attention heads can't be divided.
+    Unless set: as much tensor parallel as the model can be divided, and pipeline parallel for the rest.
     """
     gpus = max(1, len(settings.nodes) // settings.serving.data_parallel)
     tensor, pipeline = settings.serving.tensor_parallel, settings.serving.pipeline_parallel
     if tensor is None and pipeline is None:
-        heads = attention_heads(config)
-        return (gpus, 1) if heads is None or heads % gpus == 0 else (1, gpus)
+        return layouts(read(config), gpus, settings.engine)[0]
     if tensor is None:
         assert pipeline is not None
         return max(1, gpus // pipeline), pipeline
     return tensor, pipeline if pipeline is not None else max(1, gpus // tensor)
-
-
-def attention_heads(config: Mapping[str, object]) -> int | None:
-    """From config.json; models with vision keep it in `text_config`."""
-    text = config.get("text_config", config)
-    heads = text.get("num_attention_heads") if isinstance(text, Mapping) else None
-    return heads if isinstance(heads, int) else None
 
 
 STARTUP = 1800
@@ -154,15 +198,21 @@ def entrypoint(image: str) -> tuple[str, ...] | None:
 
 def together(ranks: tuple[Container, ...]) -> tuple[Container, ...]:
     """Ranks that are replaced together and join no others: each carries a digest of all of them."""
-    mark = {"DGX_SPARK_SERVER": digest([asdict(rank) for rank in ranks])}
+    mark = {"DGX_SPARK_SERVER": digest([content(rank) for rank in ranks])}
     return tuple(replace(rank, environment={**rank.environment, **mark}) for rank in ranks) if ranks[1:] else ranks
 
 
 class ContainerMaker:
     """Fills in what all of an engine's containers share."""
 
-    def __init__(self, context: Context, environments: Environments, default_image: str) -> None:
+    def __init__(
+        self, context: Context, environments: Environments, default_image: str, capabilities: tuple[str, ...] = ()
+    ) -> None:
+        """`capabilities`: of Linux's, those that this engine needs beside what all need."""
         self._context, self._environments = context, environments
+        low = LOW_PORTS if context.port < 1024 else ()
+        added = context.settings.containers.capabilities
+        self._capabilities = tuple(sorted({*NEEDED, *low, *capabilities, *added}))
         self.image = chosen_image(context.settings, context.known, default_image)
 
     def service(
@@ -224,7 +274,7 @@ class ContainerMaker:
             TOGETHER,
             f"--rank={nodes.index(node)}",
             f"--names={','.join(nodes)}",
-            *([f"--address={context.links[nodes[0]].address}:{RANKS}"] if nodes[1:] else []),
+            *([f"--address={context.links[nodes[0]].address}:{RANKS}", f"--key={RANK_KEY}"] if nodes[1:] else []),
             f"--restarts={serving.restarts}",
             f"--health=http://{serving.local_host}:{context.port}/health",
             *([f"--needs={shlex.join(needs)}"] if needs else []),
@@ -248,33 +298,26 @@ class ContainerMaker:
         settings, identity = self._context.settings, self._context.identity
         rank = [n.name for n in settings.nodes].index(node)
         facts, link = self._context.facts[node], self._context.links.get(node)
+        hidden = settings.serving.env if settings.is_encrypted("serving") else {}
+        shown = {} if hidden else settings.serving.env
         return Container(
             name=identity.container(role),
             node=node,
             component=role,
             rank=rank,
-            runner=runner,
+            runner=(*(("python3", WITH_ENVIRONMENT, SECRET_ENVIRONMENT) if hidden else ()), *runner),
             command=command,
             entrypoint=entrypoint(self.image),
             environment={
-                "NVIDIA_DRIVER_CAPABILITIES": "all",
-                "HF_HOME": HF_HOME,
-                "HF_MODULES_CACHE": MODULES,
-                # Weights are in place and verified: nothing may be fetched, and no token is needed.
-                "HF_HUB_OFFLINE": "1",
-                "TRANSFORMERS_OFFLINE": "1",
-                "PYTHONUNBUFFERED": "1",
-                **(
-                    {"TIKTOKEN_ENCODINGS_BASE": f"{HF_HOME}/{ENCODINGS}"}
-                    if needs_encodings(self._context.model)
-                    else {}
-                ),
+                **ALWAYS,
+                **({"TIKTOKEN_ENCODINGS_BASE": VOCABULARIES} if needs_encodings(self._context.model) else {}),
                 **self._environments[node],
                 **(environment or {}),
-                **settings.serving.env,
+                **self._context.known.env,
+                **shown,
             },
             mounts=(Mount(facts.cache.path, HF_HOME, read_only=True), *self._directory(), *mounts),
-            files=files or {},
+            files={**({WITH_ENVIRONMENT: inside("environment.py")} if hidden else {}), **(files or {})},
             labels={
                 "dgx-spark.project": identity.project,
                 "dgx-spark.stack": identity.full,
@@ -288,14 +331,15 @@ class ContainerMaker:
             grace=GRACE,
             rdma=bool(link and link.hcas and facts.infiniband_device),
             privileged=settings.containers.privileged,
-            shm_size=settings.containers.shm_size,
+            capabilities=self._capabilities,
+            shm_size=settings.containers.shm_size or SHM_SIZE,
+            own_shm=settings.containers.shm_size is not None,
             secrets=_secrets(settings),
+            secret_files={SECRET_ENVIRONMENT: json.dumps(hidden, sort_keys=True)} if hidden else {},
         )
 
 
 def _secrets(settings: Settings) -> tuple[str, ...]:
     """`pulumi config set --secret --path serving.env.TOKEN` encrypts a part of `serving`, and Pulumi does not say
-    which: all that users write freely there is kept secret then."""
-    if not settings.is_encrypted("serving"):
-        return ()
-    return tuple(sorted({*settings.serving.env.values(), *settings.serving.extra_args} - {""}))
+    which: all that users write freely there is kept secret then; its variables are in a file."""
+    return tuple(sorted({*settings.serving.extra_args} - {""})) if settings.is_encrypted("serving") else ()

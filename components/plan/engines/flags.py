@@ -1,17 +1,17 @@
-"""Options that a configured engine version does not have: refused at preview, where it is known. Pure.
+"""Options and variables that a configured engine version does not have: said at preview, where it is known. Pure.
 
 Sources: the command lines of vLLM 0.19, 0.31 and 0.32, SGLang 0.5.23 and TensorRT-LLM 1.2, read from the packages
-themselves.
+themselves; vllm/envs.py of 0.19 and 0.31.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
 
-from components.problems import Problem
+from components.problems import Problem, Severity
 
 Version = tuple[int, ...]
 
@@ -59,6 +59,28 @@ ABSENT: dict[str, tuple[Absent, ...]] = {
     ),
 }
 
+
+@dataclass(frozen=True)
+class Unread:
+    """A variable that is read no more: the engine starts, and does something else."""
+
+    name: str
+    version: Version
+    """From this version on for sure."""
+
+    instead: str
+    """serving.extraArgs"""
+
+
+UNREAD: dict[str, tuple[Unread, ...]] = {
+    "vllm": (
+        # NVIDIA's playbook for NVFP4 models still sets both.
+        Unread("VLLM_NVFP4_GEMM_BACKEND", (0, 31), "--linear-backend, e.g. --linear-backend=marlin"),
+        Unread("VLLM_USE_FLASHINFER_MOE_FP4", (0, 31), "--moe-backend, e.g. --moe-backend=marlin for 0"),
+        Unread("VLLM_ATTENTION_BACKEND", (0, 19), "--attention-backend"),
+    ),
+}
+
 STYLE = {"trtllm": (re.compile(r"^--[a-z0-9_]+(=|$)"), "trtllm-serve writes its options with underscores")}
 
 
@@ -69,6 +91,12 @@ def version(engine: str, image: str) -> Version | None:
         return NGC_VLLM.get(tag[:5])
     found = re.match(r"v?(\d+)\.(\d+)(?:\.(\d+))?", tag)
     return tuple(int(part) for part in found.groups() if part) if found else None
+
+
+def older(has: Version, least: str) -> bool:
+    """A version of which less is known counts as its newest: 0.19 may be 0.19.1."""
+    wanted = tuple(int(part) for part in least.split("."))
+    return has[: len(wanted)] < wanted[: len(has)]
 
 
 def _lacks(known: Version, absent: Absent) -> bool:
@@ -92,6 +120,27 @@ def age(image: str, today: date) -> int | None:
     return None if came is None else (today.year - came.year) * 12 + today.month - came.month
 
 
+def given(words: Sequence[str]) -> dict[str, str]:
+    """Option → its value, of `--name=value`, `--name value` and `--name` (''); names with hyphens, however written."""
+    found = {}
+    for word, following in zip(words, (*words[1:], ""), strict=False):
+        if word.startswith("-"):
+            name, equals, value = word.partition("=")
+            apart = "" if following.startswith("-") else following
+            found[name.replace("_", "-")] = value if equals else apart
+    return found
+
+
+SUFFIXES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+"""What may stand behind a number. Source: vLLM, human_readable_int."""
+
+
+def number(text: str) -> float | None:
+    """Of an option's value; None where it is none, as `auto`."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([kmgKMG]?)", text)
+    return float(found[1]) * SUFFIXES[found[2]] if found else None
+
+
 def refusals(engine: str, image: str, words: tuple[str, ...]) -> Iterator[Problem]:
     """`words`: serving.extraArgs."""
     known = version(engine, image)
@@ -107,3 +156,16 @@ def refusals(engine: str, image: str, words: tuple[str, ...]) -> Iterator[Proble
                 )
         if style and word.startswith("--") and not style.match(word):
             yield Problem("serving.extraArgs", f"{flag}: {why}", flag[:2] + flag[2:].replace("-", "_"))
+
+
+def unread(engine: str, image: str, names: Iterable[str]) -> Iterator[Problem]:
+    """`names`: variables of serving.env."""
+    known = version(engine, image)
+    for gone in UNREAD.get(engine, ()):
+        if gone.name in names and known is not None and known >= gone.version:
+            yield Problem(
+                f"serving.env.{gone.name}",
+                f"is not read by {engine} {'.'.join(map(str, known))} ({image})",
+                f"remove it, and add to serving.extraArgs {gone.instead}",
+                Severity.WARN,
+            )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import ModuleType
 
 from components import catalog
-from components.catalog import Served
+from components.plan import known
 from components.plan.engines import sglang, trtllm, vllm
 from components.plan.engines.common import chosen_image
 from components.settings import Settings
@@ -24,6 +24,5 @@ def api_port(settings: Settings) -> int:
 
 
 def image_name(settings: Settings) -> str:
-    entry = catalog.find(settings.model, settings.catalog)
-    known = entry.served(settings.engine) if entry else Served()
-    return chosen_image(settings, known, engine(settings).IMAGE)
+    found = known.served(settings, catalog.find(settings.model, settings.catalog))
+    return chosen_image(settings, found, engine(settings).IMAGE)

@@ -14,6 +14,8 @@ from components.plan.engines import Context, EnginePlan
 from components.plan.engines.common import (
     HF_HOME,
     ContainerMaker,
+    draft_directory,
+    more_arguments,
     option,
     rank_environments,
     split,
@@ -86,6 +88,7 @@ def arguments(context: Context) -> tuple[str, ...]:
         f"--port={context.port}",
         f"--tp-size={tensor}",
         f"--pp-size={pipeline}",
+        *([f"--ep-size={tensor}"] if want.expert_parallel and tensor > 1 else []),
         *option("--context-length", want.length),
         *option("--mem-fraction-static", want.memory_share),
         *(["--trust-remote-code"] if want.trust_remote_code else []),
@@ -93,5 +96,30 @@ def arguments(context: Context) -> tuple[str, ...]:
         *(["--is-embedding"] if context.task == "embed" else []),
         *option("--reasoning-parser", want.reasoning_parser),
         *option("--tool-call-parser", want.tool_call_parser),
-        *serving.extra_args,
+        *speculation(context),
+        *more_arguments(context),
+    )
+
+
+ALGORITHMS = {
+    "mtp": "NEXTN", "eagle": "EAGLE", "eagle3": "EAGLE3", "dflash": "DFLASH", "dspark": "DSPARK",
+    "draft_model": "STANDALONE", "ngram": "NGRAM",
+}  # fmt: skip
+"""Source: SGLang's documentation, "Speculative Decoding"."""
+
+BLOCKS = ("dflash", "dspark")
+"""Methods that guess a block at once; the others guess one token after the other."""
+
+
+def speculation(context: Context) -> tuple[str, ...]:
+    """A chain of guesses. SGLang counts the token that the model itself adds, vLLM does not."""
+    draft = context.draft
+    if draft is None:
+        return ()
+    chain = (f"--speculative-num-steps={draft.tokens}", "--speculative-eagle-topk=1")
+    return (
+        f"--speculative-algorithm={ALGORITHMS[draft.method]}",
+        *option("--speculative-draft-model-path", draft_directory(context)),
+        *(() if draft.method in BLOCKS else chain),
+        f"--speculative-num-draft-tokens={draft.tokens + 1}",
     )

@@ -14,8 +14,11 @@ from components import ports
 from components.facts.fabric import NodeLink
 from components.plan.engines import Context, EnginePlan
 from components.plan.engines.common import (
+    SSHD,
     ContainerMaker,
     choose,
+    draft_directory,
+    more_arguments,
     option,
     rank_environments,
     split,
@@ -50,8 +53,8 @@ def plan(context: Context) -> EnginePlan:
     environments = rank_environments(context)
     for name, link in context.links.items():
         environments[name] |= mpi_environment(link)
-    make = ContainerMaker(context, environments, IMAGE)
     several = len(context.settings.nodes) > 1
+    make = ContainerMaker(context, environments, IMAGE, SSHD if several else ())
     swarm = several and context.settings.serving.launcher == "swarm"
     ranks = tuple(_rank(context, make, rank) for rank in range(len(context.settings.nodes)))
     if swarm:
@@ -62,7 +65,6 @@ def plan(context: Context) -> EnginePlan:
         ranks=together(ranks),
         environment=environments,
         swarm=swarm,
-        mpi=several,
     )
 
 
@@ -92,7 +94,8 @@ def _rank(context: Context, make: ContainerMaker, rank: int) -> Container:
         return make.rank(nodes[0], serve, ports=(context.port,), files=files, alias=alias)
     files[MPI] = inside("mpi.py")
     if rank:
-        listen = ("listen", f"--address={context.links[nodes[rank]].address}", f"--port={ports.MPI_SSH}")
+        own, head = (context.links[nodes[number]].address for number in (rank, 0))
+        listen = ("listen", f"--address={own}", f"--port={ports.MPI_SSH}", f"--head={head}")
         return make.rank(nodes[rank], ("python3", MPI, *listen), ports=(ports.MPI_SSH,), files=files, alias=alias)
     hosts = ",".join(context.links[node].address for node in nodes)
     run = ("python3", MPI, "run", f"--hosts={hosts}", f"--port={ports.MPI_SSH}", "--", "trtllm-llmapi-launch")
@@ -113,9 +116,24 @@ def options(context: Context) -> str:
             "print_iter_log": False,
             "kv_cache_config": {"dtype": "auto", "free_gpu_memory_fraction": share},
             "cuda_graph_config": {"enable_padding": True},
+            **speculation(context),
         },
         indent=1,
     )
+
+
+DECODING = {"mtp": "MTP", "eagle": "Eagle", "eagle3": "Eagle", "draft_model": "DraftTarget", "ngram": "NGram"}
+"""Source: TensorRT-LLM's documentation, "Speculative Decoding"; NVIDIA's playbook for it on Sparks."""
+
+
+def speculation(context: Context) -> dict[str, object]:
+    draft = context.draft
+    if draft is None:
+        return {}
+    count = "num_nextn_predict_layers" if draft.method == "mtp" else "max_draft_len"
+    directory = draft_directory(context)
+    model = {"speculative_model_dir": directory} if directory else {}
+    return {"speculative_config": {"decoding_type": DECODING[draft.method], count: draft.tokens, **model}}
 
 
 def api_key_file(key: str) -> str:
@@ -137,6 +155,7 @@ def arguments(context: Context) -> tuple[str, ...]:
         f"--backend={choose(own.backend, known.backend) or 'pytorch'}",
         f"--tp_size={tensor}",
         f"--pp_size={pipeline}",
+        *([f"--ep_size={tensor}"] if want.expert_parallel and tensor > 1 else []),
         *option("--max_seq_len", want.length),
         f"--max_num_tokens={choose(own.max_num_tokens, known.max_num_tokens) or MAX_NUM_TOKENS}",
         f"--max_batch_size={choose(own.max_batch_size, known.max_batch_size) or MAX_BATCH_SIZE}",
@@ -144,5 +163,5 @@ def arguments(context: Context) -> tuple[str, ...]:
         *option("--reasoning_parser", want.reasoning_parser),
         *option("--tool_parser", want.tool_call_parser),
         f"--extra_llm_api_options={OPTIONS}",
-        *serving.extra_args,
+        *more_arguments(context),
     )

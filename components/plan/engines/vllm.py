@@ -7,13 +7,17 @@ it (engine_image.py).
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
 from components import catalog, ports
+from components.facts.fabric import NodeLink
 from components.plan.engines import Context, EnginePlan
 from components.plan.engines.common import (
     HF_HOME,
     ContainerMaker,
     Environments,
+    draft_directory,
+    more_arguments,
     on_ray,
     option,
     rank_environments,
@@ -65,46 +69,39 @@ def plan(context: Context) -> EnginePlan:
 def _ray(context: Context, make: ContainerMaker) -> Ray:
     settings, links = context.settings, context.links
     head, *others = [node.name for node in settings.nodes]
-    common = (
+    as_head = (
+        f"--port={settings.ray.port}",
+        "--include-dashboard=true",
+        f"--dashboard-host={settings.ray.dashboard_host}",
+        f"--dashboard-port={settings.ray.dashboard_port}",
+    )
+    address = f"--address={links[head].address}:{settings.ray.port}"
+    return Ray(
+        head=make.service(
+            "ray-head",
+            head,
+            _start("--head", links[head], as_head),
+            ports=(settings.ray.port, settings.ray.dashboard_port),
+            mounts=(_session(context),),
+        ),
+        workers=tuple(make.service("ray-worker", node, _start(address, links[node])) for node in others),
+        volume=_session(context).source,
+        addresses=tuple(links[node.name].address for node in settings.nodes),
+        port=settings.ray.port,
+        dashboard=f"http://{settings.ray.dashboard_host}:{settings.ray.dashboard_port}",
+    )
+
+
+def _start(role: str, link: NodeLink, words: Sequence[str] = ()) -> tuple[str, ...]:
+    """`role`: that it is the head, or where the head is."""
+    every = (
         "--num-gpus=1",
         "--num-cpus=2",
         f"--object-store-memory={OBJECT_STORE}",
         "--disable-usage-stats",
         "--block",
     )
-    address = f"{links[head].address}:{settings.ray.port}"
-    start = (
-        "ray",
-        "start",
-        "--head",
-        f"--node-ip-address={links[head].address}",
-        f"--port={settings.ray.port}",
-        "--include-dashboard=true",
-        f"--dashboard-host={settings.ray.dashboard_host}",
-        f"--dashboard-port={settings.ray.dashboard_port}",
-        *common,
-    )
-    return Ray(
-        head=make.service(
-            "ray-head",
-            head,
-            start,
-            ports=(settings.ray.port, settings.ray.dashboard_port),
-            mounts=(_session(context),),
-        ),
-        workers=tuple(
-            make.service(
-                "ray-worker",
-                node,
-                ("ray", "start", f"--address={address}", f"--node-ip-address={links[node].address}", *common),
-            )
-            for node in others
-        ),
-        volume=_session(context).source,
-        addresses=tuple(links[node.name].address for node in settings.nodes),
-        port=settings.ray.port,
-        dashboard=f"http://{settings.ray.dashboard_host}:{settings.ray.dashboard_port}",
-    )
+    return ("ray", "start", role, f"--node-ip-address={link.address}", *words, *every)
 
 
 def _session(context: Context) -> Mount:
@@ -227,5 +224,21 @@ def arguments(context: Context) -> tuple[str, ...]:
         *option("--reasoning-parser", want.reasoning_parser),
         *(["--enable-auto-tool-choice"] if want.tool_call_parser else []),
         *option("--tool-call-parser", want.tool_call_parser),
-        *serving.extra_args,
+        *speculation(context),
+        *more_arguments(context),
     )
+
+
+def speculation(context: Context) -> tuple[str, ...]:
+    """Source: vLLM's documentation, "Speculative Decoding"."""
+    draft = context.draft
+    if draft is None:
+        return ()
+    model = draft_directory(context)
+    config = {
+        "method": draft.method,
+        **({"model": model} if model else {}),
+        "num_speculative_tokens": draft.tokens,
+        **draft.options,
+    }
+    return (f"--speculative-config={json.dumps(config)}",)

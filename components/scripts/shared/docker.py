@@ -59,6 +59,19 @@ def containers(stack: str, *labels: str) -> list[dict[str, Any]]:
     return found
 
 
+GRACE = "30"
+"""Seconds between a container's SIGTERM and SIGKILL."""
+
+
+def remove_container(id_: str) -> None:
+    """With its nameless volumes; ends the script with Docker's words where it stays."""
+    # A service's container, and one that somebody else removes, may go by itself meanwhile.
+    subprocess.run(["docker", "stop", "--time", GRACE, id_], capture_output=True)
+    done = subprocess.run(["docker", "rm", "--force", "--volumes", id_], capture_output=True, text=True)
+    if done.returncode and not any(words in done.stderr for words in ("No such container", "already in progress")):
+        sys.exit(f"docker rm {id_[:12]}: {done.stderr.strip()}")
+
+
 def name_of(container: dict) -> str:
     """Of a container as Docker lists it; one that is being removed has none any more."""
     return str(container["Names"][0].lstrip("/") if container.get("Names") else container["Id"][:12])
@@ -66,12 +79,3 @@ def name_of(container: dict) -> str:
 
 def labels_of(container: dict) -> dict:
     return container.get("Labels") or {}
-
-
-def is_named(image: dict, name: str) -> bool:
-    """Of an image as Docker lists it. `name`: REPOSITORY:TAG, or with @DIGEST behind it, which alone counts then:
-    Docker keeps no tag for it."""
-    tagged, _, digest = name.partition("@")
-    if not digest:
-        return name in (image.get("RepoTags") or [])
-    return f"{tagged.rpartition(':')[0]}@{digest}" in (image.get("RepoDigests") or [])

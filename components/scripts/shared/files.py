@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 import os
+import tempfile
+from collections.abc import Iterator
 
 from .state import STATE
 
@@ -11,7 +15,8 @@ from .state import STATE
 def read(path: str) -> str:
     """A small file without surrounding blanks; '' where it can't be read."""
     try:
-        with open(path) as stream:
+        # Whatever it is that stands there: people put files into a cache by hand.
+        with open(path, errors="replace") as stream:
             return stream.read().strip()
     except OSError:
         return ""
@@ -57,11 +62,22 @@ def digest_of(path: str) -> str:
     return digest.hexdigest()
 
 
+@contextlib.contextmanager
+def locked(folder: str) -> Iterator[None]:
+    """No other script of ours is within for this directory meanwhile. Leaves no file; an ended script locks nothing."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
 def write_file(path: str, text: str, mode: int = 0o600) -> None:
     """Whole or not at all, also beside another one that writes it; of a link, the file that it leads to."""
     path = os.path.realpath(path)
-    partial = f"{path}.{os.getpid()}.partial"
-    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+    descriptor, partial = tempfile.mkstemp(".partial", f"{os.path.basename(path)}.", os.path.dirname(path))
+    os.fchmod(descriptor, mode)
     with open(descriptor, "w", encoding="utf-8", errors="surrogateescape", newline="") as stream:
         stream.write(text)
     if "SUDO_UID" in os.environ and path.startswith(os.path.realpath(STATE)):

@@ -17,7 +17,7 @@ def key_file(stack: str, kind: str) -> str:
 
 
 def from_head(source: HeadSource, key: str) -> list:
-    """`ssh` to the head over the fabric with a key of the stack; source: address, user, port, host_key."""
+    """`ssh` to the head over the fabric with a key of the stack; source: address, user, port, host_key, own."""
     options = (
         "BatchMode=yes",
         "IdentitiesOnly=yes",
@@ -25,6 +25,9 @@ def from_head(source: HeadSource, key: str) -> list:
         "StrictHostKeyChecking=yes",
         "ConnectTimeout=5",
         "HostKeyAlias=head",
+        # Twins may share one subnet, link-local ones do: left to itself, the kernel takes the first one's address, and
+        # the head lets the key in from this one alone.
+        f"BindAddress={source['own']}",
         f"KnownHostsCommand=/bin/echo head {source['host_key']}",
         "UserKnownHostsFile=none",
         # Hardware AES on both Arm and x86: the fastest that OpenSSH has.

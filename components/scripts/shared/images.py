@@ -5,11 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
 
 from .docker import docker
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 def image_parts(about: dict) -> dict:
@@ -35,16 +40,27 @@ def content_of(image: str) -> str:
     return hashlib.sha256("\n".join([*parts["layers"], parts["config"]]).encode()).hexdigest()
 
 
-def build(dockerfile: str, tag: str, *words: str, limit: int, buildkit: bool = False) -> str:
+DOCKERS_OWN = re.compile(r"PATH|HOME|TMPDIR|(?:DOCKER|BUILDX|BUILDKIT|LD)_.*")
+"""Variables that would mean something to Docker's own program."""
+
+
+def build(
+    dockerfile: str, tag: str, *, limit: int, arguments: Mapping[str, str] | None = None, buildkit: bool = False
+) -> str:
     """Id of the image that a Dockerfile without files beside it makes; ends the script with the build's last words.
 
-    buildkit  it needs BuildKit; otherwise whatever builder this Docker has will do
+    arguments  the Dockerfile's; by environment, because everybody on the Spark can read a process's command line
+    buildkit   it needs BuildKit; otherwise whatever builder this Docker has will do
     """
+    given = arguments or {}
+    own = {name for name in given if DOCKERS_OWN.fullmatch(name)}
+    words = [f"--build-arg={name}" + (f"={given[name]}" if name in own else "") for name in sorted(given)]
     # No builder of the user's, which may not see the images here. Nothing of a build's stays in ~/.docker, or in /tmp,
     # where buildx leaves the Dockerfile. No attestation, whose time would make each build another image.
     # Source: docs.docker.com, build variables.
     more = {"BUILDX_BUILDER": "default", "BUILDX_NO_DEFAULT_ATTESTATIONS": "1"}
     more |= {"DOCKER_BUILDKIT": "1"} if buildkit else {}
+    more |= {name: value for name, value in given.items() if name not in own}
     argv = ["docker", "build", "--network=host", "--tag", tag, *words, "-"]
     with tempfile.TemporaryDirectory() as folder:
         environment = {**os.environ, **more, "BUILDX_CONFIG": folder, "TMPDIR": folder}

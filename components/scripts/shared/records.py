@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import os
 
-from .files import digest_of, read, stamp, write_file
-from .state import LEASE, record_path
+from .files import digest_of, locked, read, stamp, write_file
+from .state import LEASE, STATE, record_path
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,11 +20,27 @@ def lease_holder() -> str:
     return str(json.loads(read(LEASE) or "{}").get("stack", ""))
 
 
-def take_lease(stack: str) -> str:
-    """Write the lease for `stack`; returns the file's one line."""
-    line = json.dumps({"stack": stack})
-    write_file(LEASE, line)
-    return line
+def lease_line(stack: str) -> str:
+    """What the file of a lease holds."""
+    return json.dumps({"stack": stack})
+
+
+def claim(stack: str, *, from_: str = "") -> str:
+    """Take the lease for `stack` where nobody has it, or where `from_` does; the stack that has it afterwards.
+
+    Of two that come at once, one gets it.
+    """
+    with locked(STATE):
+        owner = lease_holder()
+        if owner in ("", stack, from_):
+            write_file(LEASE, lease_line(stack))
+            return stack
+    return owner
+
+
+def held_by(owner: str) -> str:
+    """For whom this Spark is not free."""
+    return f"this Spark is held by the stack {owner}: destroy that one first, or take it over"
 
 
 def read_record(wanted: Record) -> dict[str, Any]:

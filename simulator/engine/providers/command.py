@@ -53,6 +53,31 @@ class Running:
 RUNNING = Running()
 
 
+class Said:
+    """What a process says on both of its streams, passed on line by line and kept."""
+
+    def __init__(self, process: subprocess.Popen[str], log: Log, logged: str) -> None:
+        self._log, self._logged = log, logged.lower()
+        self._lines: list[tuple[str, str]] = []
+        streams = {"stdout": process.stdout, "stderr": process.stderr}
+        self._readers = [threading.Thread(target=self._read, args=one) for one in streams.items()]
+        for reader in self._readers:
+            reader.start()
+
+    def _read(self, name: str, stream: IO[str]) -> None:
+        for line in stream:
+            self._lines.append((name, line))
+            if name in self._logged:
+                self._log(line.rstrip("\n"))
+
+    def join(self) -> None:
+        for reader in self._readers:
+            reader.join()
+
+    def of(self, *names: str) -> str:
+        return "".join(line for name, line in self._lines if name in names)
+
+
 def execute(
     argv: list[str],
     shown: str,
@@ -65,7 +90,6 @@ def execute(
 
     ended   the words before the exit code: Go's own here, its SSH client's there
     """
-    logging = inputs.get("logging", "stdoutAndStderr")
     process = subprocess.Popen(
         argv,
         stdin=subprocess.PIPE,
@@ -77,37 +101,20 @@ def execute(
         start_new_session=True,
     )
     RUNNING.add(process)
-    collected: dict[str, list[str]] = {"stdout": [], "stderr": []}
-    order: list[str] = []
-
-    def drain(name: str, stream: IO[str]) -> None:
-        for line in stream:
-            collected[name].append(line)
-            order.append(line)
-            if name in logging.lower():
-                log(line.rstrip("\n"))
-
+    said = Said(process, log, inputs.get("logging", "stdoutAndStderr"))
     assert process.stdin
-    assert process.stdout
-    assert process.stderr
-    readers = [
-        threading.Thread(target=drain, args=("stdout", process.stdout)),
-        threading.Thread(target=drain, args=("stderr", process.stderr)),
-    ]
-    for reader in readers:
-        reader.start()
     with contextlib.suppress(BrokenPipeError):
         process.stdin.write(inputs.get("stdin") or "")
         process.stdin.close()
     code = process.wait()
-    for reader in readers:
-        reader.join()
+    said.join()
     RUNNING.remove(process)
     if RUNNING.canceled:
         raise Canceled("canceled")
     if code:
-        raise ProviderError(f'{ended} {code}: running "{shown}":\n{"".join(order)}'.rstrip())
-    return {name: "".join(lines).removesuffix("\n") for name, lines in collected.items()}
+        every = said.of("stdout", "stderr")
+        raise ProviderError(f'{ended} {code}: running "{shown}":\n{every}'.rstrip())
+    return {name: said.of(name).removesuffix("\n") for name in ("stdout", "stderr")}
 
 
 class Command:

@@ -213,8 +213,8 @@ class Container:
                 client.put_archive(id_, "/", archive(upload))
             client.start(id_)
         except APIError as error:
-            raise InitFailed(id_, dict(new), f"Unable to start container: {explained(error)}") from None
-        return id_, {**new, "exitCode": 0}
+            raise InitFailed(id_, {**new, "id": id_}, f"Unable to start container: {explained(error)}") from None
+        return id_, {**new, "id": id_, "exitCode": 0}
 
     def update(self, old: Old, new: Properties, config: Properties, log: Log) -> Properties:
         client = DAEMONS.client(config)
@@ -258,6 +258,7 @@ KNOWN = {
     "privileged",
     "shmSize", "ulimits", "capabilities", "devices", "volumes", "uploads", "labels", "restart", "maxRetryCount",
     "destroyGraceSeconds", "mustRun", "removeVolumes", "user", "hostname", "workingDir", "groupAdds",
+    "securityOpts",
 }  # fmt: skip
 
 
@@ -275,6 +276,7 @@ def body(inputs: Properties) -> dict[str, Any]:
         "Init": bool(inputs.get("init")),
         "CapAdd": (inputs.get("capabilities") or {}).get("adds"),
         "CapDrop": (inputs.get("capabilities") or {}).get("drops"),
+        "SecurityOpt": inputs.get("securityOpts"),
         "GroupAdd": inputs.get("groupAdds"),
         "Ulimits": [{"Name": u["name"], "Soft": u["soft"], "Hard": u["hard"]} for u in inputs.get("ulimits") or []],
         "Binds": [bind(volume) for volume in inputs.get("volumes") or []],

@@ -184,7 +184,8 @@ KNOWN = {
     "": {"name", "mode", "taskSpec", "endpointSpec", "updateConfig", "convergeConfig", "labels"},
     "taskSpec": {"containerSpec", "resources", "placement", "networksAdvanceds", "restartPolicy"},
     "containerSpec": {
-        "image", "commands", "args", "env", "labels", "mounts", "configs", "secrets", "capAdds", "stopGracePeriod",
+        "image", "commands", "args", "env", "labels", "mounts", "configs", "secrets", "capAdds",
+        "capDrops", "stopGracePeriod",
     },
 }  # fmt: skip
 
@@ -233,6 +234,7 @@ def body(inputs: Properties) -> dict[str, Any]:
                     for s in container.get("secrets") or []
                 ],
                 "CapabilityAdd": container.get("capAdds"),
+                "CapabilityDrop": container.get("capDrops"),
                 "StopGracePeriod": nanoseconds(container["stopGracePeriod"]),
             },
             "Resources": {"Reservations": {"GenericResources": [generic(r) for r in specs(reserved)]}},

@@ -49,6 +49,27 @@ def check(arguments, config: dict) -> int:
     return length
 
 
+ALGORITHMS = ("EAGLE", "EAGLE3", "NEXTN", "STANDALONE", "NGRAM", "DFLASH", "DSPARK")
+
+
+def speculate(arguments) -> None:
+    """The refusals of ServerArgs."""
+    algorithm, draft = arguments.speculative_algorithm, arguments.speculative_draft_model_path
+    if algorithm not in ALGORITHMS:
+        raise ValueError(f"Unknown speculative algorithm name: {algorithm}")
+    if draft is None and algorithm in ("EAGLE3", "STANDALONE", "DFLASH"):
+        raise ValueError(f"{algorithm} needs --speculative-draft-model-path")
+    chain = (arguments.speculative_num_steps, arguments.speculative_eagle_topk)
+    if chain == ("1", "1") and arguments.speculative_num_draft_tokens != "2":
+        raise ValueError(
+            "speculative_num_draft_tokens must be speculative_num_steps + 1 when speculative_eagle_topk is 1"
+        )
+    if draft is not None:
+        with open(os.path.join(draft, "config.json")) as stream:
+            json.load(stream)
+    log(f"speculative_algorithm={algorithm}, speculative_draft_model_path={draft}")
+
+
 def local_address() -> str:
     """What this rank tells the others to reach it by. Source: get_local_ip_auto, srt/utils/network.py of 0.5.23."""
     named = os.environ.get("SGLANG_HOST_IP") or os.environ.get("HOST_IP")
@@ -71,6 +92,8 @@ def main() -> None:
     with open(os.path.join(arguments.model_path, "config.json")) as stream:
         config = json.load(stream)
     length = check(arguments, config)
+    if arguments.speculative_algorithm:
+        speculate(arguments)
     world, rank = arguments.nnodes, arguments.node_rank
     share = arguments.mem_fraction_static or 0.85
     address, _, port = (arguments.dist_init_addr or "127.0.0.1:0").rpartition(":")

@@ -50,6 +50,29 @@ def check(arguments, config: dict, world: int) -> int:
     return arguments.max_seq_len or config["max_position_embeddings"]
 
 
+DECODING = {
+    "MTP": "num_nextn_predict_layers", "Eagle": "max_draft_len", "DraftTarget": "max_draft_len",
+    "NGram": "max_draft_len",
+}  # fmt: skip
+
+
+def speculate(config: dict) -> None:
+    """The refusals of LlmArgs' speculative_config, which takes no key that it does not know."""
+    kind = config["decoding_type"]
+    if kind not in DECODING:
+        raise ValueError(f"Invalid decoding type: {kind}")
+    extra = set(config) - {"decoding_type", "speculative_model_dir", DECODING[kind]}
+    if extra:
+        raise ValueError(f"Extra inputs are not permitted: {sorted(extra)}")
+    draft = config.get("speculative_model_dir")
+    if draft is None and kind in ("Eagle", "DraftTarget"):
+        raise ValueError("Draft model must be provided")
+    if draft is not None:
+        with open(os.path.join(draft, "config.json")) as stream:
+            json.load(stream)
+    log(f"speculative_config: {kind}, {draft}")
+
+
 def words(command: list) -> list:
     """`serve` is the default sub-command."""
     return command[1:] if command[:1] == ["serve"] else command
@@ -59,6 +82,8 @@ def serve(arguments, world: int, step) -> None:
     path = find(arguments)
     with open(os.path.join(path, "config.json")) as stream:
         length = check(arguments, json.load(stream), world)
+    if "speculative_config" in options(arguments):
+        speculate(options(arguments)["speculative_config"])
     # A directory is served under its last name. Source: OpenAIServer, tensorrt_llm/serve/openai_server.py.
     name = os.path.basename(arguments.model.rstrip("/")) if os.path.isdir(arguments.model) else arguments.model
     tools = bool(arguments.tool_parser)

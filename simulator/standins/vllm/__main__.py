@@ -58,6 +58,48 @@ def check(arguments, config: dict) -> int:
     return length
 
 
+Executor = type[executor.Torch] | type[executor.Copies] | type[executor.RayCluster] | type[executor.Local]
+
+
+def chosen(arguments) -> Executor:
+    """The executor that places the ranks."""
+    world = arguments.tensor_parallel_size * arguments.pipeline_parallel_size
+    on_ray = arguments.distributed_executor_backend == "ray"
+    if arguments.nnodes > 1 and on_ray:
+        raise ValueError("the ray executor is not supported with nnodes > 1")
+    if arguments.nnodes > 1:
+        return executor.Torch
+    if on_ray:
+        return executor.RayCluster
+    if arguments.data_parallel_size > 1:
+        return executor.Copies
+    if world > 1:
+        raise ValueError(f"World size ({world}) is larger than the number of available GPUs (1) in this node.")
+    return executor.Local
+
+
+METHODS = (
+    "ngram", "medusa", "mlp_speculator", "draft_model", "suffix", "eagle", "eagle3", "mtp", "dflash", "dspark",
+)  # fmt: skip
+
+
+def speculate(text: str) -> None:
+    """The refusals of SpeculativeConfig."""
+    config = json.loads(text)
+    method, model = config.get("method"), config.get("model")
+    if method not in METHODS:
+        raise ValueError(f"Unsupported speculative method: '{method}'")
+    if not config.get("num_speculative_tokens"):
+        raise ValueError("num_speculative_tokens must be provided with speculative_config.")
+    if model is None and method not in ("mtp", "dspark", "ngram", "suffix"):
+        raise ValueError("num_speculative_tokens was provided but without speculative model.")
+    if model is not None:
+        path = find(model, config.get("revision"))
+        with open(os.path.join(path, "config.json")) as stream:
+            json.load(stream)
+    log(f"SpeculativeConfig(method='{method}', model='{model}', num_spec_tokens={config['num_speculative_tokens']})")
+
+
 def main() -> None:
     if sys.argv[1:2] != ["serve"]:
         sys.exit("usage: vllm serve [model_tag] [options]")
@@ -71,21 +113,9 @@ def main() -> None:
     with open(os.path.join(path, "config.json")) as stream:
         config = json.load(stream)
     length = check(arguments, config)
-    world = arguments.tensor_parallel_size * arguments.pipeline_parallel_size
-    backend = arguments.distributed_executor_backend
-    if arguments.nnodes > 1 and backend == "ray":
-        raise ValueError("the ray executor is not supported with nnodes > 1")
-    engine: executor.Torch | executor.Copies | executor.RayCluster | executor.Local
-    if arguments.nnodes > 1:
-        engine = executor.Torch(path, arguments, log)
-    elif arguments.data_parallel_size > 1 and backend != "ray":
-        engine = executor.Copies(path, arguments, log)
-    elif backend == "ray":
-        engine = executor.RayCluster(path, arguments, log)
-    elif world == 1:
-        engine = executor.Local(path, arguments, log)
-    else:
-        raise ValueError(f"World size ({world}) is larger than the number of available GPUs (1) in this node.")
+    if arguments.speculative_config:
+        speculate(arguments.speculative_config)
+    engine = chosen(arguments)(path, arguments, log)
     names = arguments.served_model_name or [model]
     keys = arguments.api_key or [key for key in [os.environ.get("VLLM_API_KEY")] if key]
     log(f"Starting vLLM server on http://{arguments.host or '0.0.0.0'}:{arguments.port}")

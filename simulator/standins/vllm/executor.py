@@ -76,6 +76,37 @@ class Copies(Torch):
         self._join(rank, world, address, port, model, arguments, log)
 
 
+def worker_class(ray, world: int):
+    """One rank as Ray's actor. Made here, since Ray sends such a class whole."""
+
+    class RayWorkerProc:
+        def __init__(self, environment: dict) -> None:
+            os.environ.update(environment)
+            self.rank = -1
+
+        def address(self) -> str:
+            return ray.util.get_node_ip_address()
+
+        def load(self, rank: int, model: str, utilization: float) -> None:
+            self.rank = rank
+
+            def say(text: str) -> None:
+                print(text, flush=True)
+
+            known = knobs()
+            left = replace(known, free_gib=known.free_gib - known.ray_gib)
+            worker.load(rank, world, model, left, utilization, say)
+
+        def alive(self) -> int:
+            return self.rank
+
+        def step(self) -> int:
+            gpu.work()
+            return self.rank
+
+    return RayWorkerProc
+
+
 class RayCluster:
     """world = TP x PP x DP ranks as Ray actors with one GPU each."""
 
@@ -94,33 +125,7 @@ class RayCluster:
         group = ray.util.placement_group([{"GPU": 1}] * world, strategy="PACK")
         ray.get(group.ready())
         strategy = ray.util.scheduling_strategies.PlacementGroupSchedulingStrategy
-
-        class RayWorkerProc:
-            def __init__(self, environment: dict) -> None:
-                os.environ.update(environment)
-                self.rank = -1
-
-            def address(self) -> str:
-                return ray.util.get_node_ip_address()
-
-            def load(self, rank: int, model: str, utilization: float) -> None:
-                self.rank = rank
-
-                def say(text: str) -> None:
-                    print(text, flush=True)
-
-                known = knobs()
-                left = replace(known, free_gib=known.free_gib - known.ray_gib)
-                worker.load(rank, world, model, left, utilization, say)
-
-            def alive(self) -> int:
-                return self.rank
-
-            def step(self) -> int:
-                gpu.work()
-                return self.rank
-
-        remote = ray.remote(num_gpus=1, num_cpus=0)(RayWorkerProc)
+        remote = ray.remote(num_gpus=1, num_cpus=0)(worker_class(ray, world))
         placed = [
             remote.options(scheduling_strategy=strategy(group, placement_group_bundle_index=bundle)).remote(carried())
             for bundle in range(world)

@@ -1,4 +1,5 @@
-"""A fresh key for the MPI ranks, which log in to each other with it; kept in Pulumi's state alone.
+"""A fresh key for a server's ranks, with which they know each other; kept in Pulumi's state and in their containers
+alone. An SSH key, because MPI's ranks log in to each other with it; to inside/together.py it is a secret text.
 
 apply   stdout: the private key, a secret
 """
@@ -15,7 +16,7 @@ from shared.job import run
 def apply(inputs: dict) -> None:
     with tempfile.TemporaryDirectory() as folder:
         key = os.path.join(folder, "key")
-        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "dgx-spark-mpi", "-f", key], check=True)
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "dgx-spark-ranks", "-f", key], check=True)
         with open(key) as stream:
             print(stream.read(), end="")
 

@@ -1,0 +1,67 @@
+"""Way for what Pulumi is about to make: this stack's own goes, and nothing of others."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.unit.home import STACK
+
+NAME = "dgx-spark-test-server"
+
+
+@pytest.fixture
+def spark(host):
+    """A Spark whose Docker says on stdout what it was asked to do."""
+    host.program("docker", f'echo "$@" >> {host.root}/asked')
+    return host
+
+
+def asked(host):
+    path = host.root / "asked"
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def clear(host, name=NAME):
+    return host.run("clear.py", "apply", stack=STACK, kind="container", name=name)
+
+
+def with_container(host, **labels):
+    host.docker({f"/containers/{NAME}/json": {"Id": "0123456789abcdef", "Config": {"Labels": labels or None}}})
+
+
+def test_the_stacks_own_container_of_that_name_goes(spark):
+    with_container(spark, **{"dgx-spark.stack": STACK})
+    done = clear(spark)
+    assert (done.returncode, done.stderr) == (0, f"removing the container {NAME}, which the state does not know\n")
+    assert asked(spark) == ["stop --time 30 0123456789abcdef", "rm --force --volumes 0123456789abcdef"]
+
+
+def test_where_none_has_that_name_nothing_is_done(spark):
+    with_container(spark, **{"dgx-spark.stack": STACK})
+    assert clear(spark, "dgx-spark-test-chat").returncode == 0
+    assert asked(spark) == []
+
+
+@pytest.mark.parametrize(
+    ("labels", "whose"),
+    [({}, "not this stack's"), ({"dgx-spark.stack": f"{STACK}2"}, f"the stack {STACK}2's")],
+)
+def test_a_container_of_others_stays_and_the_run_ends_with_its_name(spark, labels, whose):
+    with_container(spark, **labels)
+    done = clear(spark)
+    assert done.returncode == 1
+    assert done.stderr.strip() == f"there is a container {NAME} already, and it is {whose}: rename or remove it"
+    assert asked(spark) == []
+
+
+def test_on_a_spark_that_another_stack_has_taken_meanwhile_nothing_is_made(spark):
+    with_container(spark, **{"dgx-spark.stack": STACK})
+    lease = spark.path / ".local/state/dgx-spark/lease.json"
+    lease.parent.mkdir(parents=True)
+    lease.write_text(json.dumps({"stack": "organization/dgx-spark/other"}))
+    done = clear(spark)
+    assert done.returncode == 1
+    assert "this Spark is held by the stack organization/dgx-spark/other" in done.stderr
+    assert asked(spark) == []
