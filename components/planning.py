@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 import pulumi
 from pulumi_command import local
 
+from components import programs
 from components.facts.hub import Model
 from components.facts.spark import NodeFacts, parse
 from components.plan import decide, known, models, orders, steps
@@ -55,7 +55,7 @@ def facts(settings: Settings, identity: Identity) -> dict[str, NodeFacts]:
     """Facts of every Spark. Raises Refused naming each one that can't be asked."""
     # One invoke for all: Pulumi runs invokes one after the other.
     answer = local.run(
-        command=f"{shlex.quote(sys.executable)} -m components.remote.ask",
+        command=programs.command("components.remote.ask", sys.executable),
         stdin=json.dumps(orders.probe(settings, identity.full)),
         logging=local.Logging.NONE,
         add_previous_output_in_env=False,

@@ -9,11 +9,12 @@ import pulumi
 from pulumi import ComponentResource, Input, Output, ResourceOptions
 from pulumi_command import local
 
+from components import programs
 from components.plan import orders
 from components.plan.values import Readiness
 from components.settings import Settings
 
-COMMAND = "python3 -m components.programs.readiness"
+MODULE = "components.programs.readiness"
 """Standard library only, so any Python 3.10+ on PATH runs it, from the project's directory."""
 
 
@@ -40,7 +41,7 @@ class Endpoint(ComponentResource):
         )
         local.Command(
             f"{name}-ready",
-            create=COMMAND,
+            create=programs.command(MODULE),
             stdin=Output.json_dumps(order),
             triggers=[*args.ranks, args.generation],
             add_previous_output_in_env=False,

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from pulumi import ComponentResource, Resource, ResourceOptions
 from pulumi_command import local
 
+from components import programs
 from components.plan import orders
 from components.plan.values import Qualification, Step
 from components.resources.access import SparkAccess
 from components.settings import Settings
 
-COMMAND = "python3 -m components.programs.qualification"
+MODULE = "components.programs.qualification"
 """Standard library only, so any Python 3.10+ on PATH runs it, from the project's directory."""
 
 
@@ -44,7 +45,7 @@ class Fabric(ComponentResource):
         if args.qualification is not None:
             local.Command(
                 f"{name}-bandwidth",
-                create=COMMAND,
+                create=programs.command(MODULE),
                 stdin=json.dumps(orders.qualification(args.settings, args.qualification)),
                 triggers=list(args.qualification.triggers),
                 add_previous_output_in_env=False,
