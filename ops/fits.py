@@ -10,7 +10,7 @@ from typing import Any, Literal
 from components.catalog import Entry
 from components.facts.hub import File, Model
 from components.facts.spark import NodeFacts
-from components.plan import checks, decide
+from components.plan import checks, decide, memory
 from components.plan.engines import Context
 from components.plan.engines.common import split
 from components.plan.engines.registry import api_port
@@ -22,7 +22,7 @@ from components.settings import PROJECT, Settings, load
 Word = Literal["fits", "tight", "does not fit", "refused", "unknown"]
 
 MEMORY = ("serving.maxModelLen", "serving.gpuMemoryUtilization")
-"""Where the estimate's refusals point to (checks.fit)."""
+"""Where the estimate's refusals point to (plan/memory.py)."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def judge(entry: Entry, engine: str, sparks: int, own: str = "") -> Verdict:
     problems = [*checks.engine(settings, facts), *decide.with_model(context)]
     refused = [problem for problem in problems if problem.severity is Severity.REFUSE]
     others = [problem for problem in refused if problem.at not in MEMORY]
-    found = estimate(checks.load_of(context))
+    found = estimate(memory.load_of(context))
     tensor, pipeline = split(settings, model.config)
     word: Word = "refused" if others else "does not fit" if refused else "tight" if found.tight else "fits"
     shown = others or refused or [problem for problem in problems if found.tight and problem.at in MEMORY]

@@ -15,8 +15,8 @@ from rich.table import Table
 
 from components import catalog
 from components.catalog import Entry, Served, Throughput
-from components.plan.checks import SHORTEST_CONTEXT
 from components.plan.engines.registry import ENGINES
+from components.plan.memory import SHORTEST_CONTEXT
 from components.problems import Refused
 from ops.fits import Verdict, judge
 from ops.pulumi import ROOT, CommandError

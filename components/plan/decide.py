@@ -9,7 +9,7 @@ from components.facts import fabric
 from components.facts.hub import Model
 from components.facts.spark import NodeFacts
 from components.facts.usable import unusable
-from components.plan import beside, checks, host, known, leftovers, models, steps
+from components.plan import beside, checks, host, known, leftovers, memory, models, steps
 from components.plan.engines import Context, EnginePlan
 from components.plan.engines.common import split as parallelism
 from components.plan.engines.common import startup_limit
@@ -76,7 +76,7 @@ def with_model(context: Context) -> Iterator[Problem]:
     yield from fabric.warnings(settings, facts, context.links) if context.links else ()
     yield from checks.pooling(context)
     yield from checks.catalogued(context)
-    yield from checks.fit(context)
+    yield from memory.fit(context)
 
 
 def missing(settings: Settings, placed: Sequence[tuple[Model, Sequence[Step]]], fresh: str) -> dict[str, list[Model]]:

@@ -8,9 +8,9 @@ import pytest
 from components import catalog
 from components.facts.hub import File, Model
 from components.plan import known, orders
-from components.plan.checks import load_of
 from components.plan.decide import before_model, guesses
 from components.plan.engines import Context, flags
+from components.plan.memory import load_of
 from components.problems import Refused
 from tests.unit.build import IDENTITY, MODEL, decided, facts, pair, plan, settings
 

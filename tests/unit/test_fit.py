@@ -10,8 +10,8 @@ from hypothesis import given, strategies
 from components import catalog
 from components.facts.geometry import Cache
 from components.facts.hub import File
-from components.plan.checks import known_cache
 from components.plan.fit import GIB, MEM_TOTAL, RAY, RUNTIME, SPARK_MEMORY, Load, cache_of, estimate, longest_of
+from components.plan.memory import known_cache
 from components.problems import Refused
 from tests.unit.build import MODEL, facts, plan, settings
 
