@@ -16,6 +16,7 @@ from pulumi.runtime.proto import engine_pb2_grpc, provider_pb2, provider_pb2_grp
 
 from components import package, planning
 from components.settings import TOP_LEVEL
+from simulator.engine.monitor import FEATURES
 from simulator.engine.values import Secret, struct_from_wire, struct_to_wire
 from tests.program.record import Answers
 from tests.unit.build import KEY, MODEL
@@ -32,7 +33,7 @@ class Monitor(resource_pb2_grpc.ResourceMonitorServicer):
 
     def GetDeploymentInfo(self, request, context):
         return resource_pb2.DeploymentInfo(
-            project="app", stack="dev", organization="organization", supportedFeatures=[0, 1, 2, 3, 5]
+            project="app", stack="dev", organization="organization", supportedFeatures=FEATURES
         )
 
     def RegisterResource(self, request, context):
@@ -44,6 +45,9 @@ class Monitor(resource_pb2_grpc.ResourceMonitorServicer):
         return resource_pb2.RegisterResourceResponse(urn=urn, id=id_, object=struct_to_wire(outputs))
 
     def RegisterResourceOutputs(self, request, context):
+        return empty_pb2.Empty()
+
+    def RegisterResourceHook(self, request, context):
         return empty_pb2.Empty()
 
     def Invoke(self, request, context):
