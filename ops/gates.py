@@ -115,7 +115,7 @@ def _tests(everything: bool) -> int:
     print("== tests, on the hermetic engine", flush=True)
     try:
         simulation.up(3, print)
-        with apart.simulated("apart") as second:
+        with apart.simulated(apart.NAME) as second:
             code = _side_by_side(parts(everything), second)
         if code == 0 and "pulumi" in available():
             print("== end-to-end tests and recorded steps, on the Pulumi CLI", flush=True)

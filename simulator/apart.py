@@ -17,6 +17,9 @@ from simulator import up as simulation
 from simulator.layout import NAMED, ROOT
 from simulator.shell import SimulatorError, run
 
+NAME = "apart"
+"""Of the one that `./spark test` has (see up.remains)."""
+
 COUNT = 3
 
 

@@ -115,13 +115,14 @@ def _down() -> None:
 
 
 def remains() -> str:
-    """Whatever a simulation might leave on this machine; '' when it is as before."""
+    """Whatever this checkout's simulations might leave on this machine; '' when it is as before."""
     looks = (
         "ip netns list | grep '^spark-'",
         "ip -br link | grep -E '^(br-spark|mg-spark)'",
         "grep -E 'sim-spark|/.sim/run' /proc/mounts",
-        "find /sys/fs/cgroup -type d -name 'sim-*spark-*'",
-        "pgrep -af '[s]park_init.sh|[s]imulator.hub|[d]gx-spark-simulator/'",
+        "find /sys/fs/cgroup -type d -name 'sim-spark-*' -o -name 'sim-apart-spark-*'",
+        # In brackets, lest it finds the shell that looks.
+        f"pgrep -af '[/]{str(ROOT)[1:]}/(simulator|.sim)/'",
         "ls -d .sim/run*",
     )
     return subprocess.run("; ".join(looks), shell=True, cwd=ROOT, capture_output=True, text=True).stdout
