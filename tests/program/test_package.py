@@ -82,7 +82,11 @@ def construct(monitor, **inputs):
         servicer = ProviderServicer(package.Package(), [], engine_address=monitor.address)
         return await servicer.Construct(request, None)
 
-    return asyncio.run(ask())
+    try:
+        return asyncio.run(ask())
+    finally:
+        # It leaves none behind, and Pulumi's mocks in the tests that follow expect one.
+        asyncio.set_event_loop(asyncio.new_event_loop())
 
 
 def login(tmp_path):
