@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from components import catalog
 from components.facts import fabric
@@ -79,17 +80,61 @@ def with_model(context: Context) -> Iterator[Problem]:
     yield from memory.fit(context)
 
 
-def missing(settings: Settings, placed: Sequence[tuple[Model, Sequence[Step]]], fresh: str) -> dict[str, list[Model]]:
-    """Node → models whose weights are not complete there yet. `placed`: with its step for each node."""
+@dataclass(frozen=True)
+class Store:
+    """The models that shall be on the Sparks, and what puts each there."""
+
+    weights: tuple[Step, ...]
+    draft: Staged | None
+    staged: tuple[Staged, ...]
+    models: tuple[Model, ...]
+    """In the order of `placed`."""
+
+    @property
+    def placed(self) -> tuple[tuple[Step, ...], ...]:
+        """Of each model, the step for each node."""
+        beside = (*([self.draft] if self.draft else ()), *self.staged)
+        return (self.weights, *(one.weights for one in beside))
+
+
+def stored(maker: Steps, context: Context, image: str, staged: Sequence[Model]) -> Store:
+    settings, guess, draft = context.settings, context.draft, context.draft_model
+
+    def place(model: Model, kind: str, revision: str | None = None) -> tuple[Step, ...]:
+        return steps.place_weights(
+            maker, settings, context.facts, context.links, model, image, kind=kind, revision=revision
+        )
+
+    drafted = Staged(draft.repo, place(draft, known.KIND, guess.revision)) if guess and draft else None
+    return Store(
+        weights=place(context.model, models.WEIGHTS, settings.weights.revision),
+        draft=drafted,
+        staged=tuple(Staged(other.repo, place(other, models.staged_kind(other.repo))) for other in staged),
+        models=(context.model, *([draft] if drafted and draft else ()), *staged),
+    )
+
+
+def missing(settings: Settings, store: Store, fresh: str) -> dict[str, list[Model]]:
+    """Node → models whose weights are not complete there yet."""
     return {
         node.name: [
             model
-            for model, on_nodes in placed
+            for model, on_nodes in zip(store.models, store.placed, strict=True)
             # Whether a directory of its own has room is not known: rsync says it.
             if on_nodes[rank].triggers[-1] == fresh and not model.path
         ]
         for rank, node in enumerate(settings.nodes)
     }
+
+
+def on_the_sparks(
+    context: Context, store: Store, fresh: str, state: State | None, wanted: Mapping[str, frozenset[str]]
+) -> Iterator[Problem]:
+    """What stands against it of what lies and runs there: room on the disks, others' containers, leftovers."""
+    identity, facts = context.identity, context.facts
+    yield from checks.disk(facts, missing(context.settings, store, fresh))
+    yield from leftovers.strangers(identity, facts, wanted, checks.holders(identity, facts))
+    yield from leftovers.notes(identity, facts, state, wanted)
 
 
 def guesses(settings: Settings, model: Model) -> Draft | None:
@@ -148,26 +193,10 @@ def decide(
     made = engine(settings).plan(context)
     maker = Steps(identity, facts, fresh)
     images = steps.images(maker, settings, links, made.image, dockerfile)
-    weights = steps.place_weights(maker, settings, facts, links, model, images.name, revision=settings.weights.revision)
-    placed = [(model, weights)]
-
-    def also(other: Model, kind: str, revision: str | None = None) -> Staged:
-        made = steps.place_weights(maker, settings, facts, links, other, images.name, kind=kind, revision=revision)
-        placed.append((other, made))
-        return Staged(other.repo, made)
-
-    drafted = also(draft, known.KIND, guess.revision) if guess and draft else None
-    in_store = tuple(also(other, models.staged_kind(other.repo)) for other in staged)
+    store = stored(maker, context, images.name, staged)
     extras = beside.plan(settings, identity, links, context.port, context.served_name)
     wanted = names(made, extras, identity, list(facts))
-    refusals, warnings = split(
-        [
-            *with_model(context),
-            *checks.disk(facts, missing(settings, placed, fresh)),
-            *leftovers.strangers(identity, facts, wanted, checks.holders(identity, facts)),
-            *leftovers.notes(identity, facts, state, wanted),
-        ]
-    )
+    refusals, warnings = split([*with_model(context), *on_the_sparks(context, store, fresh, state, wanted)])
     if refusals:
         raise Refused(refusals)
     waited = watched(made)
@@ -182,21 +211,15 @@ def decide(
         image=images,
         copy_keys=steps.copy_keys(maker, settings, "copy-key") if steps.copies(settings) else (),
         authorization=steps.authorize(maker, settings, facts, links, model),
-        weights=weights,
-        draft=drafted,
-        staged=in_store,
+        weights=store.weights,
+        draft=store.draft,
+        staged=store.staged,
         ray=made.ray,
         swarm=steps.swarm(maker, settings, facts) if made.swarm else None,
         rank_key=Step(settings.head.name, "rank-key", "rank_key.py", {}, (), 60) if made.ranks[1:] else None,
         takes_over=bool(checks.holders(identity, facts)),
         evictions=steps.evict(
-            maker,
-            settings,
-            identity,
-            waited,
-            made.swarm,
-            extras,
-            leftovers.unwanted(identity, facts, state, wanted),
+            maker, settings, identity, waited, made.swarm, extras, leftovers.unwanted(identity, facts, state, wanted)
         ),
         ranks=made.ranks,
         extras=extras,
