@@ -38,8 +38,15 @@ COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 POLL = 1.0
 """Seconds between two looks."""
 
-FAILED = "dgx-spark: FAILED: "
-"""How inside/together.py begins the line that says why all ranks stop."""
+OURS = "dgx-spark: "
+"""How each line of inside/together.py itself begins."""
+
+FAILED = f"{OURS}FAILED: "
+"""And that which says why all ranks stop."""
+
+LAST_LINES = 1.0
+"""Seconds until a container that failed is read once more. Docker reads standard output and error apart: the reason,
+on one, may be in the log after the line on the other that says that it ended."""
 
 FIRST_ANSWER = 300
 """Seconds for one answer: 3 to 23 were measured for the first one (vLLM 0.32, toy model), and the largest models make 3
@@ -210,8 +217,10 @@ class Known:
 
 
 def failure(lines: list[str]) -> str:
-    """Why all ranks stopped, as inside/together.py says it in its last line; the container may stay for another try."""
-    return lines[-1].removeprefix(FAILED) if lines and lines[-1].startswith(FAILED) else ""
+    """Why all ranks stopped, where that is the last that inside/together.py has said; the container may stay for
+    another try."""
+    last = next((line for line in reversed(lines) if line.startswith(OURS)), "")
+    return last.removeprefix(FAILED) if last.startswith(FAILED) else ""
 
 
 def ended(name: str, found: dict | None, lines: list[str], known: dict[str, Known]) -> str:
@@ -257,6 +266,8 @@ def main() -> None:
                 tell_network(name, inputs, told)
             how = ended(name, Docker().get(f"/containers/{name}/json"), lines, known)
             if how:
+                time.sleep(LAST_LINES)
+                emit(log=[name, log(name, inputs["lines"]) or lines])
                 emit(ended=[name, how])
                 return
         if "api" in inputs and not asked and healthy(inputs):

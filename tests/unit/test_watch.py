@@ -132,7 +132,7 @@ AGAIN = "dgx-spark: FAILED: rank 0 (spark-1) ended with exit code 0; all ranks s
 
 @pytest.fixture
 def looks(monkeypatch):
-    """What watch.py makes of each look at a server's container, in turn: its last line, and what Docker says of it."""
+    """What watch.py makes of each look at a server's container, in turn: its last lines, and what Docker says of it."""
     monkeypatch.syspath_prepend(str(SCRIPTS))
     from components.scripts import watch
 
@@ -140,7 +140,7 @@ def looks(monkeypatch):
 
     def look(line, *, running=True, restarts=0):
         state = {"Running": running, "Restarting": False, "Status": "running" if running else "exited", "ExitCode": 0}
-        return watch.ended("server", {"State": state, "RestartCount": restarts}, [line], known)
+        return watch.ended("server", {"State": state, "RestartCount": restarts}, line.splitlines(), known)
 
     return look
 
@@ -155,9 +155,10 @@ def test_what_fails_at_once_has_failed_when_it_fails_again(looks):
     assert "(2 of 3)" in looks(AGAIN.format(2))
 
 
-def test_a_failure_during_an_up_ends_it(looks):
+@pytest.mark.parametrize("after", ["", "\nRuntimeError: CUDA error"], ids=["last", "before what Docker read later"])
+def test_a_failure_during_an_up_ends_it(looks, after):
     assert looks("Loading weights") == ""
-    assert "rank 0 (spark-1) ended with exit code 0" in looks(AGAIN.format(1))
+    assert "rank 0 (spark-1) ended with exit code 0" in looks(AGAIN.format(1) + after)
 
 
 def test_a_server_that_gave_up_before_the_first_look_says_why(looks):
