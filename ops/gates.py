@@ -101,7 +101,7 @@ class Part:
 
 
 APART = tuple(
-    f"tests/e2e/test_{name}.py" for name in ("beside", "engines", "traits_docker", "traits_engines", "weights")
+    f"tests/e2e/test_{name}.py" for name in ("beside", "engines", "traits_docker", "traits_engines", "traits_ssh")
 )
 """Half of the end-to-end tests by time, none of which needs more of this machine than the simulated Sparks."""
 

@@ -13,4 +13,6 @@ def command(module: str, python: str = "python3") -> str:
     resource. As a package, in somebody else's program, there is no other way.
     """
     words = f"{shlex.quote(python)} -m {module}"
-    return words if Path.cwd() == ROOT else f"cd {shlex.quote(str(ROOT))} && {words}"
+    # By a link too: what has served is remembered in the folder of the stack's file (readiness.keep).
+    own = Path("components").resolve() == ROOT / "components"
+    return words if own else f"cd {shlex.quote(str(ROOT))} && {words}"

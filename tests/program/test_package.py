@@ -15,6 +15,7 @@ from pulumi.provider.server import ProviderServicer
 from pulumi.runtime.proto import engine_pb2_grpc, provider_pb2, provider_pb2_grpc, resource_pb2, resource_pb2_grpc
 
 from components import package, planning
+from components.programs import command
 from components.settings import TOP_LEVEL
 from simulator.engine.monitor import FEATURES
 from simulator.engine.values import Secret, struct_from_wire, struct_to_wire
@@ -142,3 +143,11 @@ def test_the_plugin_as_the_engine_starts_it_serves_a_typed_schema():
     assert serving["extraArgs"]["items"]["type"] == "string"
     references = [word for word in asked.schema.split('"') if word.startswith("#/types/")]
     assert {word.removeprefix("#/types/") for word in references} <= found["types"].keys()
+
+
+def test_a_project_that_has_the_modules_by_a_link_runs_them_in_its_own_folder(tmp_path, monkeypatch):
+    """What has served is kept beside the stack's file, for `./spark rollback`."""
+    monkeypatch.chdir(tmp_path)
+    assert command("components.programs.readiness").startswith(f"cd {ROOT} && ")
+    (tmp_path / "components").symlink_to(ROOT / "components")
+    assert command("components.programs.readiness") == "python3 -m components.programs.readiness"
