@@ -101,7 +101,8 @@ class Part:
 
 
 APART = tuple(
-    f"tests/e2e/test_{name}.py" for name in ("beside", "engines", "traits_docker", "traits_engines", "traits_ssh")
+    f"tests/e2e/test_{name}.py"
+    for name in ("beside", "engines", "switch", "takeover", "traits_docker", "traits_engines")
 )
 """Half of the end-to-end tests by time, none of which needs more of this machine than the simulated Sparks."""
 
