@@ -70,5 +70,12 @@ class Home:
         return sorted(str(path.relative_to(self.path)) for path in self.path.rglob("*"))
 
 
+def probe(home: Home, look: object) -> dict[str, Any]:
+    """What the probe says of `home`, whose cache is in it."""
+    given = {"stack": STACK, "cache": str(home.path), "repos": ["a/b"], "images": [], "sudo": False, "draft": None}
+    answer: dict[str, Any] = json.loads(home.run("probe.py", "apply", look=look, **given).stdout)
+    return answer
+
+
 def record(kind: str, generation: str = "1", stack: str = STACK) -> dict[str, str]:
     return {"stack": stack, "kind": kind, "spec": "s", "generation": generation}

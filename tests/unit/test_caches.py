@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.unit import caches
-from tests.unit.home import STACK, Home, record
+from tests.unit.home import STACK, Home, probe, record
 
 WEIGHTS = {"config.json": b"{}", "a.safetensors": b"aaaa" * 4096, "deep/b.safetensors": b"bbbb" * 4096}
 COMMIT = "c" * 40
@@ -39,19 +39,6 @@ def weights(home, snapshot, folder, contents=WEIGHTS, verb="apply", **means):
     )
 
 
-def probe(home, **look):
-    given = {
-        "stack": STACK,
-        "cache": str(home.path),
-        "repos": ["a/b"],
-        "images": [],
-        "sudo": False,
-        "look": look,
-        "draft": None,
-    }
-    return json.loads(home.run("probe.py", "apply", **given).stdout)
-
-
 @both_layouts
 def test_a_users_own_download_is_taken_over_and_nothing_is_fetched(home, shared):
     snapshot = caches.put(home.path, "a/b", COMMIT, WEIGHTS, shared=shared)
@@ -62,7 +49,7 @@ def test_a_users_own_download_is_taken_over_and_nothing_is_fetched(home, shared)
 @both_layouts
 def test_what_is_there_counts_as_there_and_its_checksums_are_its_contents(home, shared):
     caches.put(home.path, "a/b", COMMIT, WEIGHTS, shared=shared)
-    found = probe(home, repo="a/b", revision=None)
+    found = probe(home, {"repo": "a/b", "revision": None})
     checksums = {file["path"]: file["sha256"] for file in found["present"]["files"]}
     assert checksums["a.safetensors"] == caches.sha256(WEIGHTS["a.safetensors"])
     assert checksums["deep/b.safetensors"] == caches.sha256(WEIGHTS["deep/b.safetensors"])
@@ -77,7 +64,7 @@ def test_a_link_by_another_name_is_no_checksum(home):
     mine.mkdir()
     (mine / "config.json").write_text("{}")
     (mine / "a.safetensors").symlink_to((snapshot / "a.safetensors").resolve())
-    found = probe(home, path=str(mine))
+    found = probe(home, {"path": str(mine)})
     assert {file["sha256"] for file in found["present"]["files"]} == {None}
 
 
@@ -267,10 +254,10 @@ def test_what_lets_the_others_copy_is_missed_when_it_is_changed_and_gone_when_it
     head, _ = pair
     (head.path / "hub").mkdir()
     head.open(head.path / "hub")
-    assert probe(head)["records"]["scripts"]["intact"]
+    assert probe(head, {})["records"]["scripts"]["intact"]
     server = next(head.path.glob(".local/state/dgx-spark/*/scripts/copy_server.py"))
     server.write_text("import os; os.system('id')\n")
-    assert not probe(head)["records"]["scripts"]["intact"]
+    assert not probe(head, {})["records"]["scripts"]["intact"]
     given = {"keys": [], "key": "copy-key", "directory": "", "sources": []}
     head.run("copy_access.py", "remove", **given, record=record("copy-access"))
     assert (head.path / ".ssh/authorized_keys").read_text() == ""

@@ -83,12 +83,7 @@ def test_a_spark_that_has_another_name_in_the_stack_now_goes_on_under_it(home):
 
 @pytest.mark.parametrize("known", ["everything", "nothing but the lease"])
 def test_a_spark_is_handed_back_whole_whatever_the_state_knew(home, known):
-    keys = home.path / ".ssh/authorized_keys"
-    keys.parent.mkdir()
-    keys.write_text("ssh-ed25519 AAAA me\n")
-    home.lease("apply")
-    home.step("copy_key.py", "apply", record=record("copy-key"))
-    access(home, "apply", [f"ssh-ed25519 KEY dgx-spark:{STACK}:copy-key"])
+    keys = lived_in(home)
     if known == "everything":
         home.step("copy_access.py", "remove", record=record("copy-access"), key="copy-key")
         home.step("copy_key.py", "remove", record=record("copy-key"))
@@ -137,12 +132,7 @@ def test_on_a_spark_that_was_reinstalled_nothing_is_left_to_remove(home, shell):
 
 
 def test_a_spark_whose_scripts_somebody_deleted_is_handed_back_all_the_same(home):
-    keys = home.path / ".ssh/authorized_keys"
-    keys.parent.mkdir()
-    keys.write_text("ssh-ed25519 AAAA me\n")
-    home.lease("apply")
-    home.step("copy_key.py", "apply", record=record("copy-key"))
-    access(home, "apply", [f"ssh-ed25519 KEY dgx-spark:{STACK}:copy-key"])
+    keys = lived_in(home)
     shutil.rmtree(home.path / SCRIPTS)
     home.step("copy_access.py", "remove", record=record("copy-access"))
     home.step("copy_key.py", "remove", record=record("copy-key"))
@@ -185,6 +175,17 @@ def test_a_script_of_a_former_version_stays_for_what_it_has_made(home):
 def test_no_script_has_the_name_of_a_module_of_pythons_own():
     # They find each other by name, and so would Python's own modules find them.
     assert not {Path(name).stem for name in parcel.every_script()} & sys.stdlib_module_names
+
+
+def lived_in(home: Home) -> Path:
+    """A Spark with a key of its owner's, and a stack's lease and copy keys; returns authorized_keys."""
+    keys = home.path / ".ssh/authorized_keys"
+    keys.parent.mkdir()
+    keys.write_text("ssh-ed25519 AAAA me\n")
+    home.lease("apply")
+    home.step("copy_key.py", "apply", record=record("copy-key"))
+    access(home, "apply", [f"ssh-ed25519 KEY dgx-spark:{STACK}:copy-key"])
+    return keys
 
 
 def access(home: Home, verb: str, keys: list[str]) -> subprocess.CompletedProcess[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from dataclasses import replace
 
@@ -15,7 +14,7 @@ from components.plan.engines.common import HF_HOME
 from components.plan.models import present_model, recorded_model, staged_repositories
 from components.problems import Refused
 from tests.unit.build import IDENTITY, MODEL, decided, facts, pair, plan, settings
-from tests.unit.home import STACK, record
+from tests.unit.home import STACK, probe, record
 
 WHOLE = b"1234"
 
@@ -100,19 +99,6 @@ def test_weights_that_are_kept_stay_when_the_spark_is_handed_back(cached):
     cached.run("remove", keep=True)
     lease(cached, "remove")
     assert cached.blob.exists()
-
-
-def probe(home, look):
-    given = {
-        "stack": STACK,
-        "cache": str(home.path),
-        "repos": ["a/b"],
-        "images": [],
-        "sudo": False,
-        "look": look,
-        "draft": None,
-    }
-    return json.loads(home.run("probe.py", "apply", **given).stdout)
 
 
 @pytest.mark.parametrize("revision", [None, "main", "c" * 40])
