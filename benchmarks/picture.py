@@ -6,22 +6,16 @@ import re
 import tempfile
 from pathlib import Path
 
-from rich.console import Console
 from rich.text import Text
 
+from benchmarks.chart import recording, svg
 from ops.pulumi import ROOT
 from simulator import up as simulation
 from tests.e2e.conftest import Stack
 
 FILE = ROOT / "docs" / "preview.svg"
-WIDTH = 118
-"""Characters of a line."""
-
-
 OUTPUTS = re.compile(r"\nOutputs:\n.*?\n(?=Resources:)", re.DOTALL)
 """Of the stack: of no news in this picture, and long."""
-
-FONTS = re.compile(r"@font-face \{.*?\}", re.DOTALL)
 
 
 def main() -> None:
@@ -42,11 +36,10 @@ def main() -> None:
 
 
 def picture(command: str, said: str) -> str:
-    console = Console(record=True, width=WIDTH, file=open("/dev/null", "w"))  # noqa: SIM115  # ends with the program
+    console = recording()
     console.print(Text(f"$ {command}\n", style="bold"))
     console.print(Text.from_ansi(OUTPUTS.sub("\n", said).rstrip()))
-    # Whoever looks at the picture has a monospaced font, and should ask nobody for another one.
-    return FONTS.sub("", console.export_svg(title="pulumi preview"))
+    return svg(console, "pulumi preview")
 
 
 if __name__ == "__main__":

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sys
-from dataclasses import replace
+from collections.abc import Awaitable
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import pulumi
+from pulumi.runtime.sync_await import _sync_await
 from pulumi_command import local
 
 from components import programs
@@ -17,8 +21,13 @@ from components.plan import decide, known, models, orders, steps
 from components.plan.leftovers import State
 from components.plan.values import Identity, Plan
 from components.problems import Problem, Refused
-from components.remote import hold, reach
+from components.programs import adopting, session
+from components.remote import hold, reach, ssh
+from components.scripts.contracts import Clearing
 from components.settings import Settings
+
+CLEAR_LIMIT = 180
+"""Seconds for one thing to go; a service's task has 30 to end."""
 
 OUR_DOCKERFILE = Path(__file__).parent / "images" / "vllm.Dockerfile"
 
@@ -29,6 +38,8 @@ def planned(settings: Settings, identity: Identity) -> Plan:
     settings   with what ssh_config says (reach.settled)
     """
     keys = reach.keys(settings)
+    # The state is read while the Sparks are asked: a passphrase alone takes a third of a second.
+    known_to_pulumi = asyncio.ensure_future(outputs_in_state(identity))
     found = facts(settings, identity)
     decide.before_model(settings, found, identity)
     head = found[settings.head.name]
@@ -42,13 +53,29 @@ def planned(settings: Settings, identity: Identity) -> Plan:
         dockerfile=dockerfile(settings),
         staged=staged(settings, head),
         draft=draft(settings, head, served),
-        state=state(identity),
+        state=state(known_to_pulumi),
     )
     if not pulumi.runtime.is_dry_run():
         taken = hold.hold(settings, identity.full)
         if taken:
             raise Refused(taken)
+        clear(settings, identity, plan)
     return replace(plan, ways=reach.ways(settings, keys))
+
+
+def clear(settings: Settings, identity: Identity, plan: Plan) -> None:
+    """Remove what no state knows and nobody wants. Raises Refused where it stays.
+
+    Here and by no resource: there is nothing to keep of it, and the next preview shall show no change.
+    """
+    for node in settings.nodes:
+        for kind, name in plan.strays.get(node.name, ()):
+            inputs = Clearing(stack=identity.full, kind=kind, name=name, wanted=None)
+            try:
+                session.run(asdict(ssh.target(node, settings.ssh)), "clear.py", inputs, limit=CLEAR_LIMIT)
+            except session.Failed as failed:
+                fix = f"on it: docker {kind} rm {name}"
+                raise Refused([Problem(node.name, f"{kind} {name} is left over, and stays: {failed}", fix)]) from None
 
 
 def facts(settings: Settings, identity: Identity) -> dict[str, NodeFacts]:
@@ -67,21 +94,35 @@ def facts(settings: Settings, identity: Identity) -> dict[str, NodeFacts]:
 
 
 CONTAINER = "docker:index/container:Container"
+THINGS = tuple(f"docker:index/{kind}" for kind in ("volume:Volume", "service:Service", "serviceConfig:ServiceConfig",
+                                                   "secret:Secret"))  # fmt: skip
 
 
-def state(identity: Identity) -> State | None:
-    """What Pulumi's state knows of containers; None where this Pulumi does not tell.
+async def outputs_in_state(identity: Identity) -> dict[str, Any]:
+    """URN → type and outputs of what Pulumi's state holds, by the function with which stacks read each other's
+    resources: asked for itself, the engine answers with the state as it was saved last.
 
-    By the function with which stacks read each other's resources: asked for itself, the engine answers with the state
-    as it was saved last (pulumi, pkg/resource/deploy/builtins.go; seen to work with 3.260).
+    Source: pulumi, pkg/resource/deploy/builtins.go; seen to work with 3.260.
     """
+    answer = await pulumi.runtime.invoke_async("pulumi:pulumi:readStackResourceOutputs", {"stackName": identity.full})
+    found: dict[str, Any] = answer["outputs"]
+    return found
+
+
+def state(reading: Awaitable[dict[str, Any]]) -> State | None:
+    """What Pulumi's state knows of what is in Docker; None where this Pulumi does not tell."""
     try:
-        answer = pulumi.runtime.invoke("pulumi:pulumi:readStackResourceOutputs", {"stackName": identity.full}).value
+        # As the SDK's own synchronous invokes wait; it has no public name for that.
+        found = _sync_await(reading)
     except Exception as error:  # noqa: BLE001 - the SDK raises Exception itself
         pulumi.log.debug(f"the state can't be read: {error}")
         return None
-    outputs = (one["outputs"] for one in answer["outputs"].values() if one["type"] == CONTAINER)
-    return State(frozenset(one["id"] for one in outputs if "id" in one))
+
+    def ids(*types: str) -> frozenset[str]:
+        outputs = (one["outputs"] for one in found.values() if one["type"] in types)
+        return frozenset(one["id"] for one in outputs if "id" in one)
+
+    return State(ids(CONTAINER), things=ids(*THINGS), adopting=adopting.folder() is not None)
 
 
 def model(settings: Settings, head: NodeFacts) -> Model:

@@ -23,8 +23,17 @@ TRTLLM = 8355
 MPI_SSH = 2233
 """sshd of the MPI ranks, on each Spark's fabric address. Source: NVIDIA's TensorRT-LLM recipe for two Sparks."""
 
+MPI = 29700
+"""The first of Open MPI's own, on every address. Arbitrary; its default is 1024 and the next for ranks, and whatever
+the kernel chooses for daemons. Source: Open MPI 4.1, opal/mca/btl/tcp and orte/mca/oob/tcp."""
+
+MPI_PORTS = range(MPI, MPI + 64)
+
 SWARM = 2377
 """Swarm's manager. Source: Docker's documentation, Swarm mode."""
+
+SWARM_GOSSIP = 7946
+"""Of every member, TCP and UDP. Source: the same."""
 
 RAY = 6379
 """Ray's control store (GCS) on the head. Source: `ray start --help`, --port."""
@@ -68,6 +77,16 @@ class Listener:
     guard: str
     """Who is let in."""
 
+    inside: bool = False
+    """For the stack's Sparks among themselves: `./spark setup-guard` lets in by the fabric alone."""
+
+    count: int = 1
+    """Of ports, from this one on."""
+
+    @property
+    def last(self) -> int:
+        return self.port + self.count - 1
+
 
 NOBODY = "whoever reaches it"
 
@@ -75,17 +94,23 @@ LISTENERS = (
     Listener(VLLM, "serving.port", "vLLM's API", "head", "serving.host, all", "apiKey"),
     Listener(SGLANG, "serving.port", "SGLang's API", "head", "serving.host, all", "apiKey"),
     Listener(TRTLLM, "serving.port", "TensorRT-LLM's API", "head", "serving.host, all", f"{NOBODY}; gateway in front"),
-    Listener(RANKS, "", "rank 0 of the server (inside/together.py)", "head", "fabric", "ranks that prove their key"),
-    Listener(VLLM_RENDEZVOUS, "", "torch's rendezvous of vLLM", "head", "all", NOBODY),
-    Listener(SGLANG_RENDEZVOUS, "", "torch's rendezvous of SGLang", "head", "all", NOBODY),
-    Listener(MPI_SSH, "", "sshd of MPI's ranks", "all but the head", "fabric", "the ranks' key, from rank 0's address"),
-    Listener(SWARM, "", "Swarm's manager (and 7946 of every member)", "all", "all", "members, by TLS and join token"),
-    Listener(RAY, "ray.port", "Ray's control store", "head", "all", NOBODY),
+    Listener(RANKS, "", "rank 0 of the server (inside/together.py)", "head", "fabric", "ranks that prove their key",
+             True),
+    Listener(VLLM_RENDEZVOUS, "", "torch's rendezvous of vLLM", "head", "all", NOBODY, True),
+    Listener(SGLANG_RENDEZVOUS, "", "torch's rendezvous of SGLang", "head", "all", NOBODY, True),
+    Listener(MPI_SSH, "", "sshd of MPI's ranks", "all but the head", "fabric", "the ranks' key, from rank 0's address",
+             True),
+    Listener(MPI, "", "Open MPI's ranks and daemons", "all", "all", NOBODY, True, len(MPI_PORTS)),
+    Listener(SWARM, "", "Swarm's manager", "all", "all", "members, by TLS and join token", True),
+    Listener(SWARM_GOSSIP, "", "Swarm's members (UDP too)", "all", "all", "members, by the Swarm's key", True),
+    Listener(RAY, "ray.port", "Ray's control store", "head", "all", NOBODY, True),
     Listener(RAY_DASHBOARD, "ray.dashboardPort", "Ray's dashboard and jobs API", "head", "ray.dashboardHost, loopback",
              NOBODY),
-    Listener(PERFTEST, "", "perftest, and TCP's measurement, for seconds", "all", "fabric", NOBODY),
-    Listener(NODE_EXPORTER, "", "node_exporter", "all", "fabric; loopback with one Spark", f"{NOBODY}, to read"),
-    Listener(GPU_EXPORTER, "", "the GPU's exporter", "all", "fabric; loopback with one Spark", f"{NOBODY}, to read"),
+    Listener(PERFTEST, "", "perftest, and TCP's measurement, for seconds", "all", "fabric", NOBODY, True, 5),
+    Listener(NODE_EXPORTER, "", "node_exporter", "all", "fabric; loopback with one Spark", f"{NOBODY}, to read",
+             True),
+    Listener(GPU_EXPORTER, "", "the GPU's exporter", "all", "fabric; loopback with one Spark", f"{NOBODY}, to read",
+             True),
     Listener(PROMETHEUS, "", "Prometheus", "head", "loopback", NOBODY),
     Listener(GRAFANA, "beside.grafanaPort", "Grafana", "head", "beside.host, all", f"{NOBODY}, to look"),
     Listener(GATEWAY, "beside.gatewayPort", "LiteLLM", "head", "beside.host, all", "gatewayKeys"),

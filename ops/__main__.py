@@ -14,14 +14,17 @@ from pydantic import ValidationError
 
 from components.settings import Ssh
 from ops import (
+    adopt,
     bench,
     check,
     demo,
     destroy,
     doctor,
     gates,
+    guard,
     look,
     matrix,
+    measure,
     models,
     policy,
     prune,
@@ -83,6 +86,10 @@ def demo_command(
     docker: Annotated[
         Literal["26", "28"], typer.Option(help="Of the Sparks: Debian 13's, or the one of Debian unstable.")
     ] = "26",
+    real: Annotated[
+        bool,
+        typer.Option("--real", help="With a genuine vLLM, on processors: 10 GB of memory, 14 of disk."),
+    ] = False,
 ) -> None:
     """Simulate Sparks on this machine, bring them up with Pulumi and ask the endpoint a question."""
     if purge and not down:
@@ -90,7 +97,7 @@ def demo_command(
     if down:
         demo.down(purge=purge)
     else:
-        demo.up(sparks, docker)
+        demo.up(sparks, docker, real=real)
 
 
 @app.command(name="test", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
@@ -125,6 +132,19 @@ for each_word, its_help in (
 def engine_command(context: typer.Context) -> None:
     """Run pulumi against the demonstration: the Pulumi CLI where it is on PATH, else the hermetic engine."""
     raise typer.Exit(pulumi.passthrough(context.args))
+
+
+@app.command(name="measure")
+def measure_command(
+    stack: Annotated[str | None, typer.Option(help="Of real Sparks, while they serve; else on simulated ones.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Each once, in three minutes, and no growth.")] = False,
+    only: Annotated[str, typer.Option(help="Between commas: preview, growth, up, switch, copy, start.")] = "",
+) -> None:
+    """What the program adds to an engine's own time, against what people would do otherwise, in one run."""
+    if stack:
+        measure.real(selected(stack), quick=quick)
+    else:
+        raise typer.Exit(measure.simulated(words(only), quick=quick))
 
 
 @app.command(name="models")
@@ -188,6 +208,12 @@ def rollback_command(stack: StackOption = None, yes: YesOption = False) -> None:
 def destroy_command(stack: StackOption = None, yes: YesOption = False) -> None:
     """Take everything of a stack away, also with a Spark switched off or a state that was lost."""
     raise typer.Exit(0 if destroy.destroy(selected(stack), asker(yes)) else 1)
+
+
+@app.command(name="adopt")
+def adopt_command(stack: StackOption = None, yes: YesOption = False) -> None:
+    """After a lost state: an `up` that takes over what serves as it is wanted, without a restart."""
+    raise typer.Exit(0 if adopt.adopt(selected(stack), asker(yes)) else 1)
 
 
 @app.command(name="status")
@@ -286,6 +312,21 @@ def setup_network_command(
     setup.setup_network(selected(stack), asker(yes), subnets=subnets.split(","), undo=undo)
 
 
+@app.command(name="setup-guard")
+def setup_guard_command(
+    stack: StackOption = None,
+    open_: Annotated[str, typer.Option("--open", help="Ports of your own to leave open, with commas.")] = "",
+    undo: Annotated[bool, typer.Option("--undo", help="Take away what this command wrote.")] = False,
+    yes: YesOption = False,
+) -> None:
+    """Let what the Sparks say among themselves come in by the fabric alone, by nftables on each; needs sudo there."""
+    try:
+        more = [int(word) for word in words(open_)]
+    except ValueError:
+        raise typer.BadParameter("a port, or several with commas", param_hint="--open") from None
+    guard.setup_guard(selected(stack), asker(yes), more=more, undo=undo)
+
+
 @app.command(name="bench")
 def bench_command(
     profile: Annotated[str | None, typer.Argument(help=f"{', '.join(bench.PROFILES)}; quick.")] = None,
@@ -358,7 +399,7 @@ def prune_command(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List them, remove nothing.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Take revisions of models that no stack uses off the Sparks."""
+    """Take models, and what was compiled for them, off the Sparks where no stack uses them."""
     prune.prune(selected(stack), only or [], asker(yes), as_json=as_json, dry_run=dry_run)
 
 
@@ -386,18 +427,33 @@ def policy_command(stack: StackOption = None) -> None:
 
 @app.command(name="trust")
 def trust_command(
-    everything: Annotated[bool, typer.Option("--all", help="Also those that need the simulated Sparks.")] = False,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Also those that need the simulated Sparks, and all faults: hours.")
+    ] = False,
+    faults: Annotated[
+        str | None, typer.Option(help="Only bring about the faults whose tests' names match these words (pytest's -k).")
+    ] = None,
+    properties: Annotated[
+        str | None, typer.Option(help="Only those with this in the name of a test, also on simulated Sparks.")
+    ] = None,
 ) -> None:
     """Run the tests of what holds of secrets, ports and rights, and write docs/trust.md anew with their counts."""
-    print(trust.write(everything=everything))
+    if properties is None and faults is None:
+        print(trust.write(everything=everything))
+    if properties is not None:
+        print(trust.write_properties(properties))
+    if faults is not None:
+        print(trust.write_faults(faults))
 
 
 @app.command(name="docs")
 def docs_command() -> None:
-    """Write anew what is made of the settings (docs/configuration.md, the schema for editors) and of the catalog."""
+    """Write anew what is made of the settings (docs/configuration.md, the schema for editors), of the catalog, and of
+    what was counted (docs/trust.md)."""
     print(reference.write())
     print(models.write())
     print(schema.write())
+    print(trust.renew())
 
 
 def main() -> None:

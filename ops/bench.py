@@ -26,6 +26,7 @@ from pydantic import TypeAdapter
 from rich.console import Console
 from rich.table import Table
 
+from ops import look
 from ops.check import Api, Wrong, api_of
 from ops.pulumi import ROOT, CommandError
 from ops.stack import Stack
@@ -126,6 +127,8 @@ class Result:
     """Between tokens of one answer, after the first (time per output token)."""
 
     e2e_ms: Spread
+    startup_s: float | None = None
+    """From the server's start to its first answer, where an `up` of ours has seen it."""
 
 
 def configuration(outputs: Mapping[str, Any]) -> str:
@@ -292,7 +295,14 @@ def summary(raw: Mapping[str, Any], cluster: Stack, outputs: Mapping[str, Any], 
         ttft_ms=spread("time_to_first_token"),
         itl_ms=spread("inter_token_latency"),
         e2e_ms=spread("request_latency"),
+        startup_s=startup(cluster),
     )
+
+
+def startup(cluster: Stack) -> float | None:
+    """Of the server as it runs."""
+    found = look.startup(cluster)
+    return float(found["answer"]) if found else None
 
 
 def flat(result: Result) -> dict[str, Any]:
@@ -307,12 +317,15 @@ def flat(result: Result) -> dict[str, Any]:
 
 
 def append(path: Path, result: Result) -> None:
-    row, new = flat(result), not path.exists()
-    with open(path, "a", newline="") as stream:
-        writer = csv.DictWriter(stream, row)
-        if new:
-            writer.writeheader()
-        writer.writerow(row)
+    """To a table that an earlier version of this program may have begun, with fewer columns."""
+    row, rows = flat(result), []
+    if path.exists():
+        with open(path, newline="") as stream:
+            rows = list(csv.DictReader(stream))
+    with open(path, "w", newline="") as stream:
+        writer = csv.DictWriter(stream, row, extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows([*rows, row])
 
 
 def former(result: Result) -> Result | None:
@@ -360,5 +373,7 @@ def show(result: Result, before: Result | None, *, as_json: bool) -> None:
         f"{profile.name}: {result.requests} answers, {result.failed} failed, {arrivals}; "
         f"{result.input_tokens:.0f} tokens in, {result.output_tokens:.0f} out; {result.duration_s:.1f} s"
     )
+    if result.startup_s is not None:
+        console.print(f"The server's start took {result.startup_s:.0f} s to its first answer")
     if before is None:
         console.print("The first run of this configuration and profile: the next one is compared with it.")

@@ -15,11 +15,18 @@ from ops import pulumi
 from ops.pulumi import DEMO_STATE, ROOT, CommandError
 from simulator import hub, layout, sparks
 from simulator import up as simulation
+from simulator.genuine import stack as genuine
 from simulator.shell import SimulatorError
 
 STACK = "demo"
 STACK_FILE = ROOT / f"Pulumi.{STACK}.yaml"
 QUESTION = "What is a DGX Spark?"
+
+LENGTH, OTHER = 8192, "gpt-oss-20b"
+"""What the demonstration proposes to change: the context, the model."""
+
+REAL_LENGTH, REAL_OTHER = 1024, genuine.GRACE
+"""The same for the genuine engine, which has models of its own."""
 
 console = Console(highlight=False, soft_wrap=True)
 
@@ -41,10 +48,13 @@ def stack_config(nodes: list[layout.Spark]) -> dict[str, Any]:
     }
 
 
-def up(count: int, docker: str) -> None:
+def up(count: int, docker: str, *, real: bool = False) -> None:
+    """`real`: with a genuine vLLM, which answers from models that know QUESTION."""
     began = time.monotonic()
+    if real and (lacking := genuine.lacking()):
+        raise CommandError(f"--real: {lacking}")
     try:
-        nodes = simulation.up(count, lambda text: console.print(f"[bold]·[/bold] {text}"), docker=docker)
+        nodes = simulation.up(count, lambda text: console.print(f"[bold]·[/bold] {text}"), docker=docker, real=real)
     except SimulatorError as error:
         raise CommandError(str(error)) from None
     env = pulumi.environment()
@@ -52,14 +62,16 @@ def up(count: int, docker: str) -> None:
     console.print(f"[bold]·[/bold] pulumi up, by {pulumi.chosen(env).name}")
     kept = yaml.safe_load(STACK_FILE.read_text()) if STACK_FILE.exists() else {}
     # As in Pulumi.head-worker.yaml: the parts that can be looked at are more.
-    on_ray = {"dgx-spark:serving": {"executor": "ray"}}
-    config = {**on_ray, **(kept.get("config") or {}), **stack_config(nodes)}
+    chosen = genuine.config() if real else {"dgx-spark:serving": {"executor": "ray"}}
+    config = {**chosen, **(kept.get("config") or {}), **stack_config(nodes)}
     STACK_FILE.write_text(yaml.safe_dump({**kept, "config": config}, sort_keys=False, width=1000))
     if STACK not in pulumi.output(["stack", "ls"], env):
         pulumi.output(["stack", "init", STACK], env)
     if pulumi.run(["up", "--yes", "--skip-preview", "--stack", STACK], env):
         raise CommandError("pulumi up failed (see above); `./spark demo` again goes on, `./spark demo --down` gives up")
-    ask(json.loads(pulumi.output(["stack", "output", "--json", "--stack", STACK], env)), time.monotonic() - began)
+    outputs = json.loads(pulumi.output(["stack", "output", "--json", "--stack", STACK], env))
+    ask(outputs, time.monotonic() - began)
+    propose(outputs["api_base"], *((REAL_LENGTH, REAL_OTHER) if real else (LENGTH, OTHER)))
 
 
 def ask(outputs: dict[str, Any], seconds: float) -> None:
@@ -70,13 +82,17 @@ def ask(outputs: dict[str, Any], seconds: float) -> None:
     text = answer.json()["choices"][0]["message"]["content"].strip()
     console.print(f"\n[bold]{model}[/bold] answers at [bold]{base}[/bold] after {seconds:.0f} s:")
     console.print(f"  > {QUESTION}\n  {text}\n")
+
+
+def propose(base: str, length: int, model: str) -> None:
+    """What to do with it, each of which works."""
     console.print(
         "Try next (./spark preview, up, config and stack are pulumi's own):\n"
         f"  curl {base}/models\n"
         "  ./spark preview                                    # nothing to do\n"
-        "  ./spark config set --path serving.maxModelLen 8192\n"
+        f"  ./spark config set --path serving.maxModelLen {length}\n"
         "  ./spark preview --diff                             # exactly the server would be replaced\n"
-        "  ./spark config set model gpt-oss-20b && ./spark up --yes\n"
+        f"  ./spark config set model {model} && ./spark up --yes\n"
         "  ./spark stack output nodes                         # what was detected, Spark by Spark\n"
         "  ./spark status, ./spark check, ./spark doctor, ./spark bench, ./spark logs -f\n"
         "  ./spark demo --down                                # take it all away"

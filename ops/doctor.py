@@ -25,7 +25,7 @@ from components.plan.engines.registry import image_name
 from components.plan.values import Identity
 from components.problems import Problem, Severity
 from components.programs import qualification
-from components.scripts.contracts import Doctor, Examined, Gpu
+from components.scripts.contracts import Doctor, Examined, Gpu, GuardState
 from ops import check as probing
 from ops.pulumi import CommandError
 from ops.stack import Stack
@@ -219,6 +219,15 @@ def guards(name: str, found: str) -> Finding:
     )  # fmt: skip
 
 
+def walled(name: str, found: GuardState) -> Finding:
+    if found["active"] and found["text"]:
+        return Finding(name, "guard", "ok", "the cluster's own ports are reached by the fabric alone")
+    return Finding(
+        name, "guard", "note", "what the Sparks say among themselves is reached from every network (docs/trust.md)",
+        "./spark setup-guard",
+    )  # fmt: skip
+
+
 def fabric_tools(facts: Mapping[str, NodeFacts]) -> Finding | None:
     without = [name for name, node in facts.items() if not node.perftest]
     if not without:
@@ -264,6 +273,8 @@ def _beside(cluster: Stack, name: str, node: NodeFacts, answer: Answer) -> Itera
     else:
         yield Finding(name, "cache", "ok", node.cache.path)
     yield guards(name, answer["guard"])
+    if len(cluster.settings.nodes) > 1:
+        yield walled(name, answer["wall"])
     if answer["containers"]:
         yield Finding(name, "others", "note", f"containers of others run: {', '.join(answer['containers'])}")
     if answer["skew"] > SKEW:

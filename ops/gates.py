@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
@@ -99,6 +99,29 @@ class Part:
     apart: bool = False
     """On the second simulation."""
 
+    here: bool = False
+    """It needs no Spark."""
+
+    covered: bool = False
+    """What it runs in its own process is counted. That takes half as long again, and is little where most runs
+    elsewhere."""
+
+
+SIMULATED = ("tests/e2e", "tests/faults")
+"""Folders of tests on simulated Sparks."""
+
+ELSEWHERE = (
+    "tests/engine",
+    "tests/install",
+    *(f"tests/unit/test_{name}.py" for name in ("caches", "chain", "field_probe", "hold", "pulse", "together")),
+)
+"""Tests that need no Spark, and whose programs run as such."""
+
+PROGRAM = "tests/program"
+"""Tests of the program against mocks, which are counted beside the rest of those that are."""
+
+REAL = "tests/real"
+"""Tests with a genuine vLLM, on Sparks of their own."""
 
 APART = tuple(
     f"tests/e2e/test_{name}.py"
@@ -114,10 +137,16 @@ def _tests(everything: bool) -> int:
     from simulator.shell import SimulatorError
 
     print("== tests, on the hermetic engine", flush=True)
+    every = parts(everything)
     try:
-        simulation.up(3, print)
-        with apart.simulated(apart.NAME) as second:
-            code = _side_by_side(parts(everything), second)
+        # What needs no Spark begins while the Sparks are made, which takes minutes on a new machine.
+        with _running([part for part in every if part.here]) as here:
+            simulation.up(3, print)
+            with (
+                apart.simulated(apart.NAME) as second,
+                _running([part for part in every if not part.here], second) as there,
+            ):
+                code = max(there(), here())
         if code == 0 and "pulumi" in available():
             print("== end-to-end tests and recorded steps, on the Pulumi CLI", flush=True)
             code = _pytest(["tests/e2e", "tests/engine/test_recorded.py", *_chosen("", everything)], "pulumi").wait()
@@ -126,6 +155,9 @@ def _tests(everything: bool) -> int:
         return 1
     finally:
         simulation.down()
+    if everything and code == 0:
+        print("== tests on a genuine vLLM", flush=True)
+        code = subprocess.run([sys.executable, "-m", "pytest", REAL], cwd=ROOT).returncode
     left = simulation.remains()
     if left:
         print(f"spark: the simulation has left behind:\n{left}", file=sys.stderr)
@@ -136,14 +168,20 @@ def _tests(everything: bool) -> int:
 def parts(everything: bool) -> list[Part]:
     """On each simulation, tests that can run at once: of several Sparks, which mostly wait, and of the third alone;
     and those that need no Spark."""
-    here = ["tests/e2e", *(f"--ignore={file}" for file in APART)]
+    rest = [f"--ignore={folder}" for folder in (*SIMULATED, *ELSEWHERE, PROGRAM, REAL)]
+    here = [*SIMULATED, *(f"--ignore={file}" for file in APART)]
     chosen: list[tuple[list[str], bool]] = [(here, False), (list(APART), True)]
     marked = [
         Part([*where, *_chosen(marks, everything)], apart)
         for marks in ("not alone", "alone")
         for where, apart in chosen
     ]
-    return [*marked, Part(["--ignore=tests/e2e", *_chosen("", everything)])]
+    return [
+        *marked,
+        Part([*ELSEWHERE, *_chosen("", everything)], here=True),
+        Part([PROGRAM, *_chosen("", everything)], here=True, covered=True),
+        Part([*rest, *_chosen("", everything)], here=True, covered=True),
+    ]
 
 
 def _chosen(marks: str, everything: bool) -> list[str]:
@@ -152,36 +190,42 @@ def _chosen(marks: str, everything: bool) -> list[str]:
     return ["-m", f"{marks} and not long" if marks else "not long"]
 
 
-def _side_by_side(parts: Sequence[Part], second: Apart) -> int:
-    """All parts at once; the first shows its progress, the others when they are done."""
+@contextlib.contextmanager
+def _running(parts: Sequence[Part], second: Apart | None = None) -> Iterator[Callable[[], int]]:
+    """Starts all parts at once. What it yields waits for them, prints what they said and what was counted, and returns
+    the worst exit code. Of those on simulated Sparks the first shows its progress."""
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as files:
-        data = [os.path.join(folder, f"coverage-{number}") for number, _ in enumerate(parts)]
-        shown = [files.enter_context(tempfile.TemporaryFile("w+")) for _ in parts[1:]]
+        shown = [files.enter_context(tempfile.TemporaryFile("w+")) for _ in parts]
+        said = [None if second and not number else file for number, file in enumerate(shown)]
         running = [
             _pytest(
-                [*part.words, *COVERAGE],
+                [*part.words, *(COVERAGE if part.covered else ())],
                 "hermetic",
-                coverage=file,
+                coverage=os.path.join(folder, f"coverage.{number}"),
                 out=out,
-                # Tests that need no Spark are done first, and leave the others the processors.
-                nice=10 if part is parts[-1] else 0,
                 second=second if part.apart else None,
             )
-            for part, file, out in zip(parts, data, [None, *shown], strict=True)
+            for number, (part, out) in enumerate(zip(parts, said, strict=True))
         ]
-        try:
+
+        def ended() -> int:
             codes = [process.wait() for process in running]
+            for out in filter(None, said):
+                out.seek(0)
+                print(out.read())
+            if any(part.covered for part in parts):
+                coverage = [sys.executable, "-m", "coverage"]
+                data = f"--data-file={os.path.join(folder, 'coverage')}"
+                subprocess.run([*coverage, "combine", "--quiet", data], cwd=ROOT)
+                subprocess.run([*coverage, "report", "--skip-covered", data], cwd=ROOT)
+            # Negative: ended by a signal.
+            return max(abs(code) for code in codes)
+
+        try:
+            yield ended
         finally:
             for process in running:
                 process.terminate()
-        for out in shown:
-            out.seek(0)
-            print(out.read())
-        report = [sys.executable, "-m", "coverage"]
-        subprocess.run([*report, "combine", "--quiet", f"--data-file={folder}/all", *data], cwd=ROOT)
-        subprocess.run([*report, "report", "--skip-covered", f"--data-file={folder}/all"], cwd=ROOT)
-    # Negative: ended by a signal.
-    return max(abs(code) for code in codes)
 
 
 def _pytest(
@@ -190,19 +234,24 @@ def _pytest(
     *,
     coverage: str | None = None,
     out: IO[str] | None = None,
-    nice: int = 0,
     second: Apart | None = None,
 ) -> subprocess.Popen[bytes]:
     env = {**os.environ, "SPARK_ENGINE": engine, "SPARK_KEEP": "1", **({"COVERAGE_FILE": coverage} if coverage else {})}
-    argv = ["nice", f"--adjustment={nice}", sys.executable, "-m", "pytest", *words]
+    argv = [sys.executable, "-m", "pytest", *words]
     return subprocess.Popen(second.argv(argv) if second else argv, cwd=ROOT, env=env, stdout=out, stderr=out)
 
 
 def lock() -> int:
-    """uv resolves for every Python from 3.10 on and writes hashes; AIPerf has no Python 3.10 and no 3.14."""
+    """uv resolves for every Python from 3.10 on and writes hashes; AIPerf has no Python 3.10 and no 3.14, and the
+    genuine vLLM is for the Python of the simulated Sparks."""
     every = ["--universal", "--python-version", "3.10"]
-    locks = dict.fromkeys(("requirements-uv", "requirements", "requirements-dev"), every)
-    for name, versions in {**locks, "requirements-bench": ["--python-version", "3.11"]}.items():
+    locks = {
+        **dict.fromkeys(("requirements-uv", "requirements", "requirements-dev"), every),
+        "requirements-bench": ["--python-version", "3.11"],
+        "requirements-real": ["--universal", "--python-version", "3.13", "--override", "requirements-real.over"],
+        "requirements-sglang": ["--universal", "--python-version", "3.13", "--no-deps"],
+    }
+    for name, versions in locks.items():
         # With extras: pip 23 takes `coverage[toml]` for a package that is not in a lock of `coverage` (pypa/pip#9644).
         argv = ["uv", "pip", "compile", "--quiet", *versions, "--generate-hashes", "--no-strip-extras"]
         argv += ["--custom-compile-command", "./spark lock", f"{name}.in", "-o", f"{name}.txt"]

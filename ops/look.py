@@ -15,8 +15,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from components.programs import startups
 from components.remote import parcel, ssh
-from components.scripts.contracts import Gpu, Logs, Look
+from components.scripts.contracts import Gpu, Logs, Look, Startup
 from ops.pulumi import CommandError
 from ops.stack import Stack, terminal
 
@@ -35,13 +36,29 @@ def status(cluster: Stack) -> dict[str, Any]:
     outputs = cluster.outputs
     sparks = cluster.ask("look.py", inputs)
     by_name = {node.name: node for node in cluster.settings.nodes}
+    startup = sparks[cluster.settings.head.name]["startup"]
+    known = (
+        startups.Starts(cluster.where.folder, cluster.stack).former(startup.get("configuration", "")) if startup else []
+    )
     return {
         "stack": stack,
         "engine": cluster.settings.engine,
         "sparks": sparks,
         "logs": {name: follow(ssh.by_hand(by_name[name], cluster.settings.ssh), sparks[name]) for name in sparks},
-        "endpoint": endpoint(outputs.get("api_base"), outputs.get("model"), cluster.api_key()),
+        "endpoint": {
+            **endpoint(outputs.get("api_base"), outputs.get("model"), cluster.api_key()),
+            "startup": startup,
+            "former_starts": [one for one in known if one != startup],
+        },
     }
+
+
+def startup(cluster: Stack) -> Startup | None:
+    """Of the server as it runs; the head alone is asked."""
+    head = cluster.settings.head.name
+    inputs = Look(stack=cluster.identity, cache=cluster.caches()[head])
+    found: Startup | None = cluster.ask("look.py", {head: inputs})[head]["startup"]
+    return found
 
 
 def follow(login: str, about: dict[str, Any]) -> dict[str, str]:
@@ -82,6 +99,17 @@ def show(found: dict[str, Any]) -> None:
     console.print(table)
     end = found["endpoint"]
     console.print(f"Endpoint: {end['state']}" + (f", {end['model']} at {end['url']}" if end["url"] else ""))
+    if startup := end["startup"]:
+        console.print(f"Started {startup['started'][:16].replace('T', ' ')} UTC: {in_words(startup)}")
+        if usual := startups.usual(end["former_starts"]):
+            console.print(f"Former starts of this configuration: first answer after {usual}")
+
+
+def in_words(startup: Startup) -> str:
+    return (
+        f"port open after {startup['port']} s, /health after {startup['health']} s, "
+        f"first answer after {startup['answer']} s"
+    )
 
 
 def _gpu(gpu: Gpu) -> str:

@@ -17,7 +17,9 @@ console = Console(highlight=False, soft_wrap=True)
 
 def examine(where: Project, stack: str) -> list[tuple[str, Rule, str]]:
     """(resource, rule, what is wrong). Raises CommandError where the preview is refused."""
-    return list(found(json.loads(pulumi.output(["preview", "--json", "--stack", stack], where.env, where.folder))))
+    # What stays as it is has to keep the rules, too.
+    words = ["preview", "--json", "--show-sames", "--stack", stack]
+    return list(found(json.loads(pulumi.output(words, where.env, where.folder))))
 
 
 def found(preview: Mapping[str, Any]) -> Iterator[tuple[str, Rule, str]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -119,15 +120,32 @@ def with_plugins(env: Mapping[str, str]) -> dict[str, str]:
 
 def run(words: Sequence[str], env: Mapping[str, str], cwd: Path = ROOT) -> int:
     """Run `pulumi WORDS` with its output on this terminal; the exit code."""
-    return subprocess.run([*chosen(env).argv, *words], env=with_plugins(env), cwd=cwd).returncode
+    return _done(words, env, cwd, capture=False).returncode
 
 
 def output(words: Sequence[str], env: Mapping[str, str], cwd: Path = ROOT) -> str:
     """stdout of `pulumi WORDS`. Raises CommandError with its stderr."""
-    done = subprocess.run([*chosen(env).argv, *words], env=with_plugins(env), cwd=cwd, capture_output=True, text=True)
+    done = _done(words, env, cwd, capture=True)
     if done.returncode:
         raise CommandError(f"pulumi {' '.join(words)} failed:\n{done.stderr}{done.stdout}".rstrip())
     return done.stdout.strip()
+
+
+def _done(
+    words: Sequence[str], env: Mapping[str, str], cwd: Path, *, capture: bool
+) -> subprocess.CompletedProcess[str]:
+    """Ctrl-C is Pulumi's own to handle, which the terminal tells of it as well: it ends what it does and keeps its
+    state. Left alone, subprocess would kill it a quarter of a second later. Raises KeyboardInterrupt afterwards."""
+    pressed: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: pressed.append(number))
+    try:
+        argv = [*chosen(env).argv, *words]
+        done = subprocess.run(argv, env=with_plugins(env), cwd=cwd, capture_output=capture, text=True)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if pressed:
+        raise KeyboardInterrupt
+    return done
 
 
 def passthrough(words: Sequence[str]) -> int:

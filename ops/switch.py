@@ -53,6 +53,15 @@ def _as_it_was(file: Path) -> Iterator[Callable[[], None]]:
             file.write_text(before)
 
 
+@contextmanager
+def _told(where_it_is: str) -> Iterator[None]:
+    """Ctrl-C here is not a refusal of the new one, which may serve already: nothing is put back unasked."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise CommandError(f"interrupted: {where_it_is}") from None
+
+
 def _stage(where: Project, stack: str, model: str, confirm: Confirm) -> None:
     if model in where.stacks():
         raise CommandError(f"{model} is a stack; name a model (./spark models)")
@@ -110,7 +119,9 @@ def _reconfigure(
         if not confirm(f"Switch {stack} to {target}?"):
             return
         keep()
-    if where.up(stack):
+    with _told(f"{stack} is on its way to {target}: `pulumi up` goes on, ./spark rollback returns to what served"):
+        served = where.up(stack)
+    if served:
         console.print(f"[bold]·[/bold] {stack} serves {target}")
         return
     console.print(f"[bold]·[/bold] {target} did not get ready: putting {former} back")
@@ -130,7 +141,9 @@ def _to_stack(where: Project, target: str, former: str, confirm: Confirm) -> Non
         if not confirm(f"Switch from {former} to {target}?"):
             return
         keep()
-    if where.up(target):
+    with _told(f"{target} is on its way: ./spark switch {target} goes on, ./spark switch {former} returns"):
+        served = where.up(target)
+    if served:
         where.run("stack", "select", target)
         console.print(f"[bold]·[/bold] {target} serves")
         return

@@ -1,4 +1,5 @@
-"""`./spark trust`: docs/trust.md, made from a run of the tests that show each property and from the table of ports."""
+"""`./spark trust`: docs/trust.md, made from a run of the tests that show each property, from what was counted of faults
+and from the table of ports."""
 
 from __future__ import annotations
 
@@ -8,19 +9,21 @@ import sys
 import tempfile
 import xml.etree.ElementTree as ElementTree
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from components.ports import LISTENERS
+from ops import faults
 from ops.pulumi import ROOT, CommandError
 
 FILE = ROOT / "docs" / "trust.md"
 
 HEAD = """# Trust
 
-Made by `./spark trust`, which runs the tests of the table (with `--all` those on simulated Sparks too, which keep their
-number otherwise); change the words in ops/trust.py and components/ports.py.
+Made by `./spark trust`, which runs the tests of the first table (with `--all` those on simulated Sparks and all faults
+too, which keep their numbers otherwise; `--properties WORD` those of the rows that have a test with this word in its
+name); change the words in ops/trust.py, ops/faults.py and components/ports.py.
 
 What is shown here is shown by tests, with stand-ins for the engines. What nobody has shown, or is not so, stands at the
 end.
@@ -30,16 +33,29 @@ LIMITS = """## What is not so
 
 - The fabric is trusted to carry what ranks say: NCCL, Gloo, Ray, torch's rendezvous and, after its proof of the key,
   `inside/together.py` neither encrypt nor sign. Keep others off the cable or the switch.
-- torch's rendezvous and Ray's control store listen on every address of the head, as their programs do. Where the
-  management network has others on it, let a firewall pass SSH and the ports of the APIs alone from there.
-  `serving.executor: mp`, the default, needs no Ray.
-- Swarm listens on every address (2377, 7946). Its members know each other by TLS. `serving.launcher: mpi` needs none.
+- torch's rendezvous, Ray, Swarm (2377, 7946), Open MPI (29700 to 29763) and some ports that the kernel chooses
+  listen on every address, as their programs do. Where others are on the management network, `./spark setup-guard`
+  closes them to it (see Ports). It is a command of its own, since it needs root, and without it they are open;
+  `./spark doctor` says which. It looks at networks and not at machines: whoever is on the fabric is let in.
+  `serving.executor: mp`, the default, needs no Ray, `serving.launcher: mpi` no Swarm.
 - Words of `serving.extraArgs` are on the engine's command line, which everybody on the Spark can read. Put secrets into
   `serving.env`.
 - Values of build arguments are in the history of the image that is built (`docker history`).
 - Who is in the group `docker` of a Spark is root there, and reads the keys in the containers.
+- Engines are root in their containers, as their images have it (caches, compilers and MPI's sshd are root's there),
+  with the few capabilities that are left; what runs beside them is whom its own image names.
 - Swarm tasks have dropped capabilities, but no `no-new-privileges`: the docker provider can't ask for it.
+- What an engine compiled is run by its next container of the same model and image: who has got into one can leave
+  something there. `./spark prune` takes it away when the stack is down; `serving.compileCache: false` keeps nothing.
 - No real engine was run with dropped capabilities; `containers.capabilities` adds what one turns out to need.
+- A Spark whose clock is hours off was not brought about: simulated Sparks share this machine's clock. What holds is
+  that no program of ours there decides by the time of day (`tests/unit/test_clock.py`); TLS, to the hub and within a
+  Swarm, does.
+- Where Docker hangs while Pulumi's docker provider asks it, as at the look that begins every `up` of a stack that is
+  there, no script of ours is there to say so: the hermetic engine ends after 10 minutes, and how the real provider ends
+  was not seen.
+- trtllm-serve is not asked while it serves (`serving.stuckAfter`); that it finds out by itself was read and not seen.
+- A process that not even SIGKILL ends (a GPU's driver that hangs) was played by a rank that does not answer.
 """
 
 
@@ -113,6 +129,11 @@ PROPERTIES = (
         ("tests/unit/test_ports.py",),
     ),
     Property(
+        "`./spark setup-guard` closes to all networks but the fabric what the Sparks say among themselves, knows no "
+        "other ports, and is loaded at every boot until `--undo`",
+        ("tests/unit/test_guard.py",),
+    ),
+    Property(
         "A stack that an administrator would refuse is refused by the policy pack: privileged containers, an open API "
         "on a routable address, images that are not pinned, a host key that is not",
         ("tests/unit/test_policy.py",),
@@ -129,11 +150,17 @@ PROPERTIES = (
     ),
     Property(
         "On simulated Sparks: every socket that listens is in the table below, on its address, and from the management "
-        "network no more is reached",
+        "network no more is reached (but Ray's workers and agents: see the end of this page)",
         (
             "tests/e2e/test_trust.py::"
             "test_whatever_listens_is_in_the_table_on_its_address_and_no_more_is_reached_from_outside",
         ),
+        simulated=True,
+    ),
+    Property(
+        "On simulated Sparks with `./spark setup-guard`: a machine on the management network reaches SSH and what is "
+        "for others alone, after a reboot too, and the endpoint serves on",
+        ("tests/e2e/test_trust.py::test_with_the_guard_another_machine_reaches_ssh_and_what_is_for_others_alone",),
         simulated=True,
     ),
     Property(
@@ -173,7 +200,7 @@ def text(counts: Mapping[str, int], former: str = "") -> str:
         for one in PROPERTIES
     ]
     properties = ["| What holds | Tests | Passed |", "|---|---|---|", *rows]
-    return "\n".join([HEAD, *properties, "", ports(), LIMITS]).rstrip() + "\n"
+    return "\n".join([HEAD, *properties, "", faults.table(), ports(), LIMITS]).rstrip() + "\n"
 
 
 def _number(one: Property, page: str) -> str:
@@ -188,26 +215,59 @@ def _shown(one: Property) -> list[str]:
 
 def ports() -> str:
     rows = [
-        f"| {one.port} | {one.setting} | {one.who} | {one.where} | {one.address} | {one.guard} |" for one in LISTENERS
+        f"| {one.port}{f' to {one.last}' if one.count > 1 else ''} | {one.setting} | {one.who} | {one.where} | "
+        f"{one.address} | {one.guard} | {'fabric' if one.inside else ''} |"
+        for one in LISTENERS
     ]
-    head = ["## Ports", "", "| TCP | Moved by | Who listens | On | Address | Lets in |", "|---|---|---|---|---|---|"]
+    titles = "| TCP | Moved by | Who listens | On | Address | Lets in | With `setup-guard` from |"
+    head = ["## Ports", "", titles, "|---|---|---|---|---|---|---|"]
     tail = [
         "",
-        "Beside them the ranks' own, which the kernel chooses (NCCL, Gloo, the workers of Ray and vLLM), and UDP 4791"
-        " (RoCE v2).",
+        "Beside them the ranks' own, which the kernel chooses (NCCL, Gloo, the workers of Ray and vLLM), which"
+        " `./spark setup-guard` closes with those above, and UDP 4791 (RoCE v2), which the fabric's adapter alone"
+        " takes.",
         "",
     ]
     return "\n".join([*head, *rows, *tail])
 
 
 def write(*, everything: bool) -> Path:
-    """Raises CommandError where a test of a property fails. `everything`: also what needs the simulated Sparks."""
-    chosen = (one for one in PROPERTIES if everything or not one.simulated)
+    """Raises CommandError where a test of a property fails, or a fault did not end right. `everything`: also what needs
+    the simulated Sparks."""
+    _write([one for one in PROPERTIES if everything or not one.simulated])
+    return write_faults("") if everything else FILE
+
+
+def write_properties(words: str) -> Path:
+    """Run all tests of each property that has one with `words` in its name, also on simulated Sparks. Raises
+    CommandError where one fails, or none has such a name."""
+    chosen = [one for one in PROPERTIES if any(words in test for test in one.tests)]
+    if not chosen:
+        raise CommandError(f"no test of a property has {words} in its name")
+    return _write(chosen)
+
+
+def _write(chosen: Sequence[Property]) -> Path:
     wanted = list(dict.fromkeys(test for one in chosen for test in one.tests))
     with tempfile.TemporaryDirectory() as folder:
         junit = Path(folder, "tests.xml")
         argv = [sys.executable, "-m", "pytest", "-q", f"--junitxml={junit}", f"--deselect={OF_THE_PAGE}", *wanted]
         if subprocess.run(argv, cwd=ROOT, env=dict(os.environ)).returncode:
             raise CommandError("a property does not hold: see above; docs/trust.md is as it was")
-        FILE.write_text(text(counted(junit), FILE.read_text() if FILE.exists() else ""))
+        return renew(counted(junit))
+
+
+def write_faults(words: str) -> Path:
+    """Bring about the faults whose tests' names match `words` ('': all). Raises CommandError where one did not end
+    right, which the page says, too."""
+    code = faults.run(words)
+    renew()
+    if code:
+        raise CommandError("a fault did not end right, or none has such a name: see above")
+    return FILE
+
+
+def renew(counts: Mapping[str, int] | None = None) -> Path:
+    """Write the page anew; what is not among `counts` keeps its number."""
+    FILE.write_text(text(counts or {}, FILE.read_text() if FILE.exists() else ""))
     return FILE

@@ -18,7 +18,7 @@ IMAGE, PROVIDER = "docker:index/remoteImage:RemoteImage", "pulumi:providers:dock
 COMMAND = "command:remote:Command"
 
 API_KEY = "/run/api-key"
-"""File that an engine's container has where clients must send a key (components/resources/inference_server.py)."""
+"""File that the command of an engine names where clients must send a key (components/plan/engines/)."""
 
 MASKED = "[secret]"
 """What Pulumi shows in place of a secret: nothing can be said of it."""
@@ -56,7 +56,8 @@ def mounted(type_: str, inputs: Inputs) -> Iterator[str]:
     if type_ == CONTAINER:
         found = [(one.get("hostPath"), one.get("readOnly")) for one in inputs.get("volumes") or ()]
     elif type_ == SERVICE:
-        found = [(one.get("source"), one.get("readOnly")) for one in _task(inputs).get("mounts") or ()]
+        mounts = _task(inputs).get("mounts") or ()
+        found = [(one.get("source"), one.get("readOnly")) for one in mounts if one.get("type") != "volume"]
     else:
         return
     for path, read_only in found:
@@ -70,13 +71,14 @@ def open_api(type_: str, inputs: Inputs) -> Iterator[str]:
     """An engine's API that others reach and that asks for no key."""
     if type_ == CONTAINER:
         words = [*(inputs.get("command") or ())]
-        guarded = any(upload.get("file") == API_KEY for upload in inputs.get("uploads") or ())
         labels = {label["label"]: label["value"] for label in inputs.get("labels") or ()}
     elif type_ == SERVICE:
-        words, guarded = [*(_task(inputs).get("args") or ())], False
+        words = [*(_task(inputs).get("args") or ())]
         labels = {label["label"]: label["value"] for label in _task(inputs).get("labels") or ()}
     else:
         return
+    # The file itself is among uploads, which are a secret as a whole.
+    guarded = any(API_KEY in word for word in words)
     if labels.get("dgx-spark.component") != "server" or labels.get("dgx-spark.rank") != "0" or guarded:
         return
     for host in (word.removeprefix("--host=") for word in words if str(word).startswith("--host=")):

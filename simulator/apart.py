@@ -1,7 +1,8 @@
 """A second simulation beside this machine's, in network and mount namespaces of its own: the same names and addresses
 twice. What runs there reaches its Sparks and nothing else.
 
-`python -m simulator.apart NAME COMMAND…` runs a command there, with three Sparks up.
+`python -m simulator.apart [--real] NAME COMMAND…` runs a command there, with three Sparks up, or as many as SPARK_COUNT
+says; --real: which have the image of a genuine vLLM.
 """
 
 from __future__ import annotations
@@ -20,7 +21,10 @@ from simulator.shell import SimulatorError, run
 NAME = "apart"
 """Of the one that `./spark test` has (see up.remains)."""
 
-COUNT = 3
+COUNT = int(os.environ.get("SPARK_COUNT", "3"))
+"""Sparks to bring up."""
+
+REAL = "--real"
 
 
 @dataclass(frozen=True)
@@ -37,14 +41,15 @@ class Apart:
 
 
 @contextlib.contextmanager
-def simulated(name: str) -> Iterator[Apart]:
+def simulated(name: str, *, real: bool = False) -> Iterator[Apart]:
     """`COUNT` Sparks until the end; also when this process is killed, since the keeper sees its standard input end.
 
     Raises SimulatorError when they do not come up; what is wrong is on standard error.
     """
-    simulation.make(lambda _: None)
+    simulation.make(lambda _: None, real=real)
+    alone = ["unshare", "--net", "--mount", "--propagation", "private"]
     keeper = subprocess.Popen(
-        ["unshare", "--net", "--mount", "--propagation", "private", sys.executable, "-m", "simulator.apart"],
+        [*alone, sys.executable, "-m", "simulator.apart", *([REAL] if real else [])],
         cwd=ROOT, env={**os.environ, NAMED: name}, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
     assert keeper.stdin
@@ -58,12 +63,12 @@ def simulated(name: str) -> Iterator[Apart]:
         keeper.wait()
 
 
-def keep() -> None:
+def keep(*, real: bool) -> None:
     """In the new namespaces: bring Sparks up, say so, and take them down when standard input ends."""
     os.makedirs("/run/netns", exist_ok=True)
     run(["mount", "-t", "tmpfs", "tmpfs", "/run/netns"])
     run(["ip", "link", "set", "lo", "up"])
-    simulation.up(COUNT, lambda text: print(text, file=sys.stderr))
+    simulation.up(COUNT, lambda text: print(text, file=sys.stderr), real=real)
     try:
         print("up", flush=True)
         sys.stdin.read()
@@ -72,11 +77,12 @@ def keep() -> None:
 
 
 def main(words: Sequence[str]) -> int:
-    if not words:
-        keep()
+    real = list(words[:1]) == [REAL]
+    if not words[real:]:
+        keep(real=real)
         return 0
-    name, *command = words
-    with simulated(name) as apart:
+    name, *command = words[real:]
+    with simulated(name, real=real) as apart:
         return subprocess.run(apart.argv(command)).returncode
 
 

@@ -23,7 +23,7 @@ def kept(name: str, make: Callable[[Path], None]) -> Path:
     Whole or not at all: it gets its name when `make` has returned. Whoever wants it meanwhile waits.
     """
     path = CACHE / name
-    with _lock(name):
+    with lock(name):
         if not path.exists():
             partial = CACHE / f".partial-{name}"
             _remove(partial)
@@ -39,7 +39,8 @@ def kept(name: str, make: Callable[[Path], None]) -> Path:
 
 
 @contextlib.contextmanager
-def _lock(name: str) -> Iterator[None]:
+def lock(name: str) -> Iterator[None]:
+    """Nobody else of this user is within for `name` meanwhile."""
     (CACHE / LOCKS).mkdir(parents=True, exist_ok=True)
     with open(CACHE / LOCKS / name, "w") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX)
@@ -54,7 +55,7 @@ def prune() -> None:
             kinds.setdefault(path.name.rpartition("-")[0], []).append(path)
     for versions in kinds.values():
         for path in versions[VERSIONS:]:
-            with _lock(path.name):
+            with lock(path.name):
                 _remove(path)
 
 

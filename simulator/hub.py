@@ -15,6 +15,7 @@ import hashlib
 import json
 import random
 import re
+import shutil
 import sys
 import time
 from dataclasses import asdict, dataclass, field
@@ -139,9 +140,20 @@ def publish(directory: Path) -> None:
         second_copy = folder / "original" / "model.safetensors"
         second_copy.parent.mkdir(exist_ok=True)
         second_copy.write_bytes(random.Random("second copy").randbytes(MEBIBYTE))
-        commit = hashlib.sha1(recipe.repo.encode()).hexdigest()
-        about = Repository(commit, recipe.gated, recipe.announced)
-        (folder / ".repository.json").write_text(json.dumps(asdict(about)))
+        _announce(folder, recipe.repo, recipe.gated, recipe.announced)
+
+
+def add(directory: Path, more: Path) -> None:
+    """Publish the models that are folders ORG/NAME in `more`."""
+    for folder in more.glob("*/*"):
+        repo = str(folder.relative_to(more))
+        shutil.copytree(folder, directory / repo)
+        _announce(directory / repo, repo)
+
+
+def _announce(folder: Path, repo: str, gated: bool = False, announced: dict[str, int] | None = None) -> None:
+    about = Repository(hashlib.sha1(repo.encode()).hexdigest(), gated, announced or {})
+    (folder / ".repository.json").write_text(json.dumps(asdict(about)))
 
 
 class Missing(Exception):

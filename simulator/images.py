@@ -100,11 +100,14 @@ class Built:
     """All images as layers in the cache: tar file by layer name."""
 
     layers: Mapping[str, Path]
+    images: tuple[Image, ...] = IMAGES
+    kind: str = ""
+    """Tells what is kept of more images than the usual ones from the rest: entries of a kind push each other out."""
 
     @property
     def key(self) -> str:
         """Changes with the content of any image."""
-        described = [*(path.name for path in self.layers.values()), *map(repr, IMAGES), rootfs.root().name]
+        described = [*(path.name for path in self.layers.values()), *map(repr, self.images), rootfs.root().name]
         return hashlib.sha256("\n".join(described).encode()).hexdigest()[:12]
 
 
@@ -119,7 +122,7 @@ def build() -> Built:
 
 def data(built: Built, docker: str, fill: Callable[[Path], None]) -> Path:
     """A data directory of that Docker with the images in it; `fill` is called with the path where there is none."""
-    return cache.kept(f"docker{docker}-{built.key}", fill)
+    return cache.kept(f"docker{docker}{built.kind}-{built.key}", fill)
 
 
 def load(spark: Spark, built: Built) -> None:
@@ -188,10 +191,11 @@ def _layer(name: str, make: Callable[[Path], None]) -> Path:
         ):
             if "__pycache__" not in source.parts:
                 key.update(source.read_bytes())
-    return cache.kept(f"layer-{name}-{key.hexdigest()[:12]}.tar", partial(_write_layer, make))
+    return cache.kept(f"layer-{name}-{key.hexdigest()[:12]}.tar", partial(write_layer, make))
 
 
-def _write_layer(make: Callable[[Path], None], path: Path) -> None:
+def write_layer(make: Callable[[Path], None], path: Path) -> None:
+    """The tar file of what `make` puts into a folder."""
     # In the cache, which is where programs in the root file system see it too.
     with tempfile.TemporaryDirectory(prefix=".partial-layer-", dir=CACHE) as scratch:
         root = Path(scratch) / "layer"
@@ -222,12 +226,12 @@ def _base(root: Path) -> None:
         (root / scratch).mkdir(parents=True)
         (root / scratch).chmod(0o1777)
     version = (rootfs.root() / "usr/bin/python3").readlink().name
-    _take(root, [*map(rootfs.program, PROGRAMS), rootfs.program(version)])
+    take(root, [*map(rootfs.program, PROGRAMS), rootfs.program(version)])
     (root / "usr/bin/python3").symlink_to(version)
     library = rootfs.root() / "usr/lib" / version
     unused = ("__pycache__", "test", "idlelib", "tkinter", "config-*", "EXTERNALLY-MANAGED", "lib2to3")
     shutil.copytree(library, root / "usr/lib" / version, symlinks=True, ignore=shutil.ignore_patterns(*unused))
-    _take_libraries(root, [f"/usr/lib/{version}/lib-dynload/{path.name}" for path in library.glob("lib-dynload/*.so")])
+    take_libraries(root, [f"/usr/lib/{version}/lib-dynload/{path.name}" for path in library.glob("lib-dynload/*.so")])
     (root / "etc/passwd").write_text("root:x:0:0:root:/root:/bin/sh\n")
     (root / "etc/group").write_text("root:x:0:\n")
     (root / "etc/nsswitch.conf").write_text("hosts: files dns\n")
@@ -235,13 +239,13 @@ def _base(root: Path) -> None:
     pip("install", "-q", "--no-compile", "--target", str(root / PYTHON_PACKAGES), "pip", "setuptools", "wheel")
 
 
-def _take(root: Path, programs: Sequence[str]) -> None:
+def take(root: Path, programs: Sequence[str]) -> None:
     """Copy programs of Debian's, by their paths there, and the libraries that they load."""
     rootfs.inside("cp", "--dereference", "--parents", *programs, str(root))
-    _take_libraries(root, programs)
+    take_libraries(root, programs)
 
 
-def _take_libraries(root: Path, binaries: Sequence[str]) -> None:
+def take_libraries(root: Path, binaries: Sequence[str]) -> None:
     """What the binaries link to, plus all of the C library's own (Ray preloads an allocator that wants libdl)."""
     linked = set(re.findall(r"(/[^\s:]+\.so[^\s:]*)", rootfs.inside("ldd", *binaries, check=False)))
     own = rootfs.inside("dpkg", "-L", "libc6", "libstdc++6", "libgcc-s1")
@@ -270,7 +274,7 @@ def _ray(root: Path) -> None:
         shutil.rmtree(target / "ray" / unused, ignore_errors=True)
     (root / "usr/bin").mkdir(parents=True)
     script = (target / "bin" / "ray").read_text().split("\n", 1)[1]
-    _executable(root / "usr/bin/ray", f"#!/usr/bin/python3\n{script}")
+    executable(root / "usr/bin/ray", f"#!/usr/bin/python3\n{script}")
     shutil.rmtree(target / "bin")
 
 
@@ -290,7 +294,7 @@ def _mpi(root: Path) -> None:
 def _sshd(root: Path) -> None:
     """What Debian's openssh-server puts into an image."""
     server = ["/usr/sbin/sshd", "/usr/lib/openssh/sshd-session", "/usr/lib/openssh/sshd-auth"]
-    _take(root, [*server, "/usr/bin/ssh", "/usr/bin/ssh-keygen"])
+    take(root, [*server, "/usr/bin/ssh", "/usr/bin/ssh-keygen"])
     (root / "etc").mkdir()
     (root / "etc/passwd").write_text("root:x:0:0:root:/root:/bin/sh\nsshd:x:100:65534::/run/sshd:/usr/sbin/nologin\n")
 
@@ -305,14 +309,14 @@ def _apt(root: Path) -> None:
         tar.add(root / "package", arcname=".", filter=_anonymous)
     shutil.rmtree(root / "package")
     (root / "usr/bin").mkdir(parents=True)
-    _executable(root / "usr/bin/apt-get", APT)
+    executable(root / "usr/bin/apt-get", APT)
 
 
 def _trtllm(root: Path) -> None:
     _standin(root, "trtllm")
     (root / "usr/bin").mkdir(parents=True)
     for program, module in (("trtllm-serve", "serve"), ("trtllm-llmapi-launch", "launch")):
-        _executable(root / "usr/bin" / program, f"#!/usr/bin/python3\nfrom trtllm.{module} import main\n\nmain()\n")
+        executable(root / "usr/bin" / program, f"#!/usr/bin/python3\nfrom trtllm.{module} import main\n\nmain()\n")
 
 
 def _standin(root: Path, engine: str) -> None:
@@ -328,7 +332,7 @@ def _sglang(root: Path) -> None:
 def _vllm(root: Path) -> None:
     _standin(root, "vllm")
     (root / "usr/bin").mkdir(parents=True)
-    _executable(root / "usr/bin/vllm", "#!/usr/bin/python3\nfrom vllm.__main__ import main\n\nmain()\n")
+    executable(root / "usr/bin/vllm", "#!/usr/bin/python3\nfrom vllm.__main__ import main\n\nmain()\n")
 
 
 def _prometheus(root: Path) -> None:
@@ -341,7 +345,7 @@ def _prometheus(root: Path) -> None:
     for program, name in (("prometheus", "prometheus"), ("prometheus-node-exporter", "node_exporter")):
         shutil.copy2(folder / "usr/bin" / program, root / "bin" / name)
     shutil.rmtree(folder)
-    _take_libraries(root, [str(root / "bin" / name) for name in ("prometheus", "node_exporter")])
+    take_libraries(root, [str(root / "bin" / name) for name in ("prometheus", "node_exporter")])
 
 
 def _beside(root: Path) -> None:
@@ -356,11 +360,11 @@ def _beside(root: Path) -> None:
         "run.sh": "beside.grafana",
         "usr/bin/litellm": "litellm",
     }.items():
-        _executable(root / path, f'#!/bin/sh\nexec python3 -m {module} "$@"\n')
-    _executable(root / "start.sh", "exec python3 -m beside.webui\n")
+        executable(root / path, f'#!/bin/sh\nexec python3 -m {module} "$@"\n')
+    executable(root / "start.sh", "exec python3 -m beside.webui\n")
 
 
-def _executable(path: Path, text: str) -> None:
+def executable(path: Path, text: str) -> None:
     path.write_text(text)
     path.chmod(0o755)
 
@@ -372,7 +376,7 @@ def _write_archive(stream: IO[bytes], built: Built) -> None:
     with tarfile.open(fileobj=stream, mode="w|") as tar:
         for name, layer in built.layers.items():
             tar.add(layer, arcname=f"{digests[name]}/layer.tar", filter=_anonymous)
-        for image in IMAGES:
+        for image in built.images:
             config = _config(image, [digests[name] for name in image.layers])
             name = f"{hashlib.sha256(config).hexdigest()}.json"
             layers = [f"{digests[layer]}/layer.tar" for layer in image.layers]

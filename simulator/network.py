@@ -160,6 +160,21 @@ def _entry(port: Path, index: int, gid: str, kind: str, netdev: str) -> None:
     (port / "gid_attrs" / "ndevs" / str(index)).write_text(netdev + "\n")
 
 
+def power(spark: Spark, on: bool) -> None:
+    """What others see of its power: without it no link is up, so no word comes that its connections are gone, and it
+    has forgotten them when the links are up again."""
+    state = "up" if on else "down"
+    ip("link", "set", f"mg-{spark.name}", state, check=False)
+    for port in (0, 1):
+        for twin in range(len(TWINS)):
+            ip("link", "set", f"s{spark.index}p{port}t{twin}", state, namespace=FABRIC_NAMESPACE, check=False)
+
+
+def forget(spark: Spark) -> None:
+    """Its kernel forgets every connection, as with its memory."""
+    run(["nsenter", f"--net=/run/netns/{spark.name}", "ss", "--kill", "--tcp", "--all"], check=False)
+
+
 def throttle(spark: Spark, mbit: int | None) -> None:
     """Let no more than `mbit` Mbit/s out of the cabled fabric port's twins, whatever they say of themselves; None: all
     that this machine can do."""

@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from simulator import cache
 from simulator.layout import CACHE
 from simulator.rootfs import KEYRING
 from simulator.shell import SimulatorError, run
@@ -31,6 +32,9 @@ PACKAGES = {
 
 ROOM = 4
 """GiB that the cache needs on the first run; about 2 stay."""
+
+PATIENCE = 300
+"""Seconds for another apt of this machine to end."""
 
 CAPABILITIES = {"SYS_ADMIN": 21, "NET_ADMIN": 12, "SYS_CHROOT": 18, "MKNOD": 27}
 CLONE_NEWNS, CLONE_NEWUTS, CLONE_NEWIPC, CLONE_NEWNET = 0x20000, 0x4000000, 0x8000000, 0x40000000
@@ -62,7 +66,8 @@ def install(packages: list[str]) -> None:
     try:
         os.environ["DEBIAN_FRONTEND"] = "noninteractive"
         run(["apt-get", "update"], timeout=300)
-        run(["apt-get", "install", "-y", "--no-install-recommends", *packages], timeout=600)
+        patient = ["-o", f"DPkg::Lock::Timeout={PATIENCE}"]
+        run(["apt-get", *patient, "install", "-y", "--no-install-recommends", *packages], timeout=600)
     except SimulatorError as error:
         raise SimulatorError(f"{command} failed:\n{error}") from None
     finally:
@@ -146,7 +151,9 @@ def ensure() -> None:
     """Install what is missing, or raise with one line per obstacle."""
     found = list(obstacles())
     if not found:
-        install(missing_packages())
+        # Of two simulations that begin at once, apt and policy-rc.d are one's.
+        with cache.lock("packages"):
+            install(missing_packages())
         found = [f"missing program after the install: {package}" for package in missing_packages()]
     if found:
         raise SimulatorError("Sparks can't be simulated here:\n" + "\n".join(f"  - {line}" for line in found))

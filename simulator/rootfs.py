@@ -33,6 +33,7 @@ PACKAGES = (
     "iptables",
     "iputils-ping",
     "kmod",
+    "nftables",
     "openssh-client",
     "openssh-server",
     "procps",

@@ -95,6 +95,11 @@ rmdir /.outside 2>/dev/null || true
 # shellcheck disable=SC2016 # the inner shell expands these
 exec /usr/bin/tini -g -- /bin/bash -c '
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root
+# The kernel forgets them when a machine is switched off; this network namespace does not.
+nft flush ruleset
+for unit in /etc/systemd/system/sysinit.target.wants/*.service; do
+    [ ! -e "$unit" ] || systemctl start "${unit##*/}"
+done
 /usr/sbin/sshd -D -e >>/var/log/sshd.log 2>&1 &
 start-dockerd &
 wait

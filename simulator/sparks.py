@@ -24,6 +24,10 @@ SOURCES = Path(__file__).resolve().parent
 START_LIMIT = 60
 """Seconds within which sshd and dockerd of one Spark answer; about 2 are usual."""
 
+PRIORITY = -10
+"""Nice value of all that runs on a Spark. Ray's head ends when its own processes come 30 s late
+(ray/_private/services.py, get_node_with_retry), which they did behind tests of this machine."""
+
 
 MEMORY = {"MemTotal": 125514547, "MemFree": 119000000, "MemAvailable": 121000000, "Buffers": 0, "Cached": 3000000,
           "Shmem": 0, "SwapTotal": 0, "SwapFree": 0, "Active": 0, "Inactive": 0, "SReclaimable": 0}  # fmt: skip
@@ -138,6 +142,35 @@ def reinstall(spark: Spark) -> None:
     wait_until_up(existing())
 
 
+FORMER_DOCKER = "docker-before"
+"""What Docker had before the Spark was wiped."""
+
+
+def restore_images(spark: Spark) -> None:
+    """Of a Spark that was wiped with its images."""
+    power_off(spark)
+    shutil.rmtree(spark.home / "docker")
+    (spark.home / FORMER_DOCKER).rename(spark.home / "docker")
+    power_on(spark)
+    wait_until_up(existing())
+
+
+def wipe(spark: Spark, *, images: bool) -> None:
+    """Reinstall it from NVIDIA's medium: another host key and machine id, an empty home, an empty Docker; with `images`
+    those that a registry would give it, which no simulated Spark can reach."""
+    if images:
+        on(spark, "docker ps -aq | xargs -r docker rm -f; docker volume ls -q | xargs -r docker volume rm", check=False)
+    power_off(spark)
+    _unmount(spark)
+    if not images:
+        (spark.home / "docker").rename(spark.home / FORMER_DOCKER)
+    for kept in spark.home.glob("ssh_host_*"):
+        kept.unlink()
+    prepare(existing())
+    power_on(spark)
+    wait_until_up(existing())
+
+
 def _unmount(spark: Spark) -> None:
     for mounted in (spark.home / "rw" / "class", spark.home / "rw"):
         if os.path.ismount(mounted):
@@ -151,10 +184,12 @@ def host_key(spark: Spark) -> str:
 
 def power_on(spark: Spark) -> None:
     """Boot one Spark; returns at once. See `wait_until_up`."""
+    network.forget(spark)
     scratch = spark.home / "rw"
     if not os.path.ismount(scratch):
         run(["mount", "-t", "tmpfs", "-o", "size=6g,mode=755", f"sim-{spark.name}", str(scratch)])
-    namespace = ["nsenter", f"--net=/run/netns/{spark.name}"]
+    # A real Spark has processors of its own. Where this may not be, nice says so in the log and goes on without.
+    namespace = ["nice", f"--adjustment={PRIORITY}", "nsenter", f"--net=/run/netns/{spark.name}"]
     own = [
         "unshare",
         "--mount",
@@ -172,10 +207,12 @@ def power_on(spark: Spark) -> None:
             [*namespace, *own, *init], stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True
         )
     (spark.home / "pid").write_text(str(process.pid))
+    network.power(spark, on=True)
 
 
 def power_off(spark: Spark) -> None:
-    """A power cut: the kernel ends everything in the Spark's pid namespace."""
+    """A power cut: the links go first, so nobody is told; then the kernel ends everything in its pid namespace."""
+    network.power(spark, on=False)
     end(spark.home / "pid", marker=f"spark_init.sh {spark.name}")
 
 
@@ -244,9 +281,13 @@ def on(spark: Spark, command: str, *, stdin: str | None = None, timeout: float =
 
 def inside(spark: Spark, *argv: str, timeout: float = 300, check: bool = True) -> str:
     """Run a program in the Spark as root: what a person at its keyboard could do."""
+    return run([*inside_argv(spark), *argv], timeout=timeout, check=check)
+
+
+def inside_argv(spark: Spark) -> list[str]:
+    """What goes before a program's own words, to have it run there."""
     outer = int((spark.home / "pid").read_text())
-    first = run(["pgrep", "-P", str(outer)]).split()[0]
-    return run(["nsenter", "-t", first, "--all", *argv], timeout=timeout, check=check)
+    return ["nsenter", "-t", run(["pgrep", "-P", str(outer)]).split()[0], "--all"]
 
 
 def wait_until_up(sparks: Sequence[Spark]) -> None:
@@ -316,12 +357,10 @@ def down() -> None:
 
 
 def _remove_cgroups(spark: Spark) -> None:
-    for folder in sorted(Path("/sys/fs/cgroup").rglob(spark.cgroup), key=lambda path: -len(path.parts)):
-        for empty in [
-            *sorted((path for path in folder.rglob("*") if path.is_dir()), key=lambda p: -len(p.parts)),
-            folder,
-        ]:
-            wait_for(partial(_rmdir, empty), f"{empty} to be free", limit=10)
+    # Those of another simulation may go meanwhile, over which os.walk passes. The deepest first.
+    for base, _, _ in os.walk("/sys/fs/cgroup", topdown=False):
+        if spark.cgroup in Path(base).parts:
+            wait_for(partial(_rmdir, Path(base)), f"{base} to be free", limit=10)
 
 
 def _rmdir(folder: Path) -> bool:

@@ -10,20 +10,25 @@ from functools import partial
 from pathlib import Path
 
 from simulator import cache, hub, images, preflight, rootfs, sparks
+from simulator.genuine import image as genuine
+from simulator.genuine.stack import ADA
 from simulator.layout import CLAIM, GATEWAY, HUB_PORT, ROOT, RUN, Spark, Traits
 from simulator.shell import SimulatorError
 
 HUB = f"http://{GATEWAY}:{HUB_PORT}"
 
 
-def up(count: int, say: Callable[[str], None], *, docker: str = Traits.docker) -> list[Spark]:
-    """`count` running Sparks with their images loaded; those that run already are kept."""
+def up(count: int, say: Callable[[str], None], *, docker: str = Traits.docker, real: bool = False) -> list[Spark]:
+    """`count` running Sparks with their images loaded; those that run already are kept.
+
+    real   with the image of a genuine vLLM, and its models on the hub (simulator/genuine/)
+    """
     preflight.ensure()
     with sparks.exclusive():
-        return _up(count, say, docker)
+        return _up(count, say, docker, real)
 
 
-def _up(count: int, say: Callable[[str], None], docker: str) -> list[Spark]:
+def _up(count: int, say: Callable[[str], None], docker: str, real: bool) -> list[Spark]:
     wanted = [Spark(index, Traits(docker=docker)) for index in range(1, count + 1)]
     running = sparks.existing() if CLAIM.exists() else []
     sparks.claim()
@@ -35,9 +40,13 @@ def _up(count: int, say: Callable[[str], None], docker: str) -> list[Spark]:
     if running:
         if len(running) < count:
             raise SimulatorError(f"{len(running)} Sparks are up already; `./spark demo --down` first")
+        if real and not (RUN / "hub" / ADA).exists():
+            raise SimulatorError("Sparks without the genuine vLLM are up already; `./spark demo --down` first")
         return running
     try:
         built = _make(say, docker)
+        if real:
+            built = _real(say, built)
         say(f"booting {count} simulated Spark{'s' if count > 1 else ''}")
         sparks.plug_in(wanted)
         template = images.data(built, docker, partial(_fill, wanted[0], built))
@@ -45,7 +54,7 @@ def _up(count: int, say: Callable[[str], None], docker: str) -> list[Spark]:
             images.give(template, spark)
             sparks.power_on(spark)
         sparks.wait_until_up(wanted)
-        _start_hub()
+        _start_hub(genuine.models() if real else None)
         cache.prune()
     except BaseException:
         _down()
@@ -53,11 +62,14 @@ def _up(count: int, say: Callable[[str], None], docker: str) -> list[Spark]:
     return wanted
 
 
-def make(say: Callable[[str], None]) -> None:
+def make(say: Callable[[str], None], *, real: bool = False) -> None:
     """What needs the network, into the cache."""
     preflight.ensure()
     with sparks.exclusive():
-        _make(say, Traits.docker)
+        built = _make(say, Traits.docker)
+    if real:
+        # Takes ten minutes, in which others may simulate.
+        _real(say, built)
 
 
 def _make(say: Callable[[str], None], docker: str) -> images.Built:
@@ -69,6 +81,12 @@ def _make(say: Callable[[str], None], docker: str) -> images.Built:
     return images.build()
 
 
+def _real(say: Callable[[str], None], built: images.Built) -> images.Built:
+    say("building the image with the genuine vLLM and training its models (ten minutes, once on this machine)")
+    genuine.models()
+    return genuine.added(built)
+
+
 def _fill(spark: Spark, built: images.Built, folder: Path) -> None:
     sparks.power_on(spark)
     sparks.wait_until_up([spark])
@@ -77,10 +95,13 @@ def _fill(spark: Spark, built: images.Built, folder: Path) -> None:
     images.store(spark, folder)
 
 
-def _start_hub() -> None:
-    models = RUN / "hub"
-    hub.publish(models)
-    arguments = [str(models), str(images.wheels()), GATEWAY, str(HUB_PORT)]
+def _start_hub(more: Path | None) -> None:
+    """`more`: a folder with models beside the simulated ones."""
+    repositories = RUN / "hub"
+    hub.publish(repositories)
+    if more:
+        hub.add(repositories, more)
+    arguments = [str(repositories), str(images.wheels()), GATEWAY, str(HUB_PORT)]
     with open(RUN / "hub.log", "w") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "simulator.hub", *arguments],

@@ -52,6 +52,9 @@ class Served(Known):
     reasoning_parser: str | None = None
     tool_call_parser: str | None = None
     load_format: str | None = None
+    """vLLM, SGLang: how its weights are read where `serving.loader` says nothing: what their --load-format takes, or
+    prefetch. Nowhere where somebody has reported that it fails."""
+
     image: str | None = None
     """Where the engine's default image can't load the model. `args`, `env`, `load_format` and `draft` are for this
     image, and are left out where the user has chosen another one."""

@@ -5,6 +5,7 @@ Pure: text in, values out. How the probe gets there is remote/ask.py.
 
 from __future__ import annotations
 
+import base64
 import hashlib
 from collections.abc import Mapping
 from typing import Any
@@ -66,6 +67,18 @@ class Container(Fact):
     """Swarm's: known by its service, and not in Pulumi's state."""
 
 
+class Thing(Fact):
+    """What else this stack has in Docker, by its label."""
+
+    kind: str
+    """`volume`; or, where the Spark manages a Swarm, `service`, `config` or `secret`."""
+
+    id: str
+    """Docker's; of a volume its name."""
+
+    name: str
+
+
 class Present(Fact):
     """A model that is on the Spark already, and no hub is asked for."""
 
@@ -122,6 +135,7 @@ class Docker(Fact):
     """Containers outlive the daemon: with Swarm it does not start."""
 
     containers: tuple[Container, ...] = ()
+    things: tuple[Thing, ...] = ()
 
 
 class Link(Fact):
@@ -292,14 +306,24 @@ def _chosen_gpu(node: Node, values: Mapping[str, Any]) -> dict[str, Any]:
     return {"gpus": chosen}
 
 
+def fingerprint(host_key: str) -> str:
+    """Of `ssh-ed25519 AAAA…`, as ssh-keygen -l shows it; what is no key, as it is."""
+    try:
+        digest = hashlib.sha256(base64.b64decode(host_key.split()[1])).digest()
+    except (IndexError, ValueError):
+        return repr(host_key)
+    return f"SHA256:{base64.b64encode(digest).decode().rstrip('=')}"
+
+
 def explain(node: Node, settings: Settings, kind: Failure, detail: str) -> Problem:
     """Why a Spark could not be asked, and what the user can do."""
     login = settings.ssh.login(node)
     user, key = login.user, login.key_file or "the ssh-agent's keys"
     at, by_hand = f"{node.name} ({user}@{node.host}:{login.port})", f"ssh -p {login.port} {user}@{node.host}"
+    pinned = fingerprint(settings.ssh.host_keys.get(node.name, ""))
     causes = {
         Failure.HOST_KEY: (
-            "its host key is not the one in ssh.hostKeys",
+            f"its host key is not the one in ssh.hostKeys: pinned is {pinned}, and it shows {detail}",
             "if the Spark was reinstalled, compare /etc/ssh/ssh_host_ed25519_key.pub on it and correct "
             f"ssh.hostKeys.{node.name}; otherwise another machine answers at this address",
         ),

@@ -24,7 +24,7 @@ def unusable(node: Node, facts: NodeFacts, settings: Settings) -> Iterator[Probl
     elif docker.problem == "absent":
         yield Problem(node.name, "Docker does not run", "on it: sudo systemctl enable --now docker")
     elif docker.problem:
-        yield Problem(node.name, docker.problem, "on it: sudo journalctl -u docker")
+        yield Problem(node.name, docker.problem, "on it: sudo systemctl restart docker; why: sudo journalctl -u docker")
     elif wrong := _out_of_reach(facts):
         yield Problem(node.name, wrong, TOOLKIT)
     if not facts.gpus:

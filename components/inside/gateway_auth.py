@@ -1,6 +1,8 @@
-"""Who may use the gateway: keys.json beside this file, name → key.
+"""Who may use the gateway: keys.json beside this file, name → key. A key opens the model's API and nothing else.
 
-Runs inside LiteLLM's container. Source: its documentation, Custom Auth.
+Runs inside LiteLLM's container. Source: its documentation, Custom Auth. LiteLLM asks nothing more of who is let through
+here. With 1.74.3 `user_config` in a body was seen to send the engine's key to an address of the asker's choice, and
+/health/test_connection a request of the head's.
 """
 
 import hmac
@@ -9,13 +11,41 @@ import os
 
 from fastapi import Request
 from litellm.proxy._types import UserAPIKeyAuth
+from litellm.types.utils import all_litellm_params
 
 with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "keys.json")) as stream:
     KEYS = json.load(stream)
 
+API = {"models", "chat/completions", "completions", "embeddings", "responses", "messages", "rerank"}
+"""What an engine serves, below /v1 or not."""
 
-async def authenticate(request: Request, api_key: str) -> UserAPIKeyAuth:
-    for name, key in KEYS.items():
-        if hmac.compare_digest(key.encode(), api_key.removeprefix("Bearer ").encode()):
-            return UserAPIKeyAuth(api_key=api_key, user_id=name)
-    raise Exception("this key opens nothing here")
+OPENAI = {"metadata", "id"}
+"""Names of LiteLLM's own that OpenAI's API has too."""
+
+STEERING = {
+    *all_litellm_params, "user_config", "context_window_fallbacks", "content_policy_fallbacks", "base_url",
+} - OPENAI  # fmt: skip
+"""What a body tells LiteLLM and not the engine."""
+
+
+async def authenticate(request: Request, api_key: str | None) -> UserAPIKeyAuth:
+    """Raises for LiteLLM to answer 401. `api_key`: None without one."""
+    given = (api_key or "").removeprefix("Bearer ").encode()
+    # Every key is compared, whichever it is.
+    name = [name for name, key in KEYS.items() if hmac.compare_digest(key.encode(), given)]
+    if not name:
+        raise Exception("this key opens nothing here")
+    path = request.url.path.removeprefix("/v1").removeprefix("/")
+    if path not in API and not path.startswith("models/"):
+        raise Exception("a key of the gateway opens the model's API alone")
+    if steering := sorted(STEERING & await _named(request)):
+        raise Exception(f"not for a request to say: {', '.join(steering)}")
+    return UserAPIKeyAuth(api_key=api_key, user_id=name[0])
+
+
+async def _named(request: Request) -> set[str]:
+    """The names in a request's body, which stays to be read."""
+    if request.method == "GET":
+        return set()
+    body = json.loads(await request.body() or "{}")
+    return set(body) if isinstance(body, dict) else set()

@@ -13,12 +13,15 @@ what the other has just made up (HMAC-SHA256), so what passes on the wire is of 
 Runs inside the engine's image: Python 3.10+, standard library only.
 
 usage   together.py --rank R --names NODE,NODE… [--address HOST:PORT --key FILE] [--restarts N] [--pause SECONDS]
-                    [--health URL] [--needs COMMAND] [--weights DIRECTORY] [--alias PATH] -- COMMAND…
+                    [--health URL] [--ask JSON] [--needs COMMAND] [--weights DIRECTORY] [--alias PATH]
+                    [--compiled DIRECTORY] -- COMMAND…
         --key     a secret that all ranks of the stack have and nobody else; any text
         --pause   before the first restart, doubled for each further one
         --health  answers 200 when the engine serves
+        --ask     what it must be able to answer from then on: fields of pulse.Question (pulse.py lies beside this file)
         --needs   must succeed before the engine is started
         --weights that the engine loads (drop_pages)
+        --compiled  where the engine keeps what it compiled (start_clean)
         --alias   another path at which the engine finds them, for one that serves a model under its directory's name
 env     DGX_SPARK_SERVER   what tells this server's ranks from those of another one
 exit    0 gave up | 143 was told to end
@@ -35,6 +38,7 @@ import os
 import queue
 import secrets
 import shlex
+import shutil
 import signal
 import socket
 import subprocess
@@ -42,6 +46,7 @@ import sys
 import threading
 import time
 import urllib.request
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -54,6 +59,10 @@ SILENCE = 15
 GRACE = 20
 """Seconds from SIGTERM to SIGKILL; a remote rank of vLLM takes about 11 (measured, vLLM 0.32)."""
 
+STARTING = 120
+"""Seconds within which a rank that is told to start says that it has. One that says nothing, though it is there, waits
+for what does not end (a GPU's driver that hangs), and the others must not wait with it."""
+
 LONGEST_WAIT = 60
 """Seconds before a restart, at most."""
 
@@ -65,6 +74,12 @@ AGAIN = 60
 
 LONGEST_LINE = 4096
 """Characters of a message, at most: nobody fills our memory before proving who it is."""
+
+STRANGERS = 16
+"""Connections at once of those who have not proven yet who they are; a further one ends the oldest."""
+
+SAID = {"started", "stopped", "ended"}
+"""What a rank may say to rank 0."""
 
 REFUSALS = {"server": "this is another server", "key": "the key of this rank is not its server's"}
 """What rank 0 says to whom it does not let in → what that one shows. Never the other side's own words: until it has
@@ -127,6 +142,17 @@ class Link:
             self.connection.shutdown(socket.SHUT_RDWR)
         self.connection.close()
 
+    @contextlib.contextmanager
+    def soon(self) -> Iterator[None]:
+        """Within `SILENCE` seconds, or the link is closed: signs of life alone prove nothing."""
+        timer = threading.Timer(SILENCE, self.close)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+
     def _beat(self) -> None:
         while not self.closed.wait(BEAT):
             self.send(beat=True)
@@ -154,12 +180,16 @@ class Key:
 class Engine:
     """The engine's process on this rank, started and ended as often as it takes."""
 
-    def __init__(self, command: list[str], weights: str, ended: Callable[[subprocess.Popen[bytes], int], None]) -> None:
-        self.command, self.weights, self.ended = command, weights, ended
+    def __init__(self, options: argparse.Namespace, ended: Callable[[subprocess.Popen[bytes], int], None]) -> None:
+        self.command, self.weights, self.ended = options.command, options.weights, ended
+        self.compiled = options.compiled
         self.process: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> None:
+    def start(self, *, clean: bool) -> None:
+        """`clean`: with nothing that was compiled before."""
         drop_pages(self.weights)
+        if clean and self.compiled:
+            start_clean(self.compiled)
         self.process = subprocess.Popen(self.command, start_new_session=True)
         threading.Thread(target=self._wait, args=(self.process,), daemon=True).start()
 
@@ -179,7 +209,12 @@ class Engine:
                 say(f"the engine is still there after {GRACE} s: killing it")
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        while True:
+            try:
+                process.wait(AGAIN)
+                break
+            except subprocess.TimeoutExpired:
+                say("FAILED: the engine does not end, not even when it is killed; reboot this Spark")
         end_orphans()
 
 
@@ -192,6 +227,24 @@ def drop_pages(directory: str) -> None:
         for name in names:
             with contextlib.suppress(OSError), open(os.path.join(base, name), "rb") as stream:
                 os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def start_clean(directory: str) -> None:
+    """An engine that ended before it served may have stumbled over what it had compiled: it compiles anew. Weights that
+    are mounted below the directory stay (read-only, too)."""
+    say("the engine ended before it served: what it had compiled goes, in case it was that")
+    weights = os.environ.get("HF_HOME", "")
+    entries: list[os.DirEntry[str]] = []
+    with contextlib.suppress(OSError):
+        entries = list(os.scandir(directory))
+    for entry in entries:
+        if f"{weights}/".startswith(f"{entry.path}/"):
+            continue
+        if entry.is_dir(follow_symlinks=False):
+            shutil.rmtree(entry.path, ignore_errors=True)
+        else:
+            with contextlib.suppress(OSError):
+                os.unlink(entry.path)
 
 
 def link(target: str, path: str) -> None:
@@ -230,13 +283,16 @@ class Lead:
     def __init__(self, options: argparse.Namespace) -> None:
         self.options = options
         self.inbox: queue.Queue[Event] = queue.Queue()
-        self.engine = Engine(
-            options.command, options.weights, lambda process, code: self.inbox.put(("ended", 0, (process, code)))
-        )
+        self.engine = Engine(options, lambda process, code: self.inbox.put(("ended", 0, (process, code))))
         self.links: dict[int, Link] = {}
         self.served = 0.0
         """When the engine was first seen healthy in this attempt; 0: not yet."""
 
+        self.ended = False
+        """An engine ended by itself in this attempt."""
+
+        self.pulse: Any = None
+        self.strangers: deque[Link] = deque()
         if len(options.names) > 1:
             self.key = Key(options.key)
             listener = socket.create_server(options.address)
@@ -246,10 +302,11 @@ class Lead:
         failures = 0
         while True:
             self._gather()
-            self.served = 0.0
-            reason = self._needs() or self._serve()
+            clean = self.ended and not self.served
+            self.served, self.ended, self.pulse = 0.0, False, None
+            reason = self._needs() or self._serve(clean)
+            steady = self._worked_for() > STEADY
             self._stop()
-            steady = self.served and time.monotonic() - self.served > STEADY
             failures = 1 if steady else failures + 1
             if failures > self.options.restarts:
                 text = f"FAILED: {reason}; gave up after {failures} starts"
@@ -288,27 +345,49 @@ class Lead:
         said = asked.communicate()[1].strip().splitlines()
         return "" if asked.returncode == 0 else (said or ["not everything is there"])[-1]
 
-    def _serve(self) -> str:
-        """Start everywhere; returns why it ended."""
+    def _serve(self, clean: bool) -> str:
+        """Start everywhere; returns why it ended. `clean`: with nothing that was compiled before."""
         waiting = set(range(1, len(self.options.names)))
         if lost := [self._name(rank) for rank in waiting - set(self.links)]:
             return f"{lost[0]} is lost"
         say("starting the engine on every rank")
         for link in self.links.values():
-            link.send(start=True)
+            link.send(start=True, clean=clean)
+        deadline = time.monotonic() + STARTING
         while waiting:
             event = self._next(1)
             if event and event[0] == "started":
                 waiting.discard(event[1])
             elif event and (reason := self._reason(event)):
                 return reason
-        self.engine.start()
+            elif time.monotonic() > deadline:
+                return f"{self._name(min(waiting))} has not started within {STARTING} s, though it is there"
+        self.engine.start(clean=clean)
         while True:
             event = self._next(BEAT)
             if event and (reason := self._reason(event)):
                 return reason
             if not event and not self.served and self._healthy():
                 self.served = time.monotonic()
+                self._feel()
+
+    def _feel(self) -> None:
+        """From now on the engine must work, not only say that it is well."""
+        if not self.options.ask:
+            return
+        import pulse
+
+        self.pulse = pulse.Pulse(pulse.Question(**self.options.ask))
+        threading.Thread(target=self._until_stuck, args=(self.pulse, self.engine.process), daemon=True).start()
+
+    def _until_stuck(self, pulse: Any, process: subprocess.Popen[bytes]) -> None:
+        if pulse.until_stuck():
+            self.inbox.put(("stuck", 0, process))
+
+    def _worked_for(self) -> float:
+        """Seconds that the engine has served in this attempt; where it is asked, until it last answered."""
+        last = self.pulse.answered if self.pulse else time.monotonic()
+        return max(0.0, last - self.served) if self.served else 0.0
 
     def _reason(self, event: Event) -> str:
         """Why all must stop; '' where it is no reason."""
@@ -316,12 +395,19 @@ class Lead:
         if kind == "lost":
             return f"{self._name(rank)} is lost"
         if kind == "ended" and rank:
+            self.ended = True
             return f"{self._name(rank)} ended with exit code {value}"
         if kind == "ended" and value[0] is self.engine.process:
+            self.ended = True
             return f"{self._name(0)} ended with exit code {value[1]}"
+        if kind == "stuck" and value is self.engine.process:
+            limit = self.options.ask["limit"]
+            return f"the engine is stuck: /health answers, but no request was answered within {limit:.0f} s"
         return ""
 
     def _stop(self) -> None:
+        if self.pulse:
+            self.pulse.ended.set()
         waiting = set(self.links)
         for link in self.links.values():
             link.send(stop=True)
@@ -362,6 +448,10 @@ class Lead:
             if self.links.get(rank) is not link:
                 return None
             del self.links[rank]
+        if event[0] == "said":
+            _, rank, (link, kind, value) = event
+            # What a former link still had to say is not of what runs now.
+            return (kind, rank, value) if self.links.get(rank) is link else None
         return event
 
     def _name(self, rank: int) -> str:
@@ -378,20 +468,31 @@ class Lead:
 
     def _accept(self, listener: socket.socket) -> None:
         while True:
-            connection, _ = listener.accept()
-            threading.Thread(target=self._hear, args=(Link(connection),), daemon=True).start()
+            try:
+                link = Link(listener.accept()[0])
+            except OSError:
+                # One that is gone already, or too many at once: the next one must be heard all the same.
+                time.sleep(0.1)
+                continue
+            self.strangers.append(link)
+            if len(self.strangers) > STRANGERS:
+                self.strangers.popleft().close()
+            threading.Thread(target=self._hear, args=(link,), daemon=True).start()
 
     def _hear(self, link: Link) -> None:
         messages = link.messages()
-        rank, refusal = self._admit(link, messages)
+        with link.soon():
+            rank, refusal = self._admit(link, messages)
+        with contextlib.suppress(ValueError):
+            self.strangers.remove(link)
         if refusal:
             link.send(refused=refusal)
             link.close()
             return
         self.inbox.put(("joined", rank, link))
         for message in messages:
-            for kind, value in message.items():
-                self.inbox.put((kind, rank, value))
+            for kind in message.keys() & SAID:
+                self.inbox.put(("said", rank, (link, kind, message[kind])))
         self.inbox.put(("lost", rank, link))
 
     def _admit(self, link: Link, messages: Iterator[dict[str, Any]]) -> tuple[int, str]:
@@ -416,9 +517,7 @@ class Follow:
         self.options = options
         self.key = Key(options.key)
         self.inbox: queue.Queue[dict[str, Any]] = queue.Queue()
-        self.engine = Engine(
-            options.command, options.weights, lambda process, code: self.inbox.put({"ended": (process, code)})
-        )
+        self.engine = Engine(options, lambda process, code: self.inbox.put({"ended": (process, code)}))
 
     def run(self) -> int:
         while True:
@@ -449,7 +548,9 @@ class Follow:
 
     def _listen(self, link: Link) -> None:
         messages = link.messages()
-        if refusal := self._join(link, messages):
+        with link.soon():
+            refusal = self._join(link, messages)
+        if refusal:
             self.inbox.put({"refused": refusal, "link": link})
             return
         for message in messages:
@@ -481,7 +582,7 @@ class Follow:
             elif order["link"] is not link:
                 continue
             elif "start" in order:
-                self.engine.start()
+                self.engine.start(clean=bool(order.get("clean")))
                 link.send(started=True)
             elif "stop" in order:
                 self.engine.stop()
@@ -523,9 +624,11 @@ def main() -> int:
     words.add_argument("--restarts", type=int, default=3)
     words.add_argument("--pause", type=int, default=5)
     words.add_argument("--health")
+    words.add_argument("--ask", type=json.loads)
     words.add_argument("--needs")
     words.add_argument("--weights", default="/nowhere")
     words.add_argument("--alias")
+    words.add_argument("--compiled")
     words.add_argument("command", nargs="+")
     options = words.parse_args()
     if options.alias:

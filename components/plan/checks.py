@@ -180,7 +180,7 @@ def staging(settings: Settings) -> Iterator[Problem]:
     elif settings.weights.stage and is_directory(settings) and len(settings.nodes) > 1:
         yield Problem(
             "weights.stage",
-            "goes into the cache, and the copies may read one directory of the head: that of the model served",
+            "goes into the cache, and a copy may read one directory of another Spark: that of the model served",
             "remove it, or move that model into the cache",
         )
 
@@ -236,6 +236,11 @@ def engine(settings: Settings, facts: Mapping[str, NodeFacts]) -> Iterator[Probl
     yield from flags.refusals(settings.engine, image_name(settings), settings.serving.extra_args)
     yield from flags.unread(settings.engine, image_name(settings), settings.serving.env)
     yield from _version(settings)
+    if settings.engine == "sglang" and settings.api_key.get_secret_value().startswith("-"):
+        # Its --config makes words of a command line of the file. Source: srt/server_args_config_parser.py.
+        yield Problem(
+            "apiKey", "SGLang takes one that begins with - for an option", "pulumi config set --secret apiKey, anew"
+        )
     if settings.engine == "trtllm":
         yield from _trtllm(settings)
     if on_ray(settings) and settings.containers.shm_size:
@@ -294,12 +299,37 @@ def catalogued(context: Context) -> Iterator[Problem]:
     if draft.repo and context.model.path and len(settings.nodes) > 1:
         yield Problem(
             "serving.draft.model",
-            "goes into the cache, and the copies may read one directory of the head: that of the model served",
+            "goes into the cache, and a copy may read one directory of another Spark: that of the model served",
             "method none, or move that model into the cache",
         )
     if draft.configured and split(settings, context.model.config)[1] > 1:
         rare = "few engines guess across a pipeline of Sparks"
         yield Problem("serving.draft", rare, "method none where it fails", Severity.WARN)
+
+
+def loading(context: Context) -> Iterator[Problem]:
+    """What has been reported of a loader on a Spark."""
+    settings, repo = context.settings, context.model.repo
+    at, other = "serving.loader", "pulumi config set --path serving.loader auto where it fails"
+    if settings.engine == "trtllm":
+        if settings.serving.loader:
+            yield Problem(at, "trtllm-serve has no such option", "remove it")
+        return
+    chosen = wanted(settings, context.known).loader
+    each = sum(file.size for file in context.model.files) / len(settings.nodes)
+    if chosen == "fastsafetensors" and each > FAST_SHARE * min(node.memory for node in context.facts.values()):
+        # eugr/spark-vllm-docker, README: not where the weights are more than 0.8 of the memory.
+        yield Problem(at, f"{chosen} hangs where weights fill most of a Spark's memory", other, Severity.WARN)
+    if chosen == "fastsafetensors" and "gemma4" in str(context.model.config.get("model_type")):
+        # eugr/spark-vllm-docker, issue 205.
+        yield Problem(at, f"{chosen} takes all of a Spark's memory with Gemma 4, as {repo} is", other, Severity.WARN)
+    if chosen == "runai_streamer" and on_ray(settings):
+        # vllm-project/vllm, issue 44430.
+        yield Problem(at, f"{chosen} keeps all weights in memory under Ray", other, Severity.WARN)
+
+
+FAST_SHARE = 0.8
+"""Of a Spark's memory, up to which fastsafetensors is known to load weights."""
 
 
 def pooling(context: Context) -> Iterator[Problem]:

@@ -17,7 +17,7 @@ from components.plan.engines.common import startup_limit
 from components.plan.engines.registry import api_port, engine
 from components.plan.leftovers import State
 from components.plan.steps import Steps
-from components.plan.values import Draft, Extra, Identity, Plan, Readiness, Staged, Step, api_base
+from components.plan.values import Draft, Extra, Identity, Plan, Readiness, Staged, Step, api_base, service_name
 from components.problems import Problem, Refused, split
 from components.settings import Settings
 
@@ -77,6 +77,7 @@ def with_model(context: Context) -> Iterator[Problem]:
     yield from fabric.warnings(settings, facts, context.links) if context.links else ()
     yield from checks.pooling(context)
     yield from checks.catalogued(context)
+    yield from checks.loading(context)
     yield from memory.fit(context)
 
 
@@ -120,7 +121,7 @@ def missing(settings: Settings, store: Store, fresh: str) -> dict[str, list[Mode
         node.name: [
             model
             for model, on_nodes in zip(store.models, store.placed, strict=True)
-            # Whether a directory of its own has room is not known: rsync says it.
+            # Whether a directory of its own has room is not known: the copy says it.
             if on_nodes[rank].triggers[-1] == fresh and not model.path
         ]
         for rank, node in enumerate(settings.nodes)
@@ -128,13 +129,19 @@ def missing(settings: Settings, store: Store, fresh: str) -> dict[str, list[Mode
 
 
 def on_the_sparks(
-    context: Context, store: Store, fresh: str, state: State | None, wanted: Mapping[str, frozenset[str]]
+    context: Context,
+    store: Store,
+    fresh: str,
+    state: State | None,
+    wanted: Mapping[str, frozenset[str]],
+    beyond: leftovers.Wanted,
 ) -> Iterator[Problem]:
     """What stands against it of what lies and runs there: room on the disks, others' containers, leftovers."""
     identity, facts = context.identity, context.facts
     yield from checks.disk(facts, missing(context.settings, store, fresh))
     yield from leftovers.strangers(identity, facts, wanted, checks.holders(identity, facts))
     yield from leftovers.notes(identity, facts, state, wanted)
+    yield from leftovers.notes_beyond(facts, state, beyond)
 
 
 def guesses(settings: Settings, model: Model) -> Draft | None:
@@ -164,6 +171,14 @@ def names(
     wanted = [(one.node, one.name) for one in (*ray, *(() if made.swarm else made.ranks))]
     wanted += [(extra.node, identity.container(extra.role)) for extra in extras]
     return {node: frozenset(name for on, name in wanted if on == node) for node in nodes}
+
+
+def beyond(made: EnginePlan, extras: Sequence[Extra], identity: Identity) -> leftovers.Wanted:
+    volumes = [identity.container(extra.volume[0]) for extra in extras if extra.volume]
+    return leftovers.Wanted(
+        services=frozenset(service_name(rank) for rank in made.ranks) if made.swarm else frozenset(),
+        volumes=frozenset([*volumes, *([made.ray.volume] if made.ray else [])]),
+    )
 
 
 def decide(
@@ -196,7 +211,8 @@ def decide(
     store = stored(maker, context, images.name, staged)
     extras = beside.plan(settings, identity, links, context.port, context.served_name)
     wanted = names(made, extras, identity, list(facts))
-    refusals, warnings = split([*with_model(context), *on_the_sparks(context, store, fresh, state, wanted)])
+    besides = beyond(made, extras, identity)
+    refusals, warnings = split([*with_model(context), *on_the_sparks(context, store, fresh, state, wanted, besides)])
     if refusals:
         raise Refused(refusals)
     waited = watched(made)
@@ -210,13 +226,13 @@ def decide(
         qualification=steps.qualify(settings, links, confirmed),
         image=images,
         copy_keys=steps.copy_keys(maker, settings, "copy-key") if steps.copies(settings) else (),
-        authorization=steps.authorize(maker, settings, facts, links, model),
+        authorizations=steps.authorize(maker, settings, facts, links, model),
         weights=store.weights,
         draft=store.draft,
         staged=store.staged,
         ray=made.ray,
         swarm=steps.swarm(maker, settings, facts) if made.swarm else None,
-        rank_key=Step(settings.head.name, "rank-key", "rank_key.py", {}, (), 60) if made.ranks[1:] else None,
+        rank_key=steps.rank_key(settings, identity) if made.ranks[1:] else None,
         takes_over=bool(checks.holders(identity, facts)),
         evictions=steps.evict(
             maker, settings, identity, waited, made.swarm, extras, leftovers.unwanted(identity, facts, state, wanted)
@@ -228,7 +244,9 @@ def decide(
         served_name=context.served_name,
         api_base=api_base(settings, context.port),
         endpoint_generation=endpoint_generation(identity, waited, facts, settings.head.name, fresh),
+        api_key_path=context.api_key_file,
         api_key_file=engine(settings).api_key_file(settings.api_key.get_secret_value()),
         environment=made.environment,
+        strays=leftovers.strays(facts, state, besides),
         warnings=(*split(without_model(settings, facts, identity))[1], *warnings),
     )

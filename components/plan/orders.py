@@ -64,7 +64,7 @@ def qualification(settings: Settings, wanted: Qualification) -> dict[str, Any]:
 
 
 LAST_LINES = 40
-"""Of each log, shown when the endpoint fails: an engine's traceback is often longer than 20."""
+"""Of each log, while its container runs: what programs/readiness.py shows of them when the endpoint fails."""
 
 
 def readiness(settings: Settings, wanted: Readiness, stack: str, generation: str, key: Any) -> dict[str, Any]:

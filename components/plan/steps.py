@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import posixpath
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from components.facts.spark import NodeFacts
 from components.plan.models import ENCODINGS, WEIGHTS, model_folder, needs_encodings, snapshot_directory
 from components.plan.values import (
     GPU_KIND,
+    RANK_KEY,
     SHM_SIZE,
     STACK_LIMIT,
     Extra,
@@ -28,7 +30,6 @@ from components.scripts.contracts import (
     Encoding,
     File,
     Gid,
-    HeadSource,
     Link,
     PlannedBandwidth,
     PlannedBuild,
@@ -42,9 +43,11 @@ from components.scripts.contracts import (
     PlannedMembers,
     PlannedSwarmHost,
     PlannedWeights,
+    RankKey,
     Readable,
     ReadableSource,
     Record,
+    Upstream,
 )
 from components.settings import Node, Settings
 
@@ -209,7 +212,8 @@ def place_weights(
     kind: str = WEIGHTS,
     revision: str | None = None,
 ) -> tuple[Step, ...]:
-    """Head first: it downloads, the others copy from it over the fabric. `revision`: as the settings say it."""
+    """Head first: it downloads. Each of the others copies from the one before it, over the fabric, while that one still
+    receives. `revision`: as the settings say it."""
     head = settings.head
     chosen = settings.weights
 
@@ -232,7 +236,7 @@ def place_weights(
         if node is head and not (model.path or chosen.offline):
             wanted |= {"endpoint": chosen.endpoint, "image": image, "cache": cache}
         if node is not head and not chosen.shared:
-            wanted |= {"source": ReadableSource(**_head_source(steps, settings, links, node), **_readable(model))}
+            wanted |= {"source": ReadableSource(**_upstream(steps, settings, links, node), **_readable(model))}
         return wanted
 
     return tuple(
@@ -271,23 +275,26 @@ def images(steps: Steps, settings: Settings, links: Mapping[str, NodeLink], imag
         if image.additions or others
         else {},
         keys=copy_keys(steps, settings, "image-key") if copied else (),
-        access=steps.make(head.name, "image-access", "copy_access.py", _access("image-key", others, links))
-        if copied
-        else None,
-        copies=tuple(
-            steps.make(
-                node.name,
-                "image-copy",
-                "image_copy.py",
-                PlannedImageCopy(name=name, source=_head_source(steps, settings, links, node)),
-                how=("source",),
-                limit=6 * HOUR,
-            )
-            for node in others
+        access=tuple(
+            steps.make(before.name, "image-access", "copy_access.py", _access("image-key", node, links))
+            for before, node in hops(settings)
         )
         if copied
         else (),
+        copies=tuple(_image_copy(steps, settings, links, name, node) for node in others) if copied else (),
     )
+
+
+def _image_copy(steps: Steps, settings: Settings, links: Mapping[str, NodeLink], name: str, node: Node) -> Step:
+    wanted = PlannedImageCopy(name=name, source=_upstream(steps, settings, links, node))
+    if node is not settings.nodes[-1]:
+        wanted["passed_on"] = True
+    return steps.make(node.name, "image-copy", "image_copy.py", wanted, how=("source", "passed_on"), limit=6 * HOUR)
+
+
+def hops(settings: Settings) -> tuple[tuple[Node, Node], ...]:
+    """(a Spark, the next one, which copies from it): a chain, so that no Spark sends a thing more than once."""
+    return tuple(itertools.pairwise(settings.nodes))
 
 
 def built_tag(settings: Settings, dockerfile: str) -> str:
@@ -314,32 +321,35 @@ def copy_keys(steps: Steps, settings: Settings, kind: str) -> tuple[Step, ...]:
     return tuple(steps.make(node.name, kind, "copy_key.py", {}) for node in settings.nodes[1:])
 
 
-def _access(key: str, others: Sequence[Node], links: Mapping[str, NodeLink]) -> PlannedCopyAccess:
-    return PlannedCopyAccess(key=key, sources=sorted(links[node.name].address for node in others))
-
-
-def _head_source(steps: Steps, settings: Settings, links: Mapping[str, NodeLink], node: Node) -> HeadSource:
+def _access(key: str, node: Node, links: Mapping[str, NodeLink]) -> PlannedCopyAccess:
     """For `node`, which copies."""
-    return HeadSource(
-        address=links[settings.head.name].address,
-        user=settings.login(settings.head.name).user,
-        port=steps.facts[settings.head.name].ssh_port,
-        host_key=settings.ssh.host_keys[settings.head.name],
+    return PlannedCopyAccess(key=key, sources=[links[node.name].address])
+
+
+def _upstream(steps: Steps, settings: Settings, links: Mapping[str, NodeLink], node: Node) -> Upstream:
+    """For `node`, which copies."""
+    (before,) = (one.name for one, next_ in hops(settings) if next_ is node)
+    return Upstream(
+        address=links[before].address,
+        user=settings.login(before).user,
+        port=steps.facts[before].ssh_port,
+        host_key=settings.ssh.host_keys[before],
         own=links[node.name].address,
     )
 
 
 def authorize(
     steps: Steps, settings: Settings, facts: Mapping[str, NodeFacts], links: Mapping[str, NodeLink], model: Model
-) -> Step | None:
-    """The public keys join the step's input when they are known (model_weights.py)."""
-    if not copies(settings):
-        return None
-    head, *others = settings.nodes
-    directory = model.path or f"{facts[head.name].cache.path}/hub"
-    inputs = _access("copy-key", others, links)
-    inputs["directory"] = directory
-    return steps.make(head.name, "copy-access", "copy_access.py", inputs)
+) -> tuple[Step, ...]:
+    """On each Spark but the last: lets the next one's key in, which joins the step's input when it is known
+    (model_weights.py)."""
+
+    def access(before: Node, node: Node) -> Step:
+        inputs = _access("copy-key", node, links)
+        inputs["directory"] = model.path or f"{facts[before.name].cache.path}/hub"
+        return steps.make(before.name, "copy-access", "copy_access.py", inputs)
+
+    return tuple(access(*hop) for hop in hops(settings)) if copies(settings) else ()
 
 
 def inside(name: str) -> str:
@@ -348,7 +358,7 @@ def inside(name: str) -> str:
 
 
 def copies(settings: Settings) -> bool:
-    """Do other Sparks copy weights from the head?"""
+    """Do Sparks copy weights from each other?"""
     return len(settings.nodes) > 1 and not settings.weights.shared
 
 
@@ -379,6 +389,11 @@ def swarm(steps: Steps, settings: Settings, facts: Mapping[str, NodeFacts]) -> S
         workers=tuple(member(name, "swarm-worker", "swarm_worker.py") for name in others),
         members=Step(head, "swarm-members", "swarm_members.py", wanted, (), SWARM_LIMIT + 60),
     )
+
+
+def rank_key(settings: Settings, identity: Identity) -> Step:
+    """Without triggers: another key would make all ranks anew."""
+    return Step(settings.head.name, "rank-key", "rank_key.py", RankKey(stack=identity.full, path=RANK_KEY), (), 60)
 
 
 def evict(

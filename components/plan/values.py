@@ -84,10 +84,17 @@ class Mount:
 
     target: str
     read_only: bool = False
+    of_image: bool = False
+    """A volume whose name ends with the image's id, so that each image has its own (`volume_of_image`)."""
 
     @property
     def is_volume(self) -> bool:
         return not self.source.startswith("/")
+
+
+def volume_of_image(name: str, image: str) -> str:
+    """`image`: its id."""
+    return f"{name}.{image.removeprefix('sha256:')[:12]}"
 
 
 @dataclass(frozen=True)
@@ -161,7 +168,8 @@ class Images:
 
     name: str
     source: str
-    """`pull` on every Spark, or `copy` from the head to the others, or `build` on the head and copy."""
+    """`pull` on every Spark, or `copy` from the head to the others, from Spark to Spark, or `build` on the head and
+    copy."""
 
     build: Step | None
     looks: Mapping[str, Step]
@@ -169,8 +177,13 @@ class Images:
     `build` the head alone; empty where one Spark needs nothing added."""
 
     keys: tuple[Step, ...]
-    access: Step | None
+    """On each Spark but the head."""
+
+    access: tuple[Step, ...]
+    """On each Spark but the last: lets the next one's key save the image, and nothing else."""
+
     copies: tuple[Step, ...]
+    """On each Spark but the head."""
 
 
 @dataclass(frozen=True)
@@ -307,8 +320,8 @@ class Plan:
     copy_keys: tuple[Step, ...]
     """On each Spark but the head."""
 
-    authorization: Step | None
-    """On the head: lets the others' keys read the weights, and nothing else."""
+    authorizations: tuple[Step, ...]
+    """On each Spark but the last: lets the next one's key read the weights, and nothing else."""
 
     weights: tuple[Step, ...]
     draft: Staged | None
@@ -337,8 +350,11 @@ class Plan:
     endpoint_generation: str
     """Changes when a container was found stopped or gone, so that the repaired endpoint has to prove itself."""
 
+    api_key_path: str
+    """Where rank 0 finds the API's key."""
+
     api_key_file: str = field(repr=False)
-    """Content of the file in which rank 0 finds the API's key. A secret."""
+    """Content of that file. A secret."""
 
     environment: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """Node → the rank's communication environment, for the stack's outputs."""
@@ -346,8 +362,16 @@ class Plan:
     warnings: tuple[Problem, ...] = ()
     """What does not refuse."""
 
+    strays: Mapping[str, tuple[tuple[str, str], ...]] = field(default_factory=dict)
+    """Node → (kind, name) of what is left over there, wanted by nobody and in no resource's way."""
+
     ways: Mapping[str, Way] = field(default_factory=dict, repr=False)
     """Node → how the command provider gets to it."""
+
+
+def service_name(rank: Container) -> str:
+    """Of the Swarm service that runs it: a Swarm has one namespace for all Sparks."""
+    return f"{rank.name}-{rank.node}"
 
 
 def content(container: Container) -> dict[str, Any]:

@@ -97,6 +97,10 @@ MODEL = (
         "the model was made for {longest} tokens: pulumi config set --path serving.maxModelLen {longest}",
     ),
     Hint(
+        r"weights were not initialized from checkpoint",
+        "the weights are not those of the model's config.json: choose another weights.revision, or another engine",
+    ),
+    Hint(
         r"`trust_remote_code=True`",
         "the model brings code of its own: pulumi config set --path serving.trustRemoteCode true",
     ),

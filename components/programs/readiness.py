@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import queue
+import re
 import sys
 import threading
 import time
@@ -20,7 +21,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from components.programs import session
+from components.programs import session, startups
 from components.programs.hints import hints
 
 EVERY = 10
@@ -38,6 +39,13 @@ WIDTH = 200
 SERVED, FORMER = ".spark/served", ".spark/served-before"
 """Folders in the project: the last configuration of each stack that served, and the one before it, for
 `./spark rollback`. Stack files as they are: their secrets are encrypted."""
+
+LAST_LINES = 40
+"""Of each log, shown when the endpoint fails; hints look at all that came."""
+
+REASON = re.compile(r"^(?!.*\b(?:INFO|WARNING) \d).*(?:\b\w*(?:Error|Exception): \S|\b(?:FATAL|CRITICAL)\b)")
+REASONS = 5
+"""Lines above the last ones that name an error; a traceback's own come one after the other, the first cause first."""
 
 Inbox = queue.Queue[tuple[str, dict[str, Any]]]
 """(node, one message of watch.py)"""
@@ -98,7 +106,8 @@ def wait(order: dict[str, Any]) -> int:
     inbox: Inbox = queue.Queue()
     watches = [Watch(watch, order["timeout"] + SLACK, inbox) for watch in order["watches"]]
     try:
-        code = follow(inbox, order["engine"], order["timeout"], order["rdma"], set(order["ranks"]))
+        starts = startups.Starts(Path(), order["stack"])
+        code = follow(inbox, order["engine"], order["timeout"], order["rdma"], set(order["ranks"]), starts)
         if code == 0:
             keep(order["stack"])
         return code
@@ -119,7 +128,7 @@ def keep(stack: str) -> None:
     served.write_bytes(present.read_bytes())
 
 
-def follow(inbox: Inbox, engine: str, timeout: int, rdma: str, ranks: set[str]) -> int:
+def follow(inbox: Inbox, engine: str, timeout: int, rdma: str, ranks: set[str], starts: startups.Starts) -> int:
     began = spoke = time.monotonic()
     tails: Tails = {}
     networks: Networks = {}
@@ -136,10 +145,17 @@ def follow(inbox: Inbox, engine: str, timeout: int, rdma: str, ranks: set[str]) 
             tails[node, container] = lines
         elif "nccl" in message:
             note(networks, node, message)
+        elif "begun" in message:
+            if usual := startups.usual(starts.former(message["begun"])):
+                say(began, timeout, f"former starts of this configuration: first answer after {usual}")
         elif "health" in message:
             say(began, timeout, "/health answers; asking for an answer")
         elif "ready" in message:
             say(began, timeout, f"the model answers: {message['ready']['text'].strip()!r}")
+            if startup := message["ready"]["startup"]:
+                seen = f"port open after {startup['port']} s, /health after {startup['health']} s"
+                say(began, timeout, f"since the server's start: {seen}, first answer after {startup['answer']} s")
+                starts.remember(startup)
             listen(inbox, networks, ranks)
             for line in spoken(networks, ranks):
                 say(began, timeout, line)
@@ -223,9 +239,16 @@ def newest(tails: Tails) -> str:
     return lines[-1][:WIDTH] if lines else "waiting for the first log line"
 
 
+def shown(lines: list[str]) -> list[str]:
+    """The end of a log and, of what is above it, what names a reason."""
+    above, last = lines[:-LAST_LINES], lines[-LAST_LINES:]
+    reasons = list(dict.fromkeys(line for line in above if REASON.search(line)))[-REASONS:]
+    return [*reasons, "…", *last] if reasons else last
+
+
 def fail(engine: str, reason: str, tails: Tails, code: int = 1) -> int:
     for (node, container), lines in sorted(tails.items()):
-        print(f"  {node} {container}:", *(f"    {line}" for line in lines), sep="\n", file=sys.stderr)
+        print(f"  {node} {container}:", *(f"    {line}" for line in shown(lines)), sep="\n", file=sys.stderr)
     logs = [reason, *("\n".join(lines) for lines in tails.values())]
     print(reason, *(f"  → {remedy}" for remedy in hints(engine, logs)), sep="\n", file=sys.stderr, flush=True)
     return code

@@ -11,6 +11,7 @@ stdout  JSON: {node: {"facts": …, "noise": what the login shell printed around
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -40,6 +41,10 @@ SSH_SAYS = (
     ("no such identity", Failure.LOGIN),
 )
 """Words of OpenSSH's stderr → what kind of failure it is; the first hit counts."""
+
+FINGERPRINT = re.compile(r"SHA256:[A-Za-z0-9+/]+")
+"""Of the key that a machine has shown, in OpenSSH's warning that it is not the pinned one. Source: openssh-portable,
+sshconnect.c."""
 
 WORDS = 120
 """Characters of something unexpected that are shown."""
@@ -74,7 +79,10 @@ def ask(target: dict[str, Any], limit: int = LIMIT) -> dict[str, Any]:
     if done.returncode:
         # Where the account may not log in, the shell says so on stdout.
         said = last(done.stderr) or last(done.stdout) or f"exit code {done.returncode}"
-        return {"error": {"kind": classify(done.returncode, done.stderr), "detail": said}}
+        kind = classify(done.returncode, done.stderr)
+        if kind == Failure.HOST_KEY and (shown := FINGERPRINT.search(done.stderr)):
+            said = shown[0]
+        return {"error": {"kind": kind, "detail": said}}
     return read(done.stdout)
 
 

@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from components.problems import Problem, Refused
@@ -28,7 +29,9 @@ def settled(settings: Settings) -> Settings:
 
 def settled_nodes(nodes: Sequence[Node], chosen: Ssh) -> tuple[Node, ...]:
     bare = asked(["-F", "none", "localhost"])
-    return tuple(_settled(node, chosen, asked([node.host]), bare) for node in nodes)
+    with ThreadPoolExecutor(max(1, len(nodes))) as pool:
+        said = pool.map(lambda node: asked([node.host]), nodes)
+        return tuple(_settled(node, chosen, config, bare) for node, config in zip(nodes, said, strict=True))
 
 
 def _settled(node: Node, chosen: Ssh, said: Config, bare: Config) -> Node:
@@ -102,11 +105,13 @@ def ways(settings: Settings, private: Mapping[str, str]) -> dict[str, Way]:
 
     private   node → private key (see `keys`)
     """
+    with ThreadPoolExecutor(max(1, len(settings.nodes))) as pool:
+        looked = [pool.submit(_way, node, settings, private[node.name]) for node in settings.nodes]
     found: dict[str, Way] = {}
     problems: list[Problem] = []
-    for number, node in enumerate(settings.nodes):
+    for number, (node, way) in enumerate(zip(settings.nodes, looked, strict=True)):
         try:
-            found[node.name] = _way(node, settings, private[node.name])
+            found[node.name] = way.result()
         except ValueError as error:
             fix = "ssh_config: one host in ProxyJump, or none; or write an address in nodes[].host"
             problems.append(Problem(f"nodes[{number}].host", f"{node.host}: {error}", fix))

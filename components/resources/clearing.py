@@ -3,18 +3,23 @@
 Pulumi knows what it has made by its state alone. An interrupted run, a lost state or one of yesterday leave things on a
 Spark that it does not know, and whose names it wants again: "name already in use", for ever. So whatever Docker is to
 keep under a name is preceded by a look on the Spark, at the moment of its making (a resource hook): a thing of that
-name and this stack's label can only be such a leftover, since what the state knows has been deleted by then.
+name and this stack's label can only be such a leftover, since what the state knows has been deleted by then. During
+`./spark adopt` a container that is just what is wanted stays (programs/adopting.py).
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
-from pulumi import ResourceHook, ResourceHookArgs, ResourceHookBinding
+from pulumi import Output, ResourceHook, ResourceHookArgs, ResourceHookBinding
 
-from components.programs import session
+from components.programs import adopting, session
+from components.scripts.contracts import Clearing
 
 KINDS = {
     "docker:index/container:Container": "container",
@@ -24,6 +29,9 @@ KINDS = {
 }
 """A volume is not among them: Docker makes none where one of that name is, and its content is kept so."""
 
+THREADS = ThreadPoolExecutor(8, "clearing")
+"""Not the event loop's: each of those may wait for a resource that Pulumi is making, whose hook is what waits here."""
+
 LIMIT = 180
 """Seconds; a container has 30 to end."""
 
@@ -32,8 +40,19 @@ def hooks(name: str, ssh: Mapping[str, Any], stack: str) -> ResourceHookBinding:
     """For everything of Docker's on one Spark. `ssh`: the fields of openssh.Target; `stack`: ORG/PROJECT/STACK."""
 
     async def before_create(args: ResourceHookArgs) -> None:
-        inputs = {"stack": stack, "kind": KINDS[args.type], "name": (args.new_inputs or {})["name"]}
-        # The program's other registrations go on meanwhile.
-        await asyncio.to_thread(session.run, ssh, "clear.py", inputs, limit=LIMIT)
+        kind, given = KINDS[args.type], args.new_inputs or {}
+        kept = adopting.folder() if kind == "container" else None
+        wanted = json.loads(await _text(given)) if kept else None
+        inputs = Clearing(stack=stack, kind=kind, name=given["name"], wanted=wanted)
+        look = partial(session.run, ssh, "clear.py", inputs, limit=LIMIT)
+        said = await asyncio.get_running_loop().run_in_executor(THREADS, look)
+        if kept and said.strip():
+            # A login shell may print something before.
+            adopting.note(kept, ssh["name"], given["name"], json.loads(said.splitlines()[-1]))
 
     return ResourceHookBinding(before_create=[ResourceHook(name, before_create)])
+
+
+async def _text(given: Mapping[str, Any]) -> str:
+    """A resource's inputs as JSON, secrets included."""
+    return str(await Output.json_dumps(dict(given)).future())

@@ -83,7 +83,7 @@ class Cluster(ComponentResource):
             repo=plan.model.repo,
             steps=plan.weights,
             copy_keys=plan.copy_keys,
-            authorization=plan.authorization,
+            authorizations=plan.authorizations,
             sparks=self._sparks,
             token=self._settings.hf_token.get_secret_value(),
             needs=needs,
@@ -92,7 +92,7 @@ class Cluster(ComponentResource):
 
         def later(other: Staged) -> ModelWeightsArgs:
             return replace(
-                args, repo=other.repo, steps=other.weights, copy_keys=(), authorization=None, needs=[*needs, *served]
+                args, repo=other.repo, steps=other.weights, copy_keys=(), authorizations=(), needs=[*needs, *served]
             )
 
         if plan.draft:
@@ -132,6 +132,7 @@ class Cluster(ComponentResource):
             ray=ray.containers if ray else {},
             swarm=swarm.nodes if swarm else {},
             rank_key=plan.rank_key,
+            api_key_path=plan.api_key_path,
             api_key_file=plan.api_key_file if self._settings.api_key.get_secret_value() else "",
             needs=needs,
         )

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import pulumi_docker as docker
 from pulumi import Input, Output, ResourceOptions
 
-from components.plan.values import STACK_LIMIT, Container, Mount
+from components.plan.values import STACK_LIMIT, Container, Mount, volume_of_image
 from components.resources.access import SparkAccess
 
 ULIMITS = [
@@ -57,7 +57,7 @@ def run(
         else docker.ContainerCapabilitiesArgs(adds=list(plan.capabilities), drops=["ALL"]),
         security_opts=None if plan.privileged else CONFINED,
         devices=INFINIBAND if plan.rdma else None,
-        volumes=[_volume(mount) for mount in plan.mounts],
+        volumes=[_volume(mount, image) for mount in plan.mounts],
         uploads=[docker.ContainerUploadArgs(file=path, content=text) for path, text in sorted(files.items())] or None,
         labels=[docker.ContainerLabelArgs(label=key, value=value) for key, value in sorted(labels.items())],
         restart=plan.restart,
@@ -75,13 +75,20 @@ def run(
     )
 
 
-def _volume(mount: Mount) -> docker.ContainerVolumeArgs:
+def _volume(mount: Mount, image: Input[str]) -> docker.ContainerVolumeArgs:
     return docker.ContainerVolumeArgs(
-        volume_name=mount.source if mount.is_volume else None,
+        volume_name=source(mount, image) if mount.is_volume else None,
         host_path=None if mount.is_volume else mount.source,
         container_path=mount.target,
         read_only=mount.read_only,
     )
+
+
+def source(mount: Mount, image: Input[str]) -> Input[str]:
+    """Path on the Spark, or the volume's name; Docker makes a volume that is not there."""
+    if not mount.of_image:
+        return mount.source
+    return Output.from_input(image).apply(lambda id_: volume_of_image(mount.source, id_))
 
 
 def hidden(plan: Container, text: str) -> Input[str]:

@@ -10,7 +10,7 @@ import pulumi
 import pulumi_docker as docker
 from pulumi import ComponentResource, Output, Resource, ResourceOptions
 
-from components.plan.values import Images
+from components.plan.values import Images, Step
 from components.resources.access import SparkAccess
 
 PULL_LIMIT = "3h"
@@ -28,7 +28,7 @@ class EngineImageArgs:
 
 
 class EngineImage(ComponentResource):
-    """Pulled on every Spark, or pulled or built on the head and streamed to the others over the fabric.
+    """Pulled on every Spark, or pulled or built on the head and streamed over the fabric, from Spark to Spark.
 
     Refused unless all hold the same, and one version of Ray.
     """
@@ -92,20 +92,26 @@ class EngineImage(ComponentResource):
         return {node: checked[node] for node in answers}
 
     def _copies(self, answer: Output[str]) -> dict[str, Output[str]]:
-        """Node → id, of the Sparks that copy from the head; `answer`: of the head."""
+        """Node → id, of the Sparks that copy from the one before them; `answer`: of the head."""
         plan, sparks = self._args.image, self._args.sparks
-        if plan.access is None:
+        if not plan.copies:
             return {}
         image, content = _part(answer, "image"), _part(answer, "content")
-        keys = [sparks[step.node].run(f"{self._name}-key-{step.node}", step, self._child).stdout for step in plan.keys]
-        outputs = {"keys": Output.all(*keys), "image": image}
-        access = sparks[plan.access.node].run(f"{self._name}-access", plan.access, self._child, outputs=outputs)
+
+        def let_in(before: Step, key: Step) -> Resource:
+            public = sparks[key.node].run(f"{self._name}-key-{key.node}", key, self._child).stdout
+            head = before.node == next(iter(sparks))
+            called = f"{self._name}-access" if head else f"{self._name}-access-{before.node}"
+            outputs = {"keys": [public], "image": image}
+            return sparks[before.node].run(called, before, self._child, outputs=outputs)
+
+        access = [let_in(*hop) for hop in zip(plan.access, plan.keys, strict=True)]
         return {
             step.node: sparks[step.node]
             .run(
                 f"{self._name}-copy-{step.node}",
                 step,
-                ResourceOptions(parent=self, depends_on=[*self._args.needs, access]),
+                ResourceOptions(parent=self, depends_on=[*self._args.needs, *access]),
                 outputs={"image": image, "content": content},
                 triggers=(image,),
             )

@@ -11,9 +11,6 @@ from components.plan.values import RANK_KEY, Container, Identity, Step, content,
 from components.resources import container, service
 from components.resources.access import SparkAccess
 
-API_KEY_PATH = "/run/api-key"
-"""Where rank 0 finds the API's key (engines.Context.api_key_file)."""
-
 
 @dataclass(frozen=True)
 class InferenceServerArgs:
@@ -30,6 +27,7 @@ class InferenceServerArgs:
     """Node → its id in the Swarm. Empty: the ranks are plain containers."""
 
     rank_key: Step | None
+    api_key_path: str
     api_key_file: str
     """Content of the file with the API's key; '' for an open API."""
 
@@ -110,7 +108,7 @@ class InferenceServer(ComponentResource):
         ]
 
     def _api_key(self) -> dict[str, Output[str]]:
-        return {API_KEY_PATH: Output.secret(self._args.api_key_file)} if self._args.api_key_file else {}
+        return {self._args.api_key_path: Output.secret(self._args.api_key_file)} if self._args.api_key_file else {}
 
     def _pid_mode(self, rank: Container) -> Output[str] | None:
         """Ray's driver finds its raylet by looking through the processes (Ray 2.55, find_node_ids), so it must

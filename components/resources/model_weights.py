@@ -17,11 +17,13 @@ from components.resources.access import SparkAccess
 class ModelWeightsArgs:
     repo: str
     steps: Sequence[Step]
-    """Head first: the others copy from it."""
+    """Head first: each of the others copies from the one before it."""
 
     copy_keys: Sequence[Step]
-    authorization: Step | None
-    """None: nobody copies, or another model's weights have brought the keys."""
+    """On each Spark but the head."""
+
+    authorizations: Sequence[Step]
+    """On each Spark but the last. Empty: nobody copies, or another model's weights have brought the keys."""
 
     sparks: Mapping[str, SparkAccess]
     token: str
@@ -32,16 +34,13 @@ class ModelWeightsArgs:
 
 
 class ModelWeights(ComponentResource):
-    """Downloaded once on the head, copied over the fabric to the others, every file verified everywhere."""
-
-    access: list[Resource]
-    """What lets the others copy from the head."""
+    """Downloaded once on the head, copied over the fabric from Spark to Spark, every file verified everywhere."""
 
     def __init__(self, name: str, args: ModelWeightsArgs, opts: ResourceOptions | None = None) -> None:
         super().__init__("dgx-spark:model:ModelWeights", name, {"model": args.repo}, opts)
         head, *others = args.steps
         self._args = args
-        self.access = access = self._copy_access(name)
+        access = self._copy_access(name)
         token = Output.secret(args.token) if args.token else ""
         first = self._place(name, head, args.needs, {"token": token})
         for step in others:
@@ -49,19 +48,18 @@ class ModelWeights(ComponentResource):
         self.register_outputs({})
 
     def _copy_access(self, name: str) -> list[Resource]:
-        """Keys made on the Sparks that copy; the head lets them read the weights."""
-        if self._args.authorization is None:
+        """What lets each Spark copy from the one before it: keys made on those that copy."""
+        if not self._args.authorizations:
             return []
         after = ResourceOptions(parent=self, depends_on=list(self._args.needs))
-        keys = [
-            self._args.sparks[step.node].run(f"{name}-key-{step.node}", step, after).stdout
-            for step in self._args.copy_keys
-        ]
-        step = self._args.authorization
-        public = Output.all(*keys)
-        spark = self._args.sparks[step.node]
-        opened = spark.run(f"{name}-access", step, after, outputs={"keys": public})
-        return [opened]
+        head = self._args.steps[0].node
+
+        def let_in(before: Step, key: Step) -> Resource:
+            public = self._args.sparks[key.node].run(f"{name}-key-{key.node}", key, after).stdout
+            called = f"{name}-access" if before.node == head else f"{name}-access-{before.node}"
+            return self._args.sparks[before.node].run(called, before, after, outputs={"keys": [public]})
+
+        return [let_in(*hop) for hop in zip(self._args.authorizations, self._args.copy_keys, strict=True)]
 
     def _place(
         self, name: str, step: Step, after: Sequence[Resource], outputs: Mapping[str, pulumi.Input[str]]

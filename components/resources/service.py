@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import pulumi_docker as docker
 from pulumi import Input, Output, ResourceOptions
 
-from components.plan.values import GPU_KIND, Container, Identity, digest
+from components.plan.values import GPU_KIND, Container, Identity, digest, service_name
 from components.resources.access import SparkAccess
-from components.resources.container import hidden
+from components.resources.container import hidden, source
 
 CONVERGE_LIMIT = "180s"
 """For the old task to end and the new one to run; loading the model is the endpoint's matter."""
@@ -93,7 +93,7 @@ def run(
     gpu = docker.ServiceTaskSpecResourcesReservationGenericResourcesArgs(discrete_resources_specs=[f"{GPU_KIND}=1"])
     return docker.Service(
         name,
-        name=f"{plan.name}-{plan.node}",
+        name=service_name(plan),
         labels=[docker.ServiceLabelArgs(label="dgx-spark.stack", value=plan.labels["dgx-spark.stack"])],
         mode=docker.ServiceModeArgs(replicated=docker.ServiceModeReplicatedArgs(replicas=1)),
         task_spec=docker.ServiceTaskSpecArgs(
@@ -135,7 +135,10 @@ def _container(plan: Container, image: Input[str], with_files: Files) -> docker.
         ],
         mounts=[
             docker.ServiceTaskSpecContainerSpecMountArgs(
-                type="bind", source=mount.source, target=mount.target, read_only=mount.read_only
+                type="volume" if mount.is_volume else "bind",
+                source=source(mount, image),
+                target=mount.target,
+                read_only=mount.read_only,
             )
             for mount in plan.mounts
         ],

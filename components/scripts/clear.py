@@ -1,20 +1,24 @@
 """Make way for what Pulumi is about to make: this stack's own of that name is unknown to the state by then, and goes.
 
-stdin   JSON: stack, kind (container, service, config or secret), name
+stdin   JSON: stack, kind (container, service, config or secret), name, wanted (null, or what Pulumi will make, which
+        stays where it is just that)
+stdout  JSON: id of the container that stays or null, differs [in what it is not as wanted]; nothing without `wanted`
 exit    1 where it is not this stack's: nothing of others is touched; and where another stack has taken the Spark
         meanwhile
 """
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import time
 import urllib.parse
 
-from shared.docker import Docker, remove_container
-from shared.job import job, say
+from shared.docker import Docker, attended, file_in, remove_container
+from shared.job import job, said_in_a_line, say
 from shared.records import held_by, lease_holder
+from shared.same import differences
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,20 +43,38 @@ def stack_of(kind: str, about: dict[str, Any]) -> str:
     return str((labels or {}).get("dgx-spark.stack", ""))
 
 
-def release(stack: str, kind: str, name: str) -> None:
-    """Remove this stack's services, without which nothing uses its configs and secrets."""
-    listing = ["docker", "service", "ls", "--quiet", "--filter", f"label=dgx-spark.stack={stack}"]
-    services = subprocess.run(listing, capture_output=True, text=True).stdout.split()
+def users(stack: str, kind: str, id_: str) -> list[str]:
+    """Ids of this stack's services that have this config or secret."""
+    ours = urllib.parse.quote(json.dumps({"label": [f"dgx-spark.stack={stack}"]}))
+
+    def has(service: dict[str, Any]) -> bool:
+        held = service["Spec"]["TaskTemplate"]["ContainerSpec"].get(f"{kind.title()}s") or []
+        return any(one[f"{kind.title()}ID"] == id_ for one in held)
+
+    return [service["ID"] for service in Docker().get(f"/services?filters={ours}") or [] if has(service)]
+
+
+def release(stack: str, kind: str, name: str, id_: str) -> None:
+    """Remove it, and before it the services that would not let it go."""
+    services = [] if kind == "service" else users(stack, kind, id_)
     if services:
         subprocess.run(["docker", "service", "rm", *services], capture_output=True)
     deadline = time.monotonic() + LIMIT
     while True:
         done = subprocess.run(["docker", kind, "rm", name], capture_output=True, text=True)
-        if done.returncode == 0:
+        if done.returncode == 0 or found(kind, name) is None:
             return
         if time.monotonic() > deadline:
             sys.exit(f"docker {kind} rm {name}: {done.stderr.strip()}")
         time.sleep(1)
+
+
+def stays(wanted: dict[str, Any], about: dict[str, Any]) -> bool:
+    """Whether the container is what is wanted; says so on stdout."""
+    image = Docker().get(f"/images/{urllib.parse.quote(wanted['image'], safe='/:@')}/json") or {}
+    differs = differences(wanted, about, image, lambda path: file_in(about["Id"], path))
+    print(json.dumps({"id": None if differs else about["Id"], "differs": differs}))
+    return not differs
 
 
 def main() -> None:
@@ -60,6 +82,7 @@ def main() -> None:
     kind, name, holder = inputs["kind"], inputs["name"], lease_holder()
     if holder not in ("", inputs["stack"]):
         sys.exit(held_by(holder))
+    attended()
     about = found(kind, name)
     if about is None:
         return
@@ -67,11 +90,14 @@ def main() -> None:
     if owner != inputs["stack"]:
         whose = f"the stack {owner}'s" if owner else "not this stack's"
         sys.exit(f"there is a {kind} {name} already, and it is {whose}: rename or remove it")
+    if inputs["wanted"] and stays(inputs["wanted"], about):
+        return
     say(f"removing the {kind} {name}, which the state does not know")
     if kind == "container":
         remove_container(about["Id"])
     else:
-        release(inputs["stack"], kind, name)
+        release(inputs["stack"], kind, name, about["ID"])
 
 
-main()
+with said_in_a_line():
+    main()

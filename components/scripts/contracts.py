@@ -31,8 +31,8 @@ class Managed(TypedDict):
     record: Record
 
 
-class HeadSource(TypedDict):
-    """Where the other Sparks copy from (shared/head.py)."""
+class Upstream(TypedDict):
+    """The Spark that another one copies from (shared/upstream.py)."""
 
     address: str
     user: str
@@ -95,6 +95,15 @@ class Clearing(TypedDict):
     stack: str
     kind: str
     name: str
+    wanted: dict[str, Any] | None
+
+
+# rank_key.py
+
+
+class RankKey(TypedDict):
+    stack: str
+    path: str
 
 
 # copy_access.py
@@ -145,6 +154,7 @@ class Examined(TypedDict):
     pings: dict[str, str]
     ports: dict[str, dict[str, str]]
     guard: str
+    wall: GuardState
     swarm: SwarmState
     containers: list[str]
     texts: dict[str, str]
@@ -226,9 +236,13 @@ class Build(PlannedBuild, Managed):
     pass
 
 
-class PlannedImageCopy(TypedDict):
+class _ImageCopy(TypedDict):
     name: str
-    source: HeadSource
+    source: Upstream
+
+
+class PlannedImageCopy(_ImageCopy, total=False):
+    passed_on: bool
 
 
 class ImageCopy(PlannedImageCopy, Managed):
@@ -267,6 +281,19 @@ class ShownContainer(TypedDict):
     image: str
 
 
+class Startup(TypedDict):
+    """Of the server's last start that was watched: when Docker started its container (UTC), and how many seconds later
+    its port was open, /health answered and the first token came (of a pooling model: the first answer)."""
+
+    started: str
+    configuration: str
+    """A digest of image, command line and environment."""
+
+    port: int
+    health: int
+    answer: int
+
+
 class Looked(TypedDict):
     gpu: Gpu
     memory: Space
@@ -275,10 +302,27 @@ class Looked(TypedDict):
     uptime: float
     lease: str
     containers: list[ShownContainer]
+    startup: Startup | None
 
 
 class Nccl(TypedDict):
     stack: str
+
+
+# guard.py
+
+
+class Guard(TypedDict):
+    text: str
+    write: bool
+
+
+class GuardState(TypedDict):
+    """shared/guard.py"""
+
+    text: str
+    active: bool
+    chosen: list[int]
 
 
 # netplan.py
@@ -373,6 +417,7 @@ class Facts(TypedDict):
 class Prune(TypedDict):
     cache: str
     remove: list[tuple[str, str]]
+    volumes: list[str]
 
 
 class Revision(TypedDict):
@@ -380,6 +425,18 @@ class Revision(TypedDict):
     commit: str
     bytes: int
     used_by: list[str]
+
+
+class Compiled(TypedDict):
+    volume: str
+    repo: str
+    bytes: int
+    used_by: list[str]
+
+
+class Pruned(TypedDict):
+    revisions: list[Revision]
+    compiled: list[Compiled]
 
 
 # ray_formed.py
@@ -492,7 +549,7 @@ class Readable(TypedDict):
     encodings: str
 
 
-class ReadableSource(HeadSource, Readable):
+class ReadableSource(Upstream, Readable):
     pass
 
 

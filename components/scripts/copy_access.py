@@ -1,8 +1,8 @@
-"""Let the other Sparks' keys copy weights or an image from this one, over the fabric, and do nothing else.
+"""Let the next Spark's key copy weights or an image from this one, over the fabric, and do nothing else.
 
 stdin   JSON: keys [public key], key (the kind of their record), sources [address], record, and either
-        directory (the only one they may read: copy_server.py sees to that), or image (id of the only one they may
-        save)
+        directory (the only one they may read: copy_server.py sees to that), or image (id that the head knows the only
+        one by that they may save: image_server.py)
 apply   one line per key in ~/.ssh/authorized_keys, or in what that links to; all else in that file stays as it is
 remove  takes exactly those lines away
 """
@@ -40,9 +40,10 @@ def lines(inputs: ImageAccess) -> list:
 def allowed(inputs: ImageAccess) -> str:
     """The one command that sshd runs for these keys."""
     if "image" in inputs:
-        return f"docker save {inputs['image']}"
-    server = os.path.join(scripts_directory(inputs["record"]["stack"]), "copy_server.py")
-    return shlex.join(["python3", "-B", server, inputs["directory"]])
+        server, what = "image_server.py", inputs["image"]
+    else:
+        server, what = "copy_server.py", inputs["directory"]
+    return shlex.join(["python3", "-B", os.path.join(scripts_directory(inputs["record"]["stack"]), server), what])
 
 
 @contextlib.contextmanager

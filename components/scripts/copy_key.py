@@ -1,4 +1,4 @@
-"""The key with which this Spark copies from the head, made here and never leaving.
+"""The key with which this Spark copies from the one before it, made here and never leaving.
 
 stdin   JSON: record
 apply   stdout: the public key
@@ -7,11 +7,11 @@ apply   stdout: the public key
 from __future__ import annotations
 
 import os
-import subprocess
 
 from shared.files import stamp
-from shared.head import key_file
+from shared.upstream import key_file
 from shared.job import run
+from shared.keys import make_key
 from shared.records import remove_record, write_record
 
 TYPE_CHECKING = False
@@ -25,10 +25,10 @@ def path(inputs: Managed) -> str:
 
 def apply(inputs: Managed) -> None:
     key = path(inputs)
-    if not os.path.exists(key):
+    # Former versions may have left half a pair.
+    if not (os.path.exists(key) and os.path.exists(f"{key}.pub")):
         os.makedirs(os.path.dirname(key), mode=0o700, exist_ok=True)
-        comment = f"dgx-spark:{inputs['record']['stack']}:{inputs['record']['kind']}"
-        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", comment, "-f", key], check=True)
+        make_key(key, f"dgx-spark:{inputs['record']['stack']}:{inputs['record']['kind']}")
     write_record(inputs["record"], {"files": {p: stamp(p) for p in (key, f"{key}.pub")}})
     with open(f"{key}.pub") as stream:
         print(stream.read().strip())

@@ -21,6 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from shared.docker import Docker, labels_of, name_of
 from shared.files import read
+from shared.guard import state
 from shared.job import job
 from shared.links import ping
 
@@ -123,6 +124,7 @@ def main() -> None:
         "pings": {node: ping(inputs["interface"], address, inputs["mtu"]) for node, address in peers},
         "ports": {node: ports(address, inputs) for node, address in peers},
         "guard": guard(),
+        "wall": state(),
         "swarm": swarm(),
         "containers": others(),
         "texts": {command: output(command) for command in TEXTS} if inputs["texts"] else {},

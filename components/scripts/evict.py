@@ -14,7 +14,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from shared.docker import containers, docker, name_of, remove_container
+from shared.docker import attended, containers, docker, name_of, remove_container
 from shared.job import run, say
 from shared.records import claim, held_by, lease_holder, lease_line, remove_record, write_record
 from shared.state import LEASE
@@ -55,6 +55,7 @@ def remove_all(stack: str) -> None:
 
 
 def apply(inputs: Eviction) -> None:
+    attended()
     stack, former = inputs["stack"], lease_holder()
     if former not in ("", stack) and inputs["takeover"]:
         remove_all(former)

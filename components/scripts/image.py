@@ -15,7 +15,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 
-from shared.docker import docker
+from shared.docker import attended, docker
 from shared.images import build, content_of
 from shared.job import run, say
 from shared.records import remove_record, write_record
@@ -83,6 +83,7 @@ def named(image: str, tag: str) -> Iterator:
 
 
 def apply(inputs: Image) -> None:
+    attended()
     base = image = inputs["image"]
     found = {thing: look(image, thing) for thing in inputs["add"]}
     missing = {thing: what for thing, what in inputs["add"].items() if not found[thing]}

@@ -7,6 +7,7 @@ remove  forgets the record; the image stays until `docker image prune`
 
 from __future__ import annotations
 
+from shared.docker import attended
 from shared.images import build
 from shared.job import run, say
 from shared.records import remove_record, write_record
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 
 def apply(inputs: Build) -> None:
+    attended()
     say(f"building {inputs['tag']}; this takes from minutes to hours")
     # Stages that the result does not need are left out, and caches are mounted: only BuildKit does.
     image = build(inputs["dockerfile"], inputs["tag"], limit=inputs["limit"], arguments=inputs["args"], buildkit=True)

@@ -1,25 +1,35 @@
-"""Load the image that the head holds, streamed over the fabric and never staged on a disk.
+"""Load the image that the Spark before this one holds or is receiving, streamed over the fabric and never staged on a
+disk; what comes is passed on to the next Spark meanwhile.
 
 stdin   JSON: image (the head's id), content (what it holds: shared/images.py), name (to give it), source
-        (address, user, port, host_key), record
+        (shared/upstream.py), passed_on (where it is: the next Spark copies from this one), record
 apply   stdout: the image's id here, which is another one where this Docker keeps images otherwise than the head's
 remove  forgets the record; the image stays until `docker image prune`
 """
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
+import socket
 import subprocess
 import sys
+import threading
+from collections.abc import Callable, Iterator
 
-from shared.docker import docker
-from shared.head import from_head, key_file
+from shared.docker import attended, docker
 from shared.images import content_of
 from shared.job import run, say
+from shared.progress import Count, Progress
 from shared.records import remove_record, write_record
+from shared.state import stack_directory
+from shared.upstream import IMAGE, SOCKET, key_file, receiving, ssh_upstream
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import IO
+
     from contracts import ImageCopy
 
 LOADED = re.compile(r"^Loaded image(?: ID)?: (\S+)$", re.M)
@@ -34,37 +44,131 @@ def present(inputs: ImageCopy, names: list) -> str:
     return ""
 
 
-def load(inputs: ImageCopy) -> list:
+PATIENCE = 15
+"""Seconds for the next Spark to come. It may have the image already; one that comes later gets it from Docker."""
+
+STUCK = 60
+"""Seconds in which the next Spark takes nothing, after which this one goes on alone."""
+
+BLOCK = 1 << 20
+
+
+@contextlib.contextmanager
+def listening(inputs: ImageCopy) -> Iterator[socket.socket | None]:
+    """Where image_server.py on this Spark asks for what comes; None where nobody will."""
+    if not inputs.get("passed_on"):
+        yield None
+        return
+    # A socket's path must be short; this folder is the login user's alone.
+    os.chdir(stack_directory(inputs["record"]["stack"]))
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(SOCKET)
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(SOCKET)
+        server.listen(1)
+        server.settimeout(PATIENCE)
+        try:
+            yield server
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(SOCKET)
+
+
+def follower(server: socket.socket | None) -> socket.socket | None:
+    """The next Spark's connection; None where it does not come."""
+    if server is None:
+        return None
+    with contextlib.suppress(TimeoutError), server:
+        client, _ = server.accept()
+        client.settimeout(STUCK)
+        return client
+    return None
+
+
+class Sender:
+    """The image as the Spark before this one sends it."""
+
+    def __init__(self, inputs: ImageCopy) -> None:
+        source = inputs["source"]
+        argv = ssh_upstream(source, key_file(inputs["record"]["stack"], "image-key"))
+        # The key's one command there sends this image, whatever is asked for.
+        argv += ["-l", source["user"], source["address"], "save"]
+        self.process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        self.size, self.said = 0, ""
+        self._thread = threading.Thread(target=self._listen)
+        self._thread.start()
+
+    def _listen(self) -> None:
+        """To what it says beside the image."""
+        assert self.process.stderr
+        for line in self.process.stderr:
+            text = line.decode(errors="replace").strip()
+            if match := re.fullmatch(r"size (\d+)", text):
+                self.size = int(match[1])
+            elif text:
+                self.said = text
+
+    def end(self) -> int:
+        """Its exit code. Nobody reads on where loading failed, as on a full disk: the sender has to notice."""
+        assert self.process.stdout
+        self.process.stdout.close()
+        self._thread.join()
+        return self.process.wait()
+
+
+def pass_on(source: IO[bytes], loader: IO[bytes], after: socket.socket | None, count: Count) -> None:
+    """Everything that comes, to Docker and to the next Spark; whoever of them takes no more gets no more."""
+    while block := os.read(source.fileno(), BLOCK):
+        count.add(len(block))
+        if after is not None:
+            try:
+                after.sendall(block)
+            except OSError:
+                after = None
+        try:
+            loader.write(block)
+        except BrokenPipeError:
+            return
+
+
+def load(inputs: ImageCopy, announce: Callable[[], None]) -> list:
     """What Docker calls the image that came."""
-    source = inputs["source"]
-    key = key_file(inputs["record"]["stack"], "image-key")
-    # The key's one command on the head is `docker save` of this image, whatever is asked for.
-    argv = [*from_head(source, key), f"{source['user']}@{source['address']}", "save"]
-    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as sender:
-        loaded = subprocess.run(["docker", "load", "--quiet"], stdin=sender.stdout, capture_output=True, text=True)
-        # Nobody reads on where that failed, as on a full disk: the sender has to notice.
-        assert sender.stdout
-        assert sender.stderr
-        sender.stdout.close()
-        said = sender.stderr.read().decode().strip()
-    if sender.returncode or loaded.returncode:
-        why = " | ".join(filter(None, [said, loaded.stderr.strip()]))
-        sys.exit(f"{inputs['name']}: the copy from the head failed: {why}")
-    return LOADED.findall(loaded.stdout)
+    count = Count()
+    with listening(inputs) as server:
+        announce()
+        sender = Sender(inputs)
+        after = follower(server)
+        argv = ["docker", "load", "--quiet"]
+        pipe = subprocess.PIPE
+        with subprocess.Popen(argv, stdin=pipe, stdout=pipe, stderr=pipe) as loader:
+            assert loader.stdin
+            assert sender.process.stdout
+            with Progress("copying", inputs["name"], lambda: sender.size, lambda: count.value):
+                pass_on(sender.process.stdout, loader.stdin, after, count)
+            if after is not None:
+                after.close()
+            code = sender.end()
+            out, error = loader.communicate()
+    if code or loader.returncode:
+        why = " | ".join(filter(None, [sender.said, error.decode(errors="replace").strip()]))
+        sys.exit(f"{inputs['name']}: the copy failed: {why}")
+    return LOADED.findall(out.decode())
 
 
 def apply(inputs: ImageCopy) -> None:
+    attended()
     # A name with a digest can be pulled, and not be given to an image.
     name = inputs["name"].partition("@")[0]
-    image = present(inputs, [inputs["image"], name])
-    if not image:
-        say(f"{name}: copying from the head")
-        image = present(inputs, load(inputs))
+    with receiving(inputs["record"]["stack"], IMAGE) as announce:
+        image = present(inputs, [inputs["image"], name])
         if not image:
-            sys.exit(f"{name}: another image than {inputs['image']} arrived")
-    # Without a name `docker image prune` would take it.
-    docker("tag", image, name)
-    write_record(inputs["record"], {"images": [image]})
+            say(f"{name}: copying")
+            image = present(inputs, load(inputs, announce))
+            if not image:
+                sys.exit(f"{name}: another image than {inputs['image']} arrived")
+        # Without a name `docker image prune` would take it.
+        docker("tag", image, name)
+        write_record(inputs["record"], {"images": [image]}, of=inputs["image"])
     print(image)
 
 

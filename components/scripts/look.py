@@ -3,7 +3,7 @@
 stdin   JSON: stack (ORG/PROJECT/STACK), cache (may begin with ~)
 stdout  JSON: gpu {busy, temperature, power, clock} (numbers, null where the driver prints none), memory and disk
         {total, free} (bytes), load, uptime (seconds), lease (stack or ''), containers [{component, name, state, status,
-        image}] of the stack
+        image}] of the stack, startup {started, port, health, answer} of its endpoint on the head, else null (watch.py)
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from shared.files import existing, read
 from shared.gpu import gpu_now
 from shared.job import job
 from shared.records import lease_holder
+from shared.state import record_path
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ def main() -> None:
         "uptime": float(read("/proc/uptime").split()[0]),
         "lease": lease_holder(),
         "containers": shown(inputs["stack"]),
+        "startup": json.loads(read(record_path(inputs["stack"], "endpoint")) or "{}").get("startup"),
     }
     print(json.dumps(found))
 

@@ -4,7 +4,7 @@ with it (components/remote/parcel.py).
 stdin   JSON: stack, node (its name in the stack), cache, takeover, record, laid (record of the scripts)
 apply   makes the cache directory as the login user, before Docker would make it as root; takes the lease where
         nobody has it, and lays the scripts. Where another stack has it: refuses, or with `takeover` leaves it there
-        until image and weights are in place (evict.py)
+        until image and weights are in place (evict.py). One that fails leaves the Spark as it was
 remove  leaves nothing of the stack here, whatever Pulumi's state knew: its containers, services and volumes by their
         label, its keys, the lease, the scripts, what it has noted here, the directories that were made, Docker's
         settings for Swarm, and weights that need not be kept and that no other stack here uses
@@ -18,10 +18,11 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from shared import PARCEL
-from shared.docker import Docker, containers, docker, name_of, remove_container
+from shared.compiled import remove_of
+from shared.docker import Docker, attended, containers, docker, name_of, remove_container
 from shared.files import digest_of, locked, read, write_file
 from shared.job import run, say
 from shared.models import models, remove_model
@@ -61,6 +62,30 @@ def make(path: str) -> list:
     return made
 
 
+def leave(folders: Iterable) -> None:
+    """What was made; it stays where somebody's files are in it."""
+    for folder in sorted(folders, key=len, reverse=True):
+        with contextlib.suppress(OSError):
+            os.rmdir(folder)
+
+
+@contextlib.contextmanager
+def undone_where_it_fails(stack: str) -> Iterator[list]:
+    """Yields a list for the directories that are made. What failed is not in Pulumi's state: no destroy would undo it,
+    and nobody else would get the Spark."""
+    made: list[str] = []
+    held, laid = lease_holder() == stack, os.path.isdir(scripts_directory(stack))
+    try:
+        yield made
+    except BaseException:
+        if not laid:
+            shutil.rmtree(scripts_directory(stack), ignore_errors=True)
+        if not held:
+            give_back(stack)
+        leave([*made, stack_directory(stack)])
+        raise
+
+
 def lay(stack: str) -> list:
     """Paths of the scripts. Those of former versions stay: what they made may still have to be removed."""
     paths = []
@@ -72,7 +97,13 @@ def lay(stack: str) -> list:
 
 
 def apply(inputs: Lease) -> None:
-    made = read_record(inputs["record"]).get("made", []) + make(STATE)
+    with undone_where_it_fails(inputs["stack"]) as made:
+        take(inputs, made)
+
+
+def take(inputs: Lease, made: list) -> None:
+    former = read_record(inputs["record"]).get("made", [])
+    made += make(STATE)
     owner = claim(inputs["stack"])
     if owner != inputs["stack"] and not inputs["takeover"]:
         sys.exit(held_by(owner))
@@ -84,7 +115,7 @@ def apply(inputs: Lease) -> None:
         checks["lines"] = {LEASE: [lease_line(owner)]}
     else:
         say(f"held by the stack {owner} until image and weights are in place")
-    write_record(inputs["record"], checks, made=made, node=inputs["node"])
+    write_record(inputs["record"], checks, made=former + made, node=inputs["node"])
 
 
 def discard(folders: list) -> None:
@@ -93,6 +124,7 @@ def discard(folders: list) -> None:
         if any(path == folder or path.startswith(f"{folder}/") for path in used):
             continue
         remove_model(folder)
+        remove_of(folder)
 
 
 def undo(stack: str, script: str, inputs: dict[str, Any], *before: str) -> None:
@@ -111,6 +143,7 @@ def listed(*words: str) -> list:
 
 def sweep(stack: str) -> None:
     """Everything in Docker that carries the stack's label, whoever still knows it."""
+    attended()
     try:
         Docker().get("/version")
     except FileNotFoundError:
@@ -164,10 +197,8 @@ def remove(inputs: Lease) -> None:
     shutil.rmtree(stack_directory(stack), ignore_errors=True)
     discard(doomed)
     give_back(stack)
-    for folder in sorted(made, key=len, reverse=True):
-        # It stays where somebody's files are in it.
-        with contextlib.suppress(OSError):
-            os.rmdir(folder)
+    # That one is ours by its name, also where a run was cut short before it had noted that it made it.
+    leave({*made, STATE})
 
 
 run(apply, remove)

@@ -138,6 +138,7 @@ def docker(stack: str, names: list) -> dict:
         info = daemon.get("/info")
         images = daemon.get("/images/json") or []
         containers = daemon.get("/containers/json?all=1") or []
+        kept = things(daemon, stack, manages=info.get("Swarm", {}).get("ControlAvailable", False))
     except PermissionError:
         return {"problem": "permission"}
     except (FileNotFoundError, ConnectionError):
@@ -155,6 +156,7 @@ def docker(stack: str, names: list) -> dict:
             device["ID"] for device in info.get("DiscoveredDevices") or [] if device["ID"].startswith("nvidia.com/gpu=")
         ),
         "live_restore": info.get("LiveRestoreEnabled", False),
+        "things": kept,
         "containers": [
             {
                 "id": container["Id"],
@@ -166,6 +168,16 @@ def docker(stack: str, names: list) -> dict:
             for container in containers
         ],
     }
+
+
+def things(daemon: Docker, stack: str, *, manages: bool) -> list:
+    """What else carries the stack's label. `manages`: this Spark manages a Swarm, and knows its services and files."""
+    ours = urllib.parse.quote(json.dumps({"label": [f"dgx-spark.stack={stack}"]}))
+    volumes = (daemon.get(f"/volumes?filters={ours}") or {}).get("Volumes") or []
+    found = [("volume", one["Name"], one["Name"]) for one in volumes]
+    for kind in ("service", "config", "secret") if manages else ():
+        found += [(kind, one["ID"], one["Spec"]["Name"]) for one in daemon.get(f"/{kind}s?filters={ours}") or []]
+    return [{"kind": kind, "id": id_, "name": name} for kind, id_, name in sorted(found)]
 
 
 def content(daemon: Docker, name: str) -> dict | None:

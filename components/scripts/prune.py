@@ -1,8 +1,10 @@
-"""Revisions of models in this Spark's Hugging Face cache: who uses them; and take those away that nobody does.
+"""Revisions of models in this Spark's Hugging Face cache, and what engines compiled for models: who uses them; and take
+those away that nobody does.
 
-stdin   JSON: cache (HF_HOME, may begin with ~), remove [[repo, commit]]
-apply   stdout: JSON [{repo, commit, bytes, used_by [stack]}] of what is there now. `commit` is '' for what an
-        interrupted download has left of a model without a single revision
+stdin   JSON: cache (HF_HOME, may begin with ~), remove [[repo, commit]], volumes [name]
+apply   stdout: JSON of what is there now: revisions [{repo, commit, bytes, used_by [stack]}], compiled [{volume, repo,
+        bytes, used_by [stack]}]. `commit` is '' for what an interrupted download has left of a model without a single
+        revision
 """
 
 from __future__ import annotations
@@ -12,13 +14,14 @@ import json
 import os
 import shutil
 
+from shared import compiled
 from shared.files import read, trail
 from shared.job import job
 from shared.models import held, model_folder, models, references, remove_model, stored, sweep
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from contracts import Prune, Revision
+    from contracts import Compiled, Prune, Pruned, Revision
 
 
 def users() -> dict:
@@ -81,6 +84,19 @@ def remove(cache: str, repo: str, commit: str) -> None:
         remove_model(folder)
 
 
+def compilations() -> list[Compiled]:
+    found = compiled.volumes()
+    return [
+        {
+            "volume": name,
+            "repo": compiled.parts(name)[0].replace("--", "/", 1),
+            "bytes": found[name],
+            "used_by": sorted(stacks),
+        }
+        for name, stacks in sorted(compiled.users(set(found)).items())
+    ]
+
+
 def main() -> None:
     inputs: Prune = job()[1]
     cache = os.path.expanduser(inputs["cache"])
@@ -89,7 +105,10 @@ def main() -> None:
         # A stack may have taken it since it was listed.
         if (repo, commit) in free:
             remove(cache, repo, commit)
-    print(json.dumps(listing(cache)))
+    unused = {row["volume"] for row in compilations() if not row["used_by"]}
+    compiled.remove(unused & set(inputs["volumes"]))
+    left: Pruned = {"revisions": listing(cache), "compiled": compilations()}
+    print(json.dumps(left))
 
 
 main()

@@ -6,32 +6,36 @@ stdin   JSON: stack, components [label of a container], lines (how many of a log
         be the right one)
 stdout  one JSON object per line:
         {"log": [container, last lines]}  {"ended": [container, how]}
-        {"health": true}  {"ready": {"text", "models"}}  {"wrong": text}
+        {"health": true}  {"ready": {"text", "models", "startup"}}  {"wrong": text}
         {"nccl": [what each rank's NCCL says of its network, shared/nccl_log.py]}
 exit    0 when ready or ended; the caller closes the connection of the others
 """
 
 from __future__ import annotations
 
+import hashlib
 import http.client
 import json
 import math
 import re
+import socket
 import sys
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
+from datetime import datetime
 
 from shared.docker import Docker, containers, name_of
 from shared.job import job
 from shared.nccl_log import networks
-from shared.records import write_record
+from shared.records import read_record, write_record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from contracts import Watch
+    from contracts import Record, Startup, Watch
 
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -44,6 +48,10 @@ OURS = "dgx-spark: "
 FAILED = f"{OURS}FAILED: "
 """And that which says why all ranks stop."""
 
+WHOLE = 400
+"""Lines of the log of a container that has ended: of vLLM 0.32, which shows each process's traceback, the reason stands
+126 and more above the end."""
+
 LAST_LINES = 1.0
 """Seconds until a container that failed is read once more. Docker reads standard output and error apart: the reason,
 on one, may be in the log after the line on the other that says that it ended."""
@@ -51,6 +59,9 @@ on one, may be in the log after the line on the other that says that it ended.""
 FIRST_ANSWER = 300
 """Seconds for one answer: 3 to 23 were measured for the first one (vLLM 0.32, toy model), and the largest models make 3
 tokens per second on two Sparks."""
+
+LATE = 10
+"""Seconds since a server's start after which a port that is open at the first look opened nobody knows when."""
 
 LONG = 256
 """Tokens of the chat's answer: models that reason do so before they answer."""
@@ -103,6 +114,58 @@ def healthy(inputs: Watch) -> bool:
     try:
         get(inputs["api"].removesuffix("/v1") + "/health", inputs["key"])
     except (OSError, http.client.HTTPException):
+        return False
+    return True
+
+
+class Beginning:
+    """A server's start as it is seen from outside, in seconds since its container's."""
+
+    def __init__(self) -> None:
+        self.started = ""
+        """As Docker says it, in UTC."""
+
+        self.configuration = ""
+
+        self.seen: dict[str, int] = {}
+        self.known = True
+
+    def age(self) -> int:
+        return round(time.time() - datetime.fromisoformat(f"{self.started[:19]}+00:00").timestamp())
+
+    def note(self, what: str) -> None:
+        self.seen.setdefault(what, self.age())
+
+    def look(self, api: str, *, first: bool) -> None:
+        """At the port."""
+        if "port" in self.seen or not listens(api):
+            return
+        self.note("port")
+        self.known = not first or self.seen["port"] <= LATE
+
+    def told(self, wanted: Record) -> Startup | None:
+        """What was seen of it; of a server that ran before anybody looked, what was seen when it started, if that."""
+        if self.known:
+            seen = self.seen
+            return {
+                "started": self.started, "configuration": self.configuration,
+                "port": seen["port"], "health": seen["health"], "answer": seen["answer"],
+            }  # fmt: skip
+        former: Startup | None = read_record(wanted).get("startup")
+        return former if former and former["started"] == self.started else None
+
+
+def configuration(container: dict) -> str:
+    """Tells one way of serving from another: a digest of image, command line and environment."""
+    about = [container["Image"], *(container["Config"].get(key) for key in ("Entrypoint", "Cmd", "Env"))]
+    return hashlib.sha256(json.dumps(about).encode()).hexdigest()[:16]
+
+
+def listens(api: str) -> bool:
+    place = urllib.parse.urlsplit(api)
+    try:
+        socket.create_connection((str(place.hostname), place.port or 80), timeout=5).close()
+    except OSError:
         return False
     return True
 
@@ -184,20 +247,31 @@ def scores(inputs: Watch) -> str:
 TASKS = {"generate": generates, "embed": embeds, "score": scores}
 
 
-def try_it(inputs: Watch) -> None:
+def first_answer(inputs: Watch) -> None:
+    """A token, where the model makes text."""
+    if inputs["task"] == "generate":
+        ask(inputs, "/completions", prompt=BEGUN, max_tokens=1, temperature=0)
+    else:
+        TASKS[inputs["task"]](inputs)
+
+
+def try_it(inputs: Watch, beginning: Beginning) -> None:
     """The model must be listed and do what people want of it."""
     try:
         models = [str(model["id"]) for model in answer(inputs, "/models")["data"]]
         if inputs["model"] not in models:
             raise Unfit(f"the server on this port serves {', '.join(models) or 'nothing'}, not {inputs['model']}")
+        first_answer(inputs)
+        beginning.note("answer")
         text = TASKS[inputs["task"]](inputs)
     except Unfit as unfit:
         emit(wrong=str(unfit))
     except (LookupError, TypeError, ValueError) as error:
         emit(wrong=f"/health answers but an answer has another form: {error!r}")
     else:
-        write_record(inputs["record"], {})
-        emit(ready={"text": text, "models": models})
+        startup = beginning.told(inputs["record"])
+        write_record(inputs["record"], {}, startup=startup)
+        emit(ready={"text": text, "models": models, "startup": startup})
 
 
 def find(stack: str, component: str) -> str:
@@ -252,7 +326,8 @@ def main() -> None:
     said: dict = {}
     known: dict = {}
     told: dict = {}
-    asked = False
+    beginning = Beginning()
+    asked, first = False, True
     while True:
         for component in inputs["components"]:
             name = find(inputs["stack"], component)
@@ -264,17 +339,29 @@ def main() -> None:
                 said[name] = lines
                 emit(log=[name, lines])
                 tell_network(name, inputs, told)
-            how = ended(name, Docker().get(f"/containers/{name}/json"), lines, known)
+            container = Docker().get(f"/containers/{name}/json")
+            if component == "server" and container:
+                beginning.started = container["State"]["StartedAt"]
+                if not beginning.configuration:
+                    beginning.configuration = configuration(container)
+                    emit(begun=beginning.configuration)
+            how = ended(name, container, lines, known)
             if how:
                 time.sleep(LAST_LINES)
-                emit(log=[name, log(name, inputs["lines"]) or lines])
+                emit(log=[name, log(name, WHOLE) or lines])
                 emit(ended=[name, how])
                 return
+        if "api" in inputs:
+            beginning.look(inputs["api"], first=first)
+            first = False
         if "api" in inputs and not asked and healthy(inputs):
+            # It may have opened since the look at it.
+            beginning.note("port")
+            beginning.note("health")
             emit(health=True)
             for name in said:
                 tell_network(name, inputs, told)
-            try_it(inputs)
+            try_it(inputs, beginning)
             asked = True
         time.sleep(POLL)
 

@@ -15,6 +15,10 @@ DraftMethod = Literal["mtp", "eagle", "eagle3", "dflash", "dspark", "draft_model
 model made for it (eagle, eagle3, dflash, dspark), by any smaller model with the same vocabulary, or from the prompt."""
 
 
+Loader = Literal["auto", "safetensors", "prefetch", "fastsafetensors", "instanttensor", "runai_streamer"]
+"""How an engine reads a model's weights."""
+
+
 class Draft(Frozen):
     """What guesses tokens ahead, which the model then verifies in one step: the same text, sooner. Where nothing is
     said: as the catalog knows for the model, or nothing. It belongs to one model: change both together."""
@@ -96,6 +100,11 @@ class Serving(Frozen):
     draft: Draft | None = None
     """What guesses tokens ahead. None: as the catalog knows for the model."""
 
+    loader: Loader | None = None
+    """vLLM, SGLang: how the weights are read. prefetch: into the page cache ahead of it. fastsafetensors,
+    instanttensor, runai_streamer: those libraries', where the image has them. auto: the engine's own way. None: as the
+    catalog knows for the model, else auto. docs/performance.md has what is known of each on a Spark."""
+
     extra_args: tuple[str, ...] = ()
     """Handed to the engine as they are, one word each."""
 
@@ -105,6 +114,10 @@ class Serving(Frozen):
     restarts: Annotated[int, Field(ge=0)] = 3
     """How often the server starts again after failures in a row, all ranks together, before it gives up."""
 
+    stuck_after: Annotated[int, Field(ge=0)] = 300
+    """vLLM and SGLang: seconds without an answer to a request of one token, nor any other work, after which an engine
+    that says that it is well is started again (`restarts`). 0: it is not asked. TensorRT-LLM looks after itself."""
+
     check_fit: bool = True
     """Refuse a model that by estimate does not fit into the Sparks' memory, or that tensorParallel can't divide; false
     turns that into a warning."""
@@ -112,6 +125,11 @@ class Serving(Frozen):
     check_answer: bool = True
     """Before it counts as ready, the model must know the capital of France (a pooling model: tell which sentences
     mean the same); false where yours can't."""
+
+    compile_cache: bool = True
+    """Keep what engines compile and tune at their start (torch.compile, Triton, FlashInfer, CUDA) in a Docker volume on
+    each Spark, one for each image and model, so that the next start has it. It stays when the stack is destroyed, as
+    long as the weights do (weights.keep); `./spark prune` takes those away that no stack uses."""
 
     startup_timeout: Annotated[int, Field(ge=10)] | None = None
     """Seconds from the server's start to its first answer. None: from the catalog, else half an hour, and more for
@@ -130,8 +148,8 @@ class ImageSettings(Frozen):
     """Container image. None: the engine's default, see components/plan/engines/."""
 
     source: Literal["pull", "copy", "build"] = "pull"
-    """pull: on every Spark. copy: on the head alone, which streams it to the others over the fabric. build: made
-    on the head from a Dockerfile, then streamed."""
+    """pull: on every Spark. copy: on the head alone; from there it is streamed over the fabric, each Spark to the
+    next. build: made on the head from a Dockerfile, then streamed."""
 
     dockerfile: str | None = None
     """With `build`: a file on this machine, which must need no files beside it. None: vLLM from source,

@@ -49,10 +49,10 @@ class Weights(Frozen):
 
     offline: bool = False
     """Fetch nothing: the model is in the head's cache already, put there with `hf download` or by hand. The other
-    Sparks copy from the head what they lack."""
+    Sparks copy what they lack, each from the one before it."""
 
     shared: bool = False
     """The cache is one directory on a filesystem that all Sparks mount: filled by the head, copied nowhere."""
 
     keep: bool = True
-    """Leave the weights on the Sparks when the stack is destroyed."""
+    """Leave the weights on the Sparks when the stack is destroyed, and what engines compiled for them."""

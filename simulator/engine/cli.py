@@ -87,10 +87,11 @@ def operation(project: Project, stack: str, options: Options, *, dry_run: bool) 
 def preview(
     stack: StackOption = "", cwd: Cwd = HERE, diff: Diff = False, json_: Json = False, refresh: Refresh = False,
     expect_no_changes: NoChanges = False,
+    show_sames: Annotated[bool, typer.Option("--show-sames", help="With --json: what stays as it is, too.")] = False,
 ) -> None:  # fmt: skip
     """Show what `up` would do."""
     project, chosen = existing_stack(cwd, stack)
-    options = Options(diff, json_, refresh or None, expect_no_changes)
+    options = Options(diff, json_, refresh or None, expect_no_changes, show_sames=show_sames)
     if not json_:
         print(f"Previewing update ({chosen}):")
     raise typer.Exit(operation(project, chosen, options, dry_run=True).converge())

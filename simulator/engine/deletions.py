@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 
 from simulator.engine.deployment import Deployment
 from simulator.engine.providers import Old
@@ -52,12 +51,15 @@ class Deletions:
     def _one(self, doomed: Resource, stay: list[Resource]) -> None:
         """`stay`: takes it where it can't be deleted."""
         op = "delete-replaced" if doomed.delete else "delete"
-        # What a run before was to replace is deleted already.
-        act: Callable[[], None] = (lambda: None) if doomed.pending_replacement else (lambda: self.by_provider(doomed))
+        if doomed.pending_replacement:
+            # Deleted before its replacement, which this program does without: there is nothing to be shown.
+            self._run.was_deleted(doomed)
+            return
         try:
             if doomed.protect:
                 self._run.fail(doomed.urn, f"resource {doomed.urn} cannot be deleted because it is protected")
-            self._run.do(Step(op, doomed.urn, doomed.type, old=doomed.inputs), act, pending="deleting")
+            step = Step(op, doomed.urn, doomed.type, old=doomed)
+            self._run.do(step, lambda: self.by_provider(doomed), pending="deleting")
         except Refused:
             stay.append(doomed)
             return

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any, TextIO
 
-from simulator.engine.state import STACK_TYPE
+from simulator.engine.providers import ADD, DELETE, REPLACE, UPDATE, Path, differences
+from simulator.engine.state import FIELDS, STACK_TYPE, Resource
 from simulator.engine.steps import Events, Step
 from simulator.engine.values import Properties, masked
 
@@ -20,8 +23,8 @@ MARKS = {
     "create-replacement": "++",
     "delete-replaced": "--",
     "delete": "- ",
-    "refresh": "~ ",
-    "refresh-gone": "- ",
+    "drifted": "~ ",
+    "gone": "- ",
     "same": "  ",
 }
 WORDS = {
@@ -31,8 +34,8 @@ WORDS = {
     "create-replacement": ("create replacement", "created replacement"),
     "delete-replaced": ("delete original", "deleted original"),
     "delete": ("delete", "deleted"),
-    "refresh": ("changed outside of Pulumi", ""),
-    "refresh-gone": ("gone: removed outside of Pulumi", ""),
+    "drifted": ("changed outside of Pulumi", ""),
+    "gone": ("gone: removed outside of Pulumi", ""),
 }
 SUMMARY = {
     "create": "+ {} to create",
@@ -41,6 +44,13 @@ SUMMARY = {
     "delete": "- {} to delete",
 }
 DONE = {"create": "+ {} created", "update": "~ {} updated", "replace": "+-{} replaced", "delete": "- {} deleted"}
+HALVES = {"create-replacement", "delete-replaced"}
+"""Of a replacement."""
+
+FOUND = {"drifted", "gone"}
+"""By a refresh; the CLI has no steps of their own for it."""
+
+PLAIN = re.compile(r"\w+", re.ASCII)
 SHOWN = 200
 """Characters of a value in `--diff`."""
 
@@ -56,20 +66,22 @@ class Display(Events):
         self.diagnostics: list[dict[str, str]] = []
 
     def step(self, step: Step) -> None:
+        if is_default_provider(step):
+            return
         with self._lock:
             self.steps.append(step)
         # A replacement is one line in a preview; in an update its halves are shown as they happen.
-        hidden = {"same"} | ({"create-replacement", "delete-replaced"} if self._dry_run else {"replace"})
+        hidden = {"same", "refresh"} | (HALVES if self._dry_run else {"replace"})
         if step.op in hidden:
             return
-        if self._dry_run or step.op.startswith("refresh"):
+        if self._dry_run or step.op in FOUND:
             self._line(step, WORDS[step.op][0])
         if self._dry_run and self._diff:
             self._details(step)
 
     def done(self, step: Step, seconds: float) -> None:
-        if step.op in WORDS:
-            self._line(step, f"{WORDS[step.op][1]} ({seconds:.1f}s)")
+        if step.op in WORDS and not is_default_provider(step):
+            self._line(step, f"{WORDS[step.op][1]} ({seconds:.2f}s)")
 
     def failed(self, urn: str, reason: str) -> None:
         with self._lock:
@@ -86,18 +98,19 @@ class Display(Events):
             self._print(f"    {word}: {text.rstrip()}")
 
     def _line(self, step: Step, word: str) -> None:
-        keys = f" [{'diff: ' if step.op != 'create-replacement' else ''}{marked(step)}]" if step.changed else ""
-        self._print(f" {MARKS[step.op]} {step.type:<38} {name_of(step.urn)} {word}{keys}")
+        keys = f" [diff: {marked(step)}]" if marked(step) else ""
+        self._print(f" {MARKS[step.op]} {shortened(step.type)} {name_of(step.urn)} {word}{keys}")
 
     def _details(self, step: Step) -> None:
-        keys = step.changed or (sorted(step.new) if step.op == "create" else [])
-        for key in keys:
-            old, new = shown(step.old.get(key)), shown(step.new.get(key))
-            if step.op == "create":
-                self._print(f"       + {key}: {new}")
-            else:
-                for line in difference(step.old.get(key), step.new.get(key)) or [f"{old} => {new}"]:
-                    self._print(f"       ~ {key}: {line}")
+        if step.op == "create" and step.new:
+            for key, value in sorted(step.new.inputs.items()):
+                self._print(f"       + {key}: {shown(value)}")
+        if not (step.old and step.new):
+            return
+        old, new = (one.outputs if step.op == "drifted" else one.inputs for one in (step.old, step.new))
+        for key in sorted({str(path[0]) for path in changes(step)}):
+            for line in difference(old.get(key), new.get(key)) or [f"{shown(old.get(key))} => {shown(new.get(key))}"]:
+                self._print(f"       ~ {key}: {line}")
 
     def outputs(self, old: Properties, new: Properties) -> None:
         """Stack outputs: all of them, those that changed marked."""
@@ -134,7 +147,8 @@ class Display(Events):
         for op, count in changes:
             self._print(f"    {words[op].format(f'{count}')}")
         if counts.get("same"):
-            self._print(f"    {counts['same']} unchanged")
+            total = f"{sum(count for _, count in changes)} changes. " if len(changes) > 1 else ""
+            self._print(f"    {total}{counts['same']} unchanged")
         if not self._dry_run:
             self._print(f"\nDuration: {time.monotonic() - self._began:.0f}s")
 
@@ -149,17 +163,9 @@ class Display(Events):
         for entry in errors:
             self._print("\n".join(f"    {line}" for line in f"error: {entry['message']}".splitlines()), error=True)
 
-    def as_json(self) -> str:
-        steps = [
-            {
-                "op": s.op,
-                "urn": s.urn,
-                "type": s.type,
-                "diffReasons": list(s.changed),
-                "replaceReasons": list(s.replaces),
-            }
-            for s in self.steps
-        ]
+    def as_json(self, *, sames: bool) -> str:
+        """Source of what is in it: pulumi, pkg/backend/display/json.go."""
+        steps = [digest(step) for step in self.steps if (sames and step.op == "same") or is_listed(step)]
         return json.dumps({"steps": steps, "changeSummary": self.counts(), "diagnostics": self.diagnostics}, indent=2)
 
     def _print(self, text: str, *, error: bool = False) -> None:
@@ -173,8 +179,73 @@ def name_of(urn: str) -> str:
     return urn.rsplit("::", 1)[-1] if urn else ""
 
 
+def shortened(type_: str) -> str:
+    """`docker:index:Container`"""
+    return re.sub(r"/\w+:", ":", type_)
+
+
+def is_default_provider(step: Step) -> bool:
+    """Of which Pulumi says nothing."""
+    return step.type.startswith("pulumi:providers:") and name_of(step.urn).startswith("default")
+
+
+def is_listed(step: Step) -> bool:
+    """By `preview --json`: what happens, what is looked at (not what was found), the stack, and what is no longer
+    protected, or is now."""
+    if step.op == "same":
+        return step.type == STACK_TYPE or bool(step.old and step.new and step.old.protect != step.new.protect)
+    return step.op not in HALVES | FOUND
+
+
+def digest(step: Step) -> dict[str, Any]:
+    """One of the steps of `preview --json`."""
+    said = {
+        "op": step.op,
+        "urn": step.urn,
+        "provider": next(one.provider for one in (step.new, step.old) if one),
+        "oldState": digested(step.old),
+        "newState": digested(step.new),
+        "diffReasons": sorted(step.diff.changed),
+        "replaceReasons": sorted(step.diff.reasons),
+    }
+    detailed = step.diff.detailed
+    return {
+        **{key: value for key, value in said.items() if value},
+        "detailedDiff": None
+        if detailed is None
+        else {written(path): {"kind": kind, "inputDiff": False} for path, kind in detailed.items()},
+    }
+
+
+def written(path: Path) -> str:
+    """As Pulumi writes paths of properties."""
+    return "".join(
+        f"[{one}]" if isinstance(one, int) else f".{one}" if PLAIN.fullmatch(one) else f'["{one}"]' for one in path
+    ).removeprefix(".")
+
+
+def digested(resource: Resource | None) -> dict[str, Any] | None:
+    """A state of it, secrets as words."""
+    if resource is None:
+        return None
+    known = {theirs: value for ours, theirs in FIELDS.items() if (value := getattr(resource, ours))}
+    return {**known, "inputs": masked(resource.inputs), "outputs": masked(resource.outputs)}
+
+
+def changes(step: Step) -> Mapping[Path, str]:
+    """What differs; of a component, too, whose steps have no reasons."""
+    if step.diff.detailed is not None or not (step.old and step.new) or step.op == "same":
+        return step.diff.detailed or {}
+    return differences(step.old.inputs, step.new.inputs)
+
+
 def marked(step: Step) -> str:
-    return ",".join(f"{'+-' if key in step.replaces else '~'}{key}" for key in step.changed)
+    """`+KEY,KEY-KEY~KEY`: what comes, goes and changes."""
+    found: dict[str, list[str]] = {"+": [], "-": [], "~": []}
+    whole = {path[0]: kind for path, kind in changes(step).items() if len(path) == 1}
+    for key in sorted({str(path[0]) for path in changes(step)}):
+        found[{ADD: "+", DELETE: "-"}.get(whole.get(key, UPDATE).removesuffix(REPLACE), "~")].append(key)
+    return "".join(mark + ",".join(keys) for mark, keys in found.items() if keys)
 
 
 def shown(value: Any) -> str:

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import threading
 from collections.abc import Iterator
+from typing import NoReturn
 
 from simulator.engine import warm
 from simulator.engine.deletions import Deletions
@@ -26,6 +27,9 @@ from simulator.layout import ROOT
 
 TOLD = 32
 """Exit code of a program that has told its user why: nothing is added."""
+
+HEEDS_INTERRUPT = 2.0
+"""Seconds in which a program that heeds an interrupt has ended, or has shown that it was interrupted."""
 
 
 class Operation:
@@ -58,7 +62,7 @@ class Operation:
 
     def _run_program(self, values: dict[str, str], secrets: list[str]) -> None:
         registrations = Registrations(self.deployment, self.deletions, self.project.disabled_providers)
-        monitor = Monitor(self.deployment, registrations, self.display.log, self._end_program)
+        monitor = Monitor(self.deployment, registrations, self.display.log, self._ended_program)
         server, address = serve(monitor, Engine(self.display.diagnostic))
         arguments = [address, self.project.name, self.stack, str(self.dry_run).lower()]
         environment = {
@@ -115,6 +119,14 @@ class Operation:
         if self._process and self._process.poll() is None:
             self._process.send_signal(signal.SIGINT)
 
+    def _ended_program(self) -> None:
+        """The interrupt comes to the program before the answer that the monitor is shut down, as Pulumi's does; a
+        program that waits for that answer gets it all the same."""
+        self._end_program()
+        if self._process:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(HEEDS_INTERRUPT)
+
     def destroy(self) -> int:
         self._open()
         with self._interruptible(), contextlib.suppress(Refused):
@@ -136,9 +148,12 @@ class Operation:
 
     @contextlib.contextmanager
     def _interruptible(self) -> Iterator[None]:
-        """First Ctrl-C: end what runs and keep a state from which the next run goes on."""
+        """First Ctrl-C: end what runs and keep a state from which the next run goes on. Second: end at once, with the
+        state as it was saved last, its pending operations in it."""
 
         def interrupt(*_: object) -> None:
+            if self._interrupted:
+                self._terminate()
             self._interrupted = True
             self.display.failed("", "update canceled")
             self.deployment.canceled = True
@@ -153,12 +168,18 @@ class Operation:
                 signal.signal(number, handler)
             DAEMONS.close()
 
+    def _terminate(self) -> NoReturn:
+        RUNNING.cancel(signal.SIGKILL)
+        if self._process:
+            self._process.kill()
+        os._exit(255)
+
     def _report(self) -> int:
         failed = self.deployment.failed or self._interrupted
         changes = [step for step in self.display.steps if is_change(step)]
         outputs_changed = self.deployment.stack_outputs != self.deployment.old_stack_outputs
         if self.options.json:
-            print(self.display.as_json())
+            print(self.display.as_json(sames=self.options.show_sames))
         elif not failed:
             self.display.outputs(self.deployment.old_stack_outputs, self.deployment.stack_outputs)
         self.display.diagnostics_summary()

@@ -43,6 +43,7 @@ class Options:
 
     expect_no_changes: bool = False
     continue_on_error: bool = False
+    show_sames: bool = False
 
 
 @dataclass

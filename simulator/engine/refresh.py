@@ -6,7 +6,7 @@ import threading
 from dataclasses import replace
 
 from simulator.engine.deployment import Deployment
-from simulator.engine.providers import Old, ProviderError
+from simulator.engine.providers import Diff, Old, ProviderError, differences
 from simulator.engine.registry import implementation
 from simulator.engine.state import Resource
 from simulator.engine.steps import Refused, Step
@@ -15,6 +15,8 @@ from simulator.engine.values import Properties, Secret, is_secret, plain
 
 def refresh(run: Deployment) -> None:
     """Look at what can be looked at; forget what is gone."""
+    for resource in run.former():
+        run.events.step(Step("refresh", resource.urn, resource.type, old=resource))
     looked = [r for r in run.former() if r.custom and not r.is_provider and not r.pending_replacement]
     threads = [threading.Thread(target=_one, args=(run, resource)) for resource in looked]
     for thread in threads:
@@ -38,11 +40,12 @@ def _one(run: Deployment, resource: Resource) -> None:
     with run.lock:
         if found is None:
             del run.before[resource.urn]
-            run.events.step(Step("refresh-gone", resource.urn, resource.type))
+            run.events.step(Step("gone", resource.urn, resource.type, old=resource))
         elif found != old.outputs:
-            changed = tuple(sorted(k for k in {*found, *old.outputs} if found.get(k) != old.outputs.get(k)))
-            run.before[resource.urn] = replace(resource, outputs=_as_secret(found, resource.outputs))
-            run.events.step(Step("refresh", resource.urn, resource.type, changed, old=old.outputs, new=found))
+            now = replace(resource, outputs=_as_secret(found, resource.outputs))
+            run.before[resource.urn] = now
+            diff = Diff(differences(old.outputs, found))
+            run.events.step(Step("drifted", resource.urn, resource.type, diff, old=resource, new=now))
 
 
 def _as_secret(found: Properties, before: Properties) -> Properties:

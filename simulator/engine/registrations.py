@@ -5,6 +5,7 @@ Follows pkg/resource/deploy of pulumi/pulumi; replacements create first and dele
 
 from __future__ import annotations
 
+import re
 import threading
 import uuid
 from collections.abc import Iterable, Sequence
@@ -13,10 +14,10 @@ from typing import Any
 
 from simulator.engine.deletions import Deletions
 from simulator.engine.deployment import Deployment
-from simulator.engine.providers import Diff, InitFailed, Old, ProviderError, differing
+from simulator.engine.providers import Diff, InitFailed, Old, Path, ProviderError, differences, differing
 from simulator.engine.registry import implementation
 from simulator.engine.state import STACK_TYPE, Resource
-from simulator.engine.steps import Goal, Refused, Step, urn_of
+from simulator.engine.steps import NOT_COMPARED, Goal, Refused, Step, urn_of
 from simulator.engine.values import UNKNOWN, Properties, Secret, is_secret, plain
 
 
@@ -66,16 +67,19 @@ class Registrations:
         made = self._resource(urn, goal, goal.inputs)
         made.outputs = goal.inputs
         made.id = old.id if old else "" if self._run.dry_run else str(uuid.uuid4())
-        return self._register_as_is(made, old)
+        diff = Diff(differences(plain(old.inputs), plain(made.inputs))) if old else NOT_COMPARED
+        return self._register_as_is(made, old, diff)
 
-    def _register_as_is(self, made: Resource, old: Resource | None) -> Resource:
-        """What no provider is asked about: components and providers themselves."""
+    def _register_as_is(self, made: Resource, old: Resource | None, diff: Diff = NOT_COMPARED) -> Resource:
+        """What is neither made nor taken away by a provider: components, and providers themselves.
+
+        `diff`: what is said of an update; of a component's nothing.
+        """
         if old is None:
-            step = Step("create", made.urn, made.type, new=made.inputs)
+            step = Step("create", made.urn, made.type, new=made)
         else:
-            changed = tuple(sorted(differing(plain(old.inputs), plain(made.inputs))))
-            op = "update" if changed else "same"
-            step = Step(op, made.urn, made.type, changed, old=old.inputs, new=made.inputs)
+            op = "update" if differing(old.inputs, made.inputs) else "same"
+            step = Step(op, made.urn, made.type, diff, old=old, new=made)
         self._run.do(step, lambda: None)
         self._run.keep(made)
         return made
@@ -89,43 +93,52 @@ class Registrations:
             return self._create(urn, goal, impl, "create")
         if old.pending_replacement:
             if urn in self._cascaded:
-                keys = self._diff(old, goal).changed
-                self._run.events.step(
-                    Step("replace", urn, goal.type, tuple(sorted(keys)), old=old.inputs, new=goal.inputs)
-                )
+                # Without a reason: nobody compares it with what it was.
+                new = self._resource(urn, goal, goal.inputs)
+                self._run.events.step(Step("replace", urn, goal.type, old=old, new=new))
             return self._create(urn, goal, impl, "create-replacement")
         # A replacement is made of all that the program asks for.
         whole, goal = goal, ignoring(goal, old)
+        # Another provider alone changes nothing: none of those known here says that its configuration would.
         diff = self._diff(old, goal)
-        if old.provider.rsplit("::", 1)[0] != goal.provider.rsplit("::", 1)[0]:
-            diff = Diff(diff.updates, diff.replaces | {"provider"}, diff.delete_before_replace)
         if diff.replaces:
             return self._replace(urn, whole, old, diff)
-        if diff.updates or old.init_errors:
+        if diff.detailed or old.init_errors:
             return self._update(urn, goal, old, diff)
-        self._run.do(Step("same", urn, goal.type), lambda: None)
         made = self._resource(urn, goal, goal.inputs)
         made.id, made.outputs = old.id, self._secreted(goal, plain(old.outputs))
+        self._run.do(Step("same", urn, goal.type, old=old, new=made), lambda: None)
         self._run.keep(made)
         return made
 
     @staticmethod
     def _checked(goal: Goal) -> Properties:
         """Inputs with the type's defaults, secret where they were."""
-        filled = implementation(goal.type).check(plain(goal.inputs))
-        return {key: Secret(value) if is_secret(goal.inputs.get(key)) else value for key, value in filled.items()}
+        inputs = plain(goal.inputs)
+        filled = implementation(goal.type).check(inputs)
+        return {
+            key: goal.inputs[key]
+            if key in inputs and value is inputs[key]
+            else Secret(value)
+            if is_secret(goal.inputs.get(key))
+            else value
+            for key, value in filled.items()
+        }
 
     def _diff(self, old: Resource, goal: Goal) -> Diff:
-        before = Old(old.id, plain(old.inputs), plain(old.outputs), old.init_errors)
-        diff = implementation(goal.type).diff(before, plain(goal.inputs))
-        forced = {path.split("[")[0].split(".")[0] for path in goal.replace_on_changes} & diff.changed
+        diff = self._compared(old, goal.inputs)
         by = diff.delete_before_replace if goal.delete_before_replace is None else goal.delete_before_replace
-        return Diff(diff.updates - forced, diff.replaces | forced, by)
+        return replace(diff.forced([parsed(path) for path in goal.replace_on_changes]), delete_before_replace=by)
+
+    @staticmethod
+    def _compared(old: Resource, new: Properties) -> Diff:
+        impl = implementation(old.type)
+        seen = dict if impl.sees_secrets else plain
+        return impl.diff(Old(old.id, seen(old.inputs), plain(old.outputs), old.init_errors), seen(new))
 
     def _create(self, urn: str, goal: Goal, impl: Any, op: str, diff: Diff | None = None) -> Resource:
         made = self._resource(urn, goal, goal.inputs)
-        keys = tuple(sorted(diff.changed)) if diff else ()
-        step = Step(op, urn, goal.type, keys, tuple(sorted(diff.replaces)) if diff else (), new=goal.inputs)
+        step = Step(op, urn, goal.type, diff or NOT_COMPARED, new=made)
 
         def act() -> None:
             self._run.before_create(urn, goal)
@@ -151,7 +164,7 @@ class Registrations:
         impl = implementation(goal.type)
         made = self._resource(urn, goal, goal.inputs)
         made.id = old.id
-        step = Step("update", urn, goal.type, tuple(sorted(diff.updates)), old=old.inputs, new=goal.inputs)
+        step = Step("update", urn, goal.type, diff, old=old, new=made)
 
         def act() -> None:
             before = Old(old.id, plain(old.inputs), plain(old.outputs))
@@ -166,8 +179,7 @@ class Registrations:
 
     def _replace(self, urn: str, goal: Goal, old: Resource, diff: Diff) -> Resource:
         impl = implementation(goal.type)
-        keys, why = tuple(sorted(diff.changed)), tuple(sorted(diff.replaces))
-        replacing = Step("replace", urn, goal.type, keys, why, old=old.inputs, new=goal.inputs)
+        replacing = Step("replace", urn, goal.type, diff, old=old, new=self._resource(urn, goal, goal.inputs))
         if diff.delete_before_replace:
             # One at a time, as Pulumi's step generator: two may have dependents in common.
             with self._replacing:
@@ -205,15 +217,13 @@ class Registrations:
                     unknown[name] = UNKNOWN
             if not any(value is UNKNOWN for value in unknown.values()):
                 continue
-            before = Old(candidate.id, plain(candidate.inputs), plain(candidate.outputs))
-            diff = implementation(candidate.type).diff(before, plain(unknown))
-            if diff.replaces:
+            if self._compared(candidate, unknown).replaces:
                 doomed[candidate.urn] = candidate
         del doomed[root.urn]
         return list(reversed(doomed.values()))
 
     def _delete_for_replacement(self, doomed: Resource) -> None:
-        step = Step("delete-replaced", doomed.urn, doomed.type)
+        step = Step("delete-replaced", doomed.urn, doomed.type, old=doomed)
         self._run.do(step, lambda: self._deletions.by_provider(doomed), pending="deleting")
         with self._run.lock:
             if self._run.dry_run:
@@ -257,6 +267,11 @@ class Registrations:
         """Outputs are secret when listed so, or when the input of the same name is."""
         hidden = set(goal.additional_secret_outputs) | {k for k, v in goal.inputs.items() if is_secret(v)}
         return {key: Secret(value) if key in hidden else value for key, value in outputs.items()}
+
+
+def parsed(path: str) -> Path:
+    """`triggers[*]`, `init`: without quotes, which nothing here needs."""
+    return tuple(re.findall(r"[^.\[\]]+", path))
 
 
 def ignoring(goal: Goal, old: Resource) -> Goal:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from simulator.engine.state import STACK_TYPE
+from simulator.engine.providers import Diff
+from simulator.engine.state import STACK_TYPE, Resource
 from simulator.engine.values import Properties
 
 
@@ -35,19 +36,22 @@ class Goal:
     """Names of hooks."""
 
 
+NOT_COMPARED = Diff(None)
+
+
 @dataclass(frozen=True)
 class Step:
     """One line of a preview."""
 
     op: str
-    """create, update, replace, create-replacement, delete-replaced, delete, same, refresh …"""
+    """create, update, replace, create-replacement, delete-replaced, delete, same, refresh; drifted and gone of what
+    a refresh finds"""
 
     urn: str
     type: str
-    changed: tuple[str, ...] = ()
-    replaces: tuple[str, ...] = ()
-    old: Properties = field(default_factory=dict, compare=False)
-    new: Properties = field(default_factory=dict, compare=False)
+    diff: Diff = NOT_COMPARED
+    old: Resource | None = field(default=None, compare=False)
+    new: Resource | None = field(default=None, compare=False)
 
 
 class Events:

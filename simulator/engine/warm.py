@@ -135,6 +135,8 @@ def _become(connection: socket.socket) -> str:
     """Take over all that makes the client's process another one than this."""
     os.setsid()
     end_with_parent(signal.SIGKILL)
+    # A shell starts what runs in its background with interrupts ignored, and so the server and what it forks.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     head, files, _, _ = socket.recv_fds(connection, NUMBER.size, 3)
     (module, *words), folder, environment = json.loads(connection.recv(NUMBER.unpack(head)[0], socket.MSG_WAITALL))
     connection.send(NUMBER.pack(os.getpid()))

@@ -172,6 +172,12 @@ class Stack:
         return f"dgx-spark-{self.name}-{role}"
 
 
+def unlocked(stack: Stack) -> None:
+    """The CLI keeps a lock beside its state, also when it is killed."""
+    if "simulator.engine" not in stack.argv:
+        stack("cancel", "--yes", "--stack", stack.name, check=False)
+
+
 SOME_IMAGE = sglang.IMAGE.partition("@")[0]
 """Is on every simulated Spark."""
 
@@ -191,8 +197,10 @@ def end_container(spark: Spark, name: str) -> None:
 
 
 def end_engine(spark: Spark, name: str) -> None:
-    """The engine's process alone is killed; its container's main process (inside/together.py) stays."""
-    sparks.on(spark, f"docker exec {name} sh -c 'kill -9 $(ps -o pid= --ppid $(ps -o pid= --ppid 1 | head -1))'")
+    """The engine's process alone is killed; its container's main process (inside/together.py) stays. Where that has
+    ended it already, since another rank's has gone, there is nothing to do."""
+    kill = 'engine=$(ps -o pid= --ppid $(ps -o pid= --ppid 1 | head -1)); [ -z "$engine" ] || kill -9 $engine'
+    sparks.on(spark, f"docker exec {name} sh -c '{kill}'")
 
 
 def says(spark: Spark, name: str, words: str, *, limit: float = 90) -> None:
@@ -201,17 +209,37 @@ def says(spark: Spark, name: str, words: str, *, limit: float = 90) -> None:
     sparks.wait_for(lambda: words in sparks.on(spark, log, check=False), f"{name}: {words}", limit=limit)
 
 
+LEFT_BEHIND = {
+    "containers": "docker ps -a --format '{{.Names}}' | sort",
+    "volumes": "docker volume ls -q | grep -v ^dgx-spark-compiled. | sort",
+    "networks": "docker network ls --format '{{.Name}}' | sort",
+    "files": "find ~ -path ~/.cache -prune -o -print | sort",
+    "keys": "cat ~/.ssh/authorized_keys",
+    "mounts": "ls /tmp",
+    "docker": "cat /etc/docker/daemon.json /etc/nvidia-container-runtime/config.toml",
+    "swarm": "docker info --format '{{.Swarm.LocalNodeState}} {{.DefaultRuntime}}'",
+}
+"""What a stack might leave on a Spark: containers, networks, volumes, files outside the cache, keys. What engines
+compiled stays as weights do."""
+
+
 def left_behind(spark: Spark) -> dict[str, str]:
-    """What a stack might leave on a Spark: containers, networks, volumes, files outside the cache, keys."""
+    return looks(spark, LEFT_BEHIND)
+
+
+def looks(spark: Spark, commands: dict[str, str]) -> dict[str, str]:
+    """What each of these says, all by one login."""
+    mark = "<look>"
+    said = sparks.on(spark, " && ".join(f"echo '{mark}' && {{ {command}; }}" for command in commands.values()))
+    return dict(zip(commands, said.split(f"{mark}\n")[1:], strict=True))
+
+
+def changed(before: dict[str, str], now: dict[str, str]) -> dict[str, dict[str, list[str]]]:
+    """Of what differs, the lines that went and those that came: a test that fails says which."""
+    lines = {name: (before[name].splitlines(), now[name].splitlines()) for name in before if before[name] != now[name]}
     return {
-        "containers": sparks.on(spark, "docker ps -a --format '{{.Names}}' | sort"),
-        "volumes": sparks.on(spark, "docker volume ls -q | sort"),
-        "networks": sparks.on(spark, "docker network ls --format '{{.Name}}' | sort"),
-        "files": sparks.on(spark, "find ~ -path ~/.cache -prune -o -print | sort"),
-        "keys": sparks.on(spark, "cat ~/.ssh/authorized_keys"),
-        "mounts": sparks.on(spark, "ls /tmp"),
-        "docker": sparks.on(spark, "cat /etc/docker/daemon.json /etc/nvidia-container-runtime/config.toml"),
-        "swarm": sparks.on(spark, "docker info --format '{{.Swarm.LocalNodeState}} {{.DefaultRuntime}}'"),
+        name: {"went": [line for line in old if line not in new], "came": [line for line in new if line not in old]}
+        for name, (old, new) in lines.items()
     }
 
 

@@ -34,11 +34,46 @@ def looks(spark):
     return float(query(spark, "sum(count_over_time(up[1h]))")[0]["value"][1])
 
 
-def chat(base, model, key):
-    order = {"model": model, "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 5}
-    return requests.post(f"{base}/chat/completions", json=order, headers={"Authorization": f"Bearer {key}"}, timeout=30)
+def chat(base, model, key, **more):
+    order = {"model": model, "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 5, **more}
+    return requests.post(f"{base}/chat/completions", json=order, headers=bearer(key), timeout=30)
 
 
+def bearer(key):
+    return {"Authorization": f"Bearer {key}"} if key else {}
+
+
+def opens_for_its_key_alone(gateway, model):
+    """Of LiteLLM, or what stands in for it."""
+    said = chat(gateway, model, KEY).json()["choices"][0]["message"]["content"]
+    for key in ("sk-of-somebody-else-0123", None):
+        refused = chat(gateway, model, key)
+        assert refused.status_code == 401
+        assert "this key opens nothing here" in refused.json()["error"]["message"]
+    listed = requests.get(f"{gateway}/models", headers=bearer(KEY), timeout=30).json()["data"]
+    assert [one["id"] for one in listed] == [model]
+    assert requests.get(f"{gateway}/models", timeout=30).status_code == 401
+    assert chat(gateway, "another", KEY).status_code == 400
+
+    # LiteLLM takes such requests, and answers them with the engine's key or in the head's name.
+    elsewhere = {
+        "model": f"hosted_vllm/{model}",
+        "api_base": "http://127.0.0.1:9/v1",
+        "api_key": "os.environ/UPSTREAM_KEY",
+    }
+    for more in (
+        {"user_config": {"model_list": [{"model_name": model, "litellm_params": elsewhere}]}},
+        {"fallbacks": [elsewhere]},
+    ):
+        assert "not for a request to say" in chat(gateway, model, KEY, **more).json()["error"]["message"]
+    root = gateway.removesuffix("/v1")
+    for path in ("health/test_connection", "config/update", "key/generate"):
+        refused = requests.post(f"{root}/{path}", json={"litellm_params": elsewhere}, headers=bearer(KEY), timeout=30)
+        assert (path, refused.status_code) == (path, 401)
+    return said
+
+
+@pytest.mark.long
 def test_every_query_of_the_dashboards_has_an_answer(alone, third):
     before = left_behind(third)
 
@@ -85,8 +120,7 @@ def test_the_gateway_opens_for_its_keys_alone_and_the_chat_knows_the_model(alone
 
     step("the gateway opens for that key alone")
     sparks.wait_for(lambda: answers(outputs["beside"]["chat"]) and answers(f"{gateway}/models"), "gateway and chat")
-    assert chat(gateway, model, KEY).json()["choices"][0]["message"]["content"]
-    assert chat(gateway, model, "sk-of-somebody-else-0123").status_code == 401
+    assert opens_for_its_key_alone(gateway, model)
     assert requests.get(outputs["beside"]["chat"], timeout=5).json()["models"] == [model]
 
     step("no key shows in a container")

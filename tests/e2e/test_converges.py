@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
-import random
 import subprocess
 import threading
+from typing import Any
 
 import pytest
 
-from ops import destroy
+from ops import adopt, destroy
 from ops.project import Project
 from ops.stack import of
 from simulator import sparks
-from tests.e2e.conftest import SOME_IMAGE, Stack, container_id, left_behind, step
+from tests.e2e.conftest import SOME_IMAGE, Stack, container_id, left_behind, step, unlocked
 
 pytestmark = pytest.mark.e2e
 
@@ -35,12 +35,6 @@ def killed_when_made(stack: Stack, spark, name: str) -> None:
         said, _ = engine.communicate()
         assert made, said
     unlocked(stack)
-
-
-def unlocked(stack: Stack) -> None:
-    """The CLI keeps a lock beside its state, also when it is killed."""
-    if "simulator.engine" not in stack.argv:
-        stack("cancel", "--yes", "--stack", stack.name, check=False)
 
 
 def lose_state(stack: Stack) -> None:
@@ -81,34 +75,120 @@ def test_an_interrupted_run_and_a_lost_state_are_put_right_by_the_next_up(alone,
     assert left_behind(third) == before
 
 
+class Asked:
+    """Asks the endpoint without a pause while it watches; `failed`: what it was told otherwise than 200."""
+
+    def __init__(self, stack: Stack, outputs: dict[str, Any]) -> None:
+        self.count, self.failed = 0, []
+        self._stack, self._outputs, self._over = stack, outputs, threading.Event()
+        self._thread = threading.Thread(target=self._ask)
+
+    def _ask(self) -> None:
+        while not self._over.wait(0.2):
+            self.count += 1
+            if not self._stack.answers(self._outputs):
+                self.failed.append(self.count)
+
+    def __enter__(self) -> Asked:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *ignored: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+
+SERVED = {
+    "ray": {"monitoring": True},
+    "mp": {"serving": {"executor": "mp"}, "chat": True},
+    "sglang": {"engine": "sglang"},
+}
+
+
 @pytest.mark.long
-def test_a_state_of_yesterday_and_a_container_of_others_under_our_name(alone, third):
+@pytest.mark.parametrize("how", SERVED)
+def test_what_serves_is_taken_over_without_a_restart_when_the_state_is_lost(how, simulated, tmp_path, capsys):
+    pair = simulated[:2]
+    before = [left_behind(spark) for spark in pair]
+    stack = Stack(tmp_path, how, pair, **SERVED[how])
+    where = of(Project(stack.folder, stack.environment), stack.name)
+    listed = "docker ps --no-trunc --format '{{.ID}} {{.Names}}' | sort"
+    stack("config", "set", "--secret", "--path", "serving.env.TOKEN", "of-nobody", "--stack", how)
+    try:
+        stack.up()
+        running, outputs = [sparks.on(spark, listed) for spark in pair], stack.outputs()
+        step("the state is lost")
+        lose_state(stack)
+        with Asked(stack, outputs) as asked:
+            assert adopt.adopt(where, lambda _question: True)
+            said = capsys.readouterr().out
+            assert [sparks.on(spark, listed) for spark in pair] == running
+            assert f"spark-1: {stack.container('server')} was taken over as it runs" in said
+            assert "made anew" not in said
+            assert stack.is_clean()
+        assert asked.count > 10
+        assert asked.failed == []
+
+        step("what comes later is as ever")
+        stack.configure(**{**SERVED[how], "serving": {**SERVED[how].get("serving", {}), "maxModelLen": 4096}})
+        assert stack.preview()[f"cluster-server-{pair[0].name}"] == "replace"
+        stack.up()
+        assert stack.complete()["choices"]
+        assert stack.is_clean()
+    finally:
+        stack.destroy()
+    assert [left_behind(spark) for spark in pair] == before
+
+
+@pytest.mark.long
+def test_what_runs_otherwise_than_wanted_is_made_anew_when_the_rest_is_taken_over(alone, third, capsys):
     server = alone.container("server")
-    alone.configure(serving={"maxModelLen": 4096})
+    alone.configure(monitoring=True)
     alone.up()
-    (path,) = (alone.folder / "state/.pulumi/stacks").rglob(f"{alone.name}.json")
-    yesterday = path.read_text()
-    alone.configure(serving={"maxModelLen": 4096}, monitoring=True)
-    alone.up()
-    path.write_text(yesterday)
-    shown = alone("preview", "--stack", alone.name).text
-    # Its server is today's, too.
-    assert "dgx-spark-alone-grafana" in shown
-    assert f"{server}," not in shown
-    alone.up()
+    running = container_id(third, server), container_id(third, alone.container("grafana"))
+    lose_state(alone)
+    alone.configure(monitoring=True, serving={"maxModelLen": 4096})
+    assert adopt.adopt(of(Project(alone.folder, alone.environment), alone.name), lambda _question: True)
+    assert container_id(third, server) != running[0]
+    assert container_id(third, alone.container("grafana")) == running[1]
+    assert f"{server} was made anew, since it was not as it is wanted in: command" in capsys.readouterr().out
     assert alone.complete()["choices"]
     assert alone.is_clean()
 
-    step("with the settings of then, too: what is wanted no more goes")
-    path.write_text(yesterday)
-    alone.configure(serving={"maxModelLen": 4096}, monitoring=False)
-    alone.up()
-    assert sparks.on(third, "docker ps -a --format '{{.Names}}'").split() == [server]
-    assert alone.preview() == {}
-    assert alone.is_clean()
 
-    step("under our name, and somebody else's")
-    alone.destroy()
+@pytest.mark.long
+def test_a_swarm_that_no_state_knows_is_made_anew_or_goes(simulated, tmp_path):
+    pair = simulated[:2]
+    before = [left_behind(spark) for spark in pair]
+    stack = Stack(tmp_path, "swarm", pair, engine="trtllm")
+    services = "docker service ls --format '{{.Name}}' | sort; docker secret ls -q; docker config ls -q"
+    try:
+        stack.up()
+        step("the state is lost, and the same is wanted")
+        lose_state(stack)
+        shown = stack("preview", "--stack", stack.name).text
+        again = [line for line in shown.splitlines() if "made anew" in line]
+        assert any(f"service {stack.container('server')}-{pair[0].name}" in line for line in again), shown
+        stack.up()
+        assert stack.complete()["choices"]
+        assert stack.is_clean()
+
+        step("the state is lost, and another engine is wanted")
+        lose_state(stack)
+        stack.configure(engine="sglang")
+        assert "will be removed" in stack("preview", "--stack", stack.name).text
+        stack.up()
+        assert sparks.on(pair[0], services) == ""
+        assert stack.complete()["choices"]
+        assert stack.is_clean()
+    finally:
+        stack.destroy()
+    assert [left_behind(spark) for spark in pair] == before
+
+
+@pytest.mark.long
+def test_a_container_of_others_under_our_name_is_refused_and_left_alone(alone, third):
+    server = alone.container("server")
     sparks.on(third, f"docker run -d --name {server} --entrypoint sleep {SOME_IMAGE} 100000")
     try:
         assert f"spark-3: has a container {server}" in alone.refusal()
@@ -167,33 +247,3 @@ def test_the_second_of_two_ups_of_one_stack_is_told_who_runs_the_first(alone, th
     said, _ = first.communicate()
     assert first.returncode == 0, said
     assert alone.is_clean()
-
-
-def killed_at_line(stack: Stack, line: int, *words: str) -> str:
-    """Pulumi, killed when it has said so many lines; what it said."""
-    engine = subprocess.Popen(
-        [*stack.argv, *words, "--yes", "--skip-preview", "--stack", stack.name],
-        env=stack.environment, cwd=stack.folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-    )  # fmt: skip
-    assert engine.stdout
-    said = "".join(engine.stdout.readline() for _ in range(line))
-    engine.kill()
-    engine.wait()
-    unlocked(stack)
-    return said
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("seed", range(6))
-def test_kills_at_random_moments_end_right_with_one_plain_run(alone, third, seed):
-    chance, before = random.Random(seed), left_behind(third)
-    alone.configure(monitoring=True)
-    said = killed_at_line(alone, chance.randrange(2, 40), "up")
-    if chance.random() < 0.5:
-        said += killed_at_line(alone, chance.randrange(2, 40), "up")
-    alone.up()
-    assert alone.complete()["choices"], said
-    assert alone.is_clean(), said
-    said = killed_at_line(alone, chance.randrange(2, 40), "destroy")
-    alone.destroy()
-    assert left_behind(third) == before, said

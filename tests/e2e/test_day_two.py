@@ -41,9 +41,12 @@ def test_status_shows_every_spark_and_the_endpoint(where, capsys):
         "spark-2": "running",
     }
     assert {one["lease"] for one in found["sparks"].values()} == {found["stack"]}
+    startup = found["endpoint"]["startup"]
+    assert 0 <= startup["port"] <= startup["health"] <= startup["answer"]
     look.show(found)
     text = capsys.readouterr().out
     assert "this stack" in text
+    assert f"first answer after {startup['answer']} s" in text
     assert "Endpoint: serving, openai/gpt-oss-120b" in text
 
 
@@ -158,8 +161,10 @@ def test_what_no_stack_uses_is_pruned_and_what_one_uses_stays(where, simulated):
     old = "~/.cache/huggingface/hub/models--nobody--old/snapshots/abc"
     sparks.on(simulated[1], f"mkdir -p {old} && echo x > {old}/w")
     found = prune.unused(where, [])
-    assert [row["repo"] for row in found["spark-2"] if row["repo"].startswith("nobody")] == ["nobody/old"]
-    assert "openai/gpt-oss-120b" not in [row["repo"] for rows in found.values() for row in rows]
+    assert [row["repo"] for row in found["spark-2"]["revisions"] if row["repo"].startswith("nobody")] == ["nobody/old"]
+    assert "openai/gpt-oss-120b" not in [
+        row["repo"] for rows in found.values() for row in (*rows["revisions"], *rows["compiled"])
+    ]
 
     step("confirmed: it goes, and the rest stays")
     prune.prune(where, ["nobody/old"], lambda _question: True, as_json=False, dry_run=False)

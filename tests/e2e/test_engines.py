@@ -33,7 +33,10 @@ RANKS = ("cluster-server-spark-1", "cluster-server-spark-2")
 READY = "cluster-endpoint-ready"
 
 
-@pytest.mark.parametrize("name", ["sglang", "vllm-mp", pytest.param("trtllm-mpi", marks=pytest.mark.long)])
+ALSO = [pytest.param(name, marks=pytest.mark.long) for name in ("sglang", "trtllm-mpi")]
+
+
+@pytest.mark.parametrize("name", ["vllm-mp", *ALSO])
 def test_a_pair_through_its_life(name, simulated, tmp_path):
     pair = simulated[:2]
     before = [left_behind(spark) for spark in pair]
@@ -110,6 +113,7 @@ def test_rebooted_sparks_come_back_into_a_serving_cluster(engine, simulated, tmp
         stack.destroy()
 
 
+@pytest.mark.long
 def test_a_server_that_fails_again_and_again_gives_up_and_says_so(alone, third):
     step("up")
     alone.configure(engine="sglang", serving={"restarts": 1})
@@ -235,6 +239,7 @@ def test_engines_of_a_pair_are_switched_within_a_stack(simulated, tmp_path):
     assert [left_behind(spark) for spark in pair] == before
 
 
+@pytest.mark.long
 def test_one_spark_with_tensorrt_llm_whose_image_lacks_what_it_needs_not(alone):
     alone.configure(engine="trtllm", image={"name": "simulated/trtllm:without-sshd"})
     alone.up()
@@ -243,6 +248,7 @@ def test_one_spark_with_tensorrt_llm_whose_image_lacks_what_it_needs_not(alone):
     assert alone.is_clean()
 
 
+@pytest.mark.long
 def test_copies_of_a_model_on_two_sparks(simulated, tmp_path):
     stack = Stack(tmp_path, "copies", simulated[:2], serving={"executor": "mp", "dataParallel": 2})
     stack.serves_and_goes()

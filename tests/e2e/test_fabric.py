@@ -15,6 +15,7 @@ PERFTEST = Path(sparks.SOURCES) / "optional" / "ib_write_bw"
 TOOLS = "/usr/local/bin/ib_write_bw /usr/local/bin/ib_write_lat"
 
 
+@pytest.mark.long
 def test_a_link_that_is_slower_than_it_says_is_refused_before_anything_starts(simulated, tmp_path):
     pair = simulated[:2]
     stack = Stack(tmp_path, "link", pair, engine="sglang", fabric={"minTcpGbps": 0.3, "minRdmaGbps": 80})
@@ -60,6 +61,7 @@ def test_a_link_that_is_slower_than_it_says_is_refused_before_anything_starts(si
             sparks.on(spark, f"sudo rm -f {TOOLS} /etc/spark-perftest")
 
 
+@pytest.mark.long
 def test_a_server_on_sockets_is_told_or_refused(simulated, tmp_path):
     pair = simulated[:2]
     # The checks find RDMA; the engine is told by its environment not to use it.

@@ -193,13 +193,15 @@ def test_a_server_that_exits_at_start_and_the_next_up_carries_on(alone, third):
     assert alone.is_clean()
 
 
+@pytest.mark.long
 def test_a_server_whose_flag_the_engine_does_not_know(alone):
     alone.configure(serving={"extraArgs": ["--no-such-flag=16"]})
     failed = alone.up(check=False)
     assert failed.code != 0
-    assert "vllm serve: error: unrecognized arguments: --no-such-flag=16" in failed.text
+    assert "vllm: error: unrecognized arguments: --no-such-flag=16" in failed.text
 
 
+@pytest.mark.long
 def test_a_server_that_never_gets_ready(alone, third):
     sparks.set_knobs(third, never_ready=True)
     alone.configure(serving={"startupTimeout": 10})
@@ -208,6 +210,7 @@ def test_a_server_that_never_gets_ready(alone, third):
     assert "not ready within 10 s (serving.startupTimeout)" in failed.text
 
 
+@pytest.mark.long
 def test_one_tag_with_two_images_is_refused_before_anything_starts(two, second):
     name = vllm.IMAGE
     sparks.on(

@@ -43,6 +43,7 @@ def test_an_image_without_ray_gets_it_on_every_spark(simulated, tmp_path):
     stack.serves_and_goes()
 
 
+@pytest.mark.long
 def test_weights_go_too_where_config_says_so(alone, third):
     alone.configure(weights={"keep": False}, model="Qwen/Qwen2.5-7B-Instruct")
     alone.up()

@@ -105,6 +105,7 @@ def test_a_stopped_worker_is_found_and_started(pair, simulated):
     assert pair.complete()["choices"]
 
 
+@pytest.mark.long
 def test_a_removed_server_is_found_and_made_again(pair, simulated):
     sparks.on(simulated[0], f"docker rm -f {pair.container('server')}")
     assert pair.preview() == {SERVER: "create", READY: "replace"}
@@ -152,6 +153,7 @@ def test_another_model_keeps_ray_up_and_is_in_place_before_the_old_server_stops(
     assert container_id(simulated[0], pair.container("ray-head")) == ray
 
 
+@pytest.mark.long
 def test_a_gid_index_moved_by_a_reboot_changes_that_rank_and_the_server_on_it(pair, simulated):
     network.cable(simulated[1], port=1, gid_index=5)
     changed = pair.preview()
@@ -165,6 +167,7 @@ def test_a_gid_index_moved_by_a_reboot_changes_that_rank_and_the_server_on_it(pa
     assert pair.complete()["choices"]
 
 
+@pytest.mark.long
 def test_a_pair_with_different_ports_and_gid_indexes_runs_on_rdma(pair, simulated):
     head = container_id(simulated[0], pair.container("ray-head"))
     network.cable(simulated[1], port=0, gid_index=7)
@@ -178,6 +181,7 @@ def test_a_pair_with_different_ports_and_gid_indexes_runs_on_rdma(pair, simulate
     assert pair.complete()["choices"]
 
 
+@pytest.mark.long
 def test_scripts_deleted_behind_its_back_are_laid_again_and_nothing_else_changes(pair, simulated):
     sparks.on(simulated[1], "rm -r ~/.local/state/dgx-spark/organization.dgx-spark.pair/scripts")
     assert pair.preview() == {"spark-2-lease": "update"}
@@ -201,6 +205,7 @@ def test_a_head_that_is_replaced_gets_its_worker_back(pair, simulated):
     assert pair.complete()["choices"]
 
 
+@pytest.mark.long
 def test_a_server_that_dies_while_it_loads_fails_the_up_at_once_with_every_ranks_log(pair, simulated):
     step("a rank that dies while it loads")
     sparks.set_knobs(simulated[1], crash="CUDA error: an illegal memory access was encountered", load_seconds=1)

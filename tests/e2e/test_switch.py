@@ -57,6 +57,7 @@ def test_another_model_serves_and_a_broken_one_does_not_stay(alone, third):
     assert alone.complete()["choices"]
 
 
+@pytest.mark.long
 def test_another_stack_takes_its_turn_and_a_broken_one_gives_it_back(alone, third):
     other = Stack(alone.folder, "other", [third], engine="sglang", model="gpt-oss-20b")
     try:

@@ -14,6 +14,7 @@ def running(spark):
     return sparks.on(spark, "docker ps --format '{{.Names}}'").split()
 
 
+@pytest.mark.long
 def test_a_spark_is_taken_over_both_ways(alone, third, tmp_path_factory):
     before = left_behind(third)
     other = Stack(tmp_path_factory.mktemp("other"), "other", [third], engine="sglang", model="gpt-oss-20b")

@@ -27,6 +27,7 @@ def repositories(spark):
     return set(sparks.on(spark, "docker images --format '{{.Repository}}'").split())
 
 
+@pytest.mark.long
 def test_a_derived_image_leaves_no_second_name_and_no_trace_of_its_build(simulated, tmp_path):
     pair = simulated[:2]
     before, named = [left_behind(spark) for spark in pair], [repositories(spark) for spark in pair]
@@ -51,6 +52,7 @@ def test_a_spark_with_todays_docker_makes_a_pair_with_one_that_has_debians(simul
     assert left_behind(newer) == before
 
 
+@pytest.mark.long
 def test_swarm_registers_the_nvidia_runtime_where_it_is_missing_and_takes_it_away_again(simulated, unlike, tmp_path):
     pair = [simulated[0], unlike(nvidia_runtime=False)]
     before = [left_behind(spark) for spark in pair]
@@ -65,6 +67,7 @@ def test_swarm_registers_the_nvidia_runtime_where_it_is_missing_and_takes_it_awa
     assert [left_behind(spark) for spark in pair] == before
 
 
+@pytest.mark.long
 def test_docker_that_does_not_take_our_settings_is_put_back_and_running(simulated, unlike, tmp_path):
     pair = [simulated[0], unlike(docker_flags=("--default-shm-size=1G",))]
     before = [left_behind(spark) for spark in pair]
@@ -89,6 +92,7 @@ def test_docker_that_does_not_take_our_settings_is_put_back_and_running(simulate
     assert [left_behind(spark) for spark in pair] == before
 
 
+@pytest.mark.long
 def test_live_restore_is_refused_at_preview_for_swarm_alone(simulated, unlike, tmp_path):
     pair = [simulated[0], unlike(live_restore=True)]
     stack = Stack(tmp_path, "live", pair, engine="trtllm")
@@ -109,6 +113,7 @@ def serves_one_image(stack, name):
     return [image_id(spark, name) for spark in stack.nodes]
 
 
+@pytest.mark.long
 def test_one_image_in_two_stores_is_copied_both_ways_and_is_the_same_image(simulated, unlike, tmp_path):
     pair = [simulated[0], unlike(containerd_images=True)]
     copied = {"name": SOME_IMAGE, "source": "copy"}
@@ -171,7 +176,7 @@ def owners_download(spark, *, shared):
     ("engine", "shared"),
     [
         pytest.param("sglang", True, id="sglang-new layout"),
-        pytest.param("trtllm", False, id="trtllm-old layout"),
+        pytest.param("trtllm", False, id="trtllm-old layout", marks=pytest.mark.long),
         pytest.param("sglang", False, id="sglang-old layout", marks=pytest.mark.long),
         pytest.param("trtllm", True, id="trtllm-new layout", marks=pytest.mark.long),
     ],

@@ -11,9 +11,13 @@ from ops.stack import of
 from simulator import network, sparks
 from tests.e2e.conftest import Stack, on_rdma, step
 
+ALSO = [pytest.param(engine, marks=pytest.mark.long) for engine in ("sglang", "trtllm")]
+"""Beside vLLM, in `./spark test --all` alone: the same judgement of other engines."""
+
 pytestmark = pytest.mark.e2e
 
 
+@pytest.mark.long
 def test_an_engine_that_garbles_is_not_ready_unless_the_user_says_so(alone, third):
     step("not ready")
     sparks.set_knobs(third, garbles=True)
@@ -35,13 +39,15 @@ def test_a_model_must_chat_even_where_completions_work(alone, third):
     assert alone.complete()["choices"]
 
 
-@pytest.mark.parametrize("engine", ["vllm", "sglang", "trtllm"])
+@pytest.mark.long
+@pytest.mark.parametrize("engine", ["vllm", *ALSO])
 def test_a_model_without_a_chat_template_is_judged_by_its_completions(engine, alone):
     alone.configure(engine=engine, model="simulated/base")
     assert "the model answers: 'Paris.'" in alone.up().text
 
 
-@pytest.mark.parametrize("engine", ["vllm", "sglang"])
+@pytest.mark.long
+@pytest.mark.parametrize("engine", ["vllm", ALSO[0]])
 def test_an_embedding_model_is_served_for_embeddings(engine, alone):
     alone.configure(engine=engine, model="simulated/embedding")
     assert "the model answers: 'vectors of 32 numbers'" in alone.up().text
@@ -54,6 +60,7 @@ def test_an_embedding_model_is_served_for_embeddings(engine, alone):
     assert "engine: simulated/embedding is for embeddings, which trtllm does not serve" in alone.refusal()
 
 
+@pytest.mark.long
 def test_a_reranker_is_served_for_ranking(alone):
     alone.configure(model="simulated/reranker")
     assert "'Paris is the capital of France.' scores" in alone.up().text
@@ -71,6 +78,7 @@ def at_home(simulated):
         network.leave_wifi(spark)
 
 
+@pytest.mark.long
 def test_sglangs_ranks_meet_on_the_fabric_whatever_the_default_route_is(at_home, tmp_path):
     made = Stack(tmp_path, "home", at_home, engine="sglang")
     try:

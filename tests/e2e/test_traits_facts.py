@@ -29,6 +29,7 @@ def pair(simulated, tmp_path):
         network.cable(spark, port=1)
 
 
+@pytest.mark.long
 def test_of_two_addresses_on_a_port_the_fixed_one_and_its_own_gid_are_used(pair):
     first = pair.nodes[0]
     # The link-local address came up first: NCCL by itself would take its GID.
@@ -55,6 +56,7 @@ def test_a_port_whose_rdma_device_is_down_is_not_used_and_said_at_preview(pair):
     assert "no RDMA port is Up (enP2p1s0f1np1 is Up, but its RDMA device roceP2p1s0f1 is DOWN" in pair.refusal()
 
 
+@pytest.mark.long
 def test_a_spark_on_wireless_without_a_cable_to_the_house_is_like_any_other(pair):
     network.wireless(pair.nodes[1], True)
     try:
@@ -106,6 +108,7 @@ def test_of_two_gpus_one_is_named_and_served_on(alone, unlike):
     assert alone.preview()
 
 
+@pytest.mark.long
 def test_without_a_runtime_the_hook_is_enough_and_without_either_the_remedy_is_said(alone, unlike):
     step("by the hook")
     alone.nodes = [unlike(nvidia_runtime=False)]

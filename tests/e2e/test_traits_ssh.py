@@ -68,6 +68,7 @@ LOGIN = f"  User {USER}\n  IdentityFile {KEY}\n  IdentitiesOnly yes\n"
 GIVEN = {"user": USER, "privateKeyFile": str(KEY)}
 
 
+@pytest.mark.long
 def test_an_alias_of_ssh_config_with_another_port_serves(elsewhere, third):
     other = replace(third, traits=Traits(ssh_port=2222))
     sparks.reinstall(other)
@@ -84,6 +85,7 @@ def test_an_alias_of_ssh_config_with_another_port_serves(elsewhere, third):
         sparks.reinstall(third)
 
 
+@pytest.mark.long
 def test_a_spark_behind_another_host_is_reached_through_it(elsewhere, third, simulated):
     known = elsewhere.folder / "known_hosts"
     known.write_text(f"{simulated[0].address} {sparks.host_key(simulated[0])}\n")
@@ -110,6 +112,7 @@ def test_a_proxy_command_is_refused_at_preview(elsewhere, third):
     )
 
 
+@pytest.mark.long
 def test_a_name_by_mdns_alone_serves(elsewhere, third, tmp_path):
     # In the file stands what avahi would say: the resolver of the system finds it, Go's own does not.
     getent = tmp_path / "bin" / "getent"
@@ -161,6 +164,7 @@ def login_shell(spark: Spark, path: str) -> Iterator[None]:
         sparks.inside(spark, "usermod", "--shell", "/bin/bash", USER)
 
 
+@pytest.mark.long
 def test_fish_as_login_shell_serves(alone, third):
     with login_shell(third, "/usr/bin/fish"):
         alone.up()
@@ -270,6 +274,7 @@ def test_setup_network_asks_for_the_sudo_password_once(alone, guarded):
     assert PASSWORD not in sparks.inside(guarded, "cat", "/var/log/sshd.log")
 
 
+@pytest.mark.long
 def test_without_a_terminal_setup_network_says_what_to_do(alone, guarded, monkeypatch):
     where = of(Project(alone.folder, alone.environment), alone.name)
     monkeypatch.setattr("os.isatty", lambda _file: False)

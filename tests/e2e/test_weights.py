@@ -71,32 +71,33 @@ def test_a_download_that_a_power_cut_interrupted_goes_on_where_it_was(alone, thi
 
 
 @pytest.mark.long
-def test_three_copy_at_once_an_interrupted_copy_goes_on_and_a_damaged_file_is_mended(simulated, tmp_path):
+def test_each_spark_sends_once_an_interrupted_chain_goes_on_and_a_damaged_file_is_mended(simulated, tmp_path):
     stack = Stack(tmp_path, "copies", simulated, engine="sglang", model=LARGE, serving={"pipelineParallel": 3})
     head, second, third = simulated
     for spark in (second, third):
         sparks.on(spark, f"rm -rf {FOLDER}")
 
     step("a copy is interrupted")
-    network.throttle(head, 100)
+    network.throttle(head, 40)
     try:
-        begun = sent_over_the_fabric(head)
-        kill = "pkill -9 -u nvidia rsync"
+        begun = [sent_over_the_fabric(spark) for spark in (head, second)]
+        kill = "pkill -9 -u nvidia -x ssh"
         up_until(stack, third, has(f"{FOLDER}/blobs/*", SIZE // 3), lambda: sparks.on(third, kill))
 
         step("the next up copies what is missing")
         network.throttle(head, None)
         stack.up()
-        assert 2 * SIZE < sent_over_the_fabric(head) - begun < 2 * SIZE * 1.25
+        sent = [sent_over_the_fabric(spark) - before for spark, before in zip((head, second), begun, strict=True)]
+        assert all(SIZE < bytes_ < SIZE * 1.25 for bytes_ in sent), sent
         assert stack.is_clean()
 
         step("a file is damaged on one Spark")
         # As long as it was, with other content: what a failing disk or a careless hand leaves.
         sparks.on(third, f"printf damaged | dd conv=notrunc status=none of=$(readlink -f {FOLDER}/snapshots/*/model-*)")
         assert stack.preview() == {"cluster-weights-spark-3": "replace"}
-        begun = sent_over_the_fabric(head)
+        before = sent_over_the_fabric(second)
         stack.up()
-        assert SIZE < sent_over_the_fabric(head) - begun < SIZE * 1.25
+        assert SIZE < sent_over_the_fabric(second) - before < SIZE * 1.25
         assert stack.complete()["choices"]
         assert stack.is_clean()
     finally:
@@ -184,6 +185,7 @@ def test_a_drafts_weights_are_placed_told_to_the_engine_and_mended_and_leave_wit
     assert alone.is_clean()
 
 
+@pytest.mark.long
 def test_a_model_put_there_by_hand_is_served_without_the_hub(alone, third):
     step("the model is there")
     alone.configure(model="qwen2.5-7b")

@@ -87,13 +87,11 @@ class Lab:
     def up(self, program: str | None = None) -> Result:
         return self.run("up", "--yes", "--skip-preview", program=program)
 
-    def preview(self, program: str | None = None) -> dict[str, str]:
-        """Resource → what would happen to it, unchanged ones left out."""
-        run = self.run("preview", "--json", program=program)
-        steps = json.loads(run.text[run.text.index("{") :])["steps"]
-        hidden = ("same", "delete-replaced", "create-replacement", "refresh")
-        shown = [step for step in steps if step["op"] not in hidden and "command:local" in step["urn"]]
-        return {step["urn"].rsplit("::", 1)[1]: step["op"] for step in shown}
+    def preview(self) -> dict[str, Any]:
+        """What `preview --json` says."""
+        text = self.run("preview", "--json").text
+        found: dict[str, Any] = json.loads(text[text.index("{") :])
+        return found
 
     def state(self) -> list[dict[str, Any]]:
         exported = self.run("stack", "export").json

@@ -1,15 +1,23 @@
-"""The engine does, step by step, what Pulumi was seen to do (recorded.yaml); runs on the Pulumi CLI as well."""
-
-from pathlib import Path
+"""The engine does, step by step, what Pulumi was seen to do (recorded.yaml), and says of it in previews what Pulumi was
+heard to say (recorded_previews.yaml); runs on the Pulumi CLI as well."""
 
 import pytest
 import yaml
 
+from tests.engine import record
 from tests.engine.lab import Lab
+from tests.engine.record import SCENARIOS
 
 pytestmark = pytest.mark.usefixtures("warm_starts")
 
-SCENARIOS = yaml.safe_load((Path(__file__).parent / "recorded.yaml").read_text())
+HEARD = yaml.safe_load(record.FILE.read_text())
+
+
+def operations(digest):
+    """Command → what would happen to it, unchanged ones left out."""
+    hidden = ("same", "refresh")
+    shown = [step for step in digest["steps"] if step["op"] not in hidden and "command:local" in step["urn"]]
+    return {step["urn"].rsplit("::", 1)[1]: step["op"] for step in shown}
 
 
 def unordered(calls, pattern):
@@ -24,15 +32,20 @@ def unordered(calls, pattern):
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=[scenario["name"] for scenario in SCENARIOS])
 def test_steps(scenario, tmp_path):
-    lab = Lab(tmp_path)
+    lab = Lab(tmp_path, scenario.get("project", ""))
     assert lab.up(scenario["before"] + "\n").code == 0
     lab.program(scenario["after"] + "\n")
+    heard = HEARD.get(scenario["name"])
     if "preview" in scenario:
-        assert lab.preview() == scenario["preview"]
+        digest = lab.preview()
+        assert operations(digest) == scenario["preview"]
+        assert record.said(digest) == heard["preview"]
     run = lab.up()
     assert (run.code != 0) == scenario.get("fails", False), run.text
     expected = [sorted(call) if isinstance(call, list) else call for call in scenario["calls"]]
     assert unordered(run.calls, expected) == expected
+    if heard:
+        assert record.said(lab.preview()) == heard["again"]
 
 
 def test_every_kind_of_step_and_of_failure_was_recorded():

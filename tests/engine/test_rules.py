@@ -8,6 +8,8 @@ import time
 
 import pytest
 
+from simulator.engine.providers import Old
+from simulator.engine.providers.docker_types import Container
 from tests.engine.lab import Lab
 
 pytestmark = pytest.mark.usefixtures("warm_starts")
@@ -228,6 +230,23 @@ def test_an_interrupt_ends_what_runs_and_keeps_a_usable_state(lab):
     assert lab.up("command('x')\ncommand('z')\n").calls == ["create z"]
 
 
+def test_a_second_interrupt_ends_at_once_and_the_next_run_says_what_was_left_undone(lab):
+    lab.program(
+        "local.Command('stubborn', create='trap \"touch told\" TERM; touch started; while :; do sleep 0.1; done')\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-m", "simulator.engine", "up", "--yes", "--skip-preview"],
+        env=lab.environment(), cwd=lab.folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    for file in ("started", "told"):
+        while not (lab.folder / file).exists():
+            assert process.poll() is None
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=30) == 255
+    assert "an earlier run was interrupted while creating stubborn" in lab.up("command('x')\n").text
+
+
 def test_killed_in_the_middle_of_a_step_the_next_run_says_so(lab):
     lab.program("local.Command('slow', create='touch started; sleep 3')\n")
     process = subprocess.Popen(
@@ -271,3 +290,28 @@ def test_a_stack_that_the_cli_made_is_refused_and_left_as_it_is(lab):
         )
         assert refused.calls == []
     assert file.read_text() == before
+
+
+def test_a_preview_for_programs_has_what_changes_with_its_inputs_and_the_rest_where_it_is_asked_for(lab):
+    def shown(*words):
+        steps = json.loads(lab.run("preview", "--json", *words).text)["steps"]
+        return {
+            step["urn"].rsplit("::", 1)[1]: (step["op"], step["newState"]["inputs"].get("create"))
+            for step in steps
+            if "newState" in step and step["newState"]["type"] == "command:local:Command"
+        }
+
+    program = "command('x')\nlocal.Command('y', create=pulumi.Output.secret('echo WORD'), triggers=['WORD'])\n"
+    lab.up(program)
+    assert shown() == {}
+    same = ("same", "echo create x >> calls.log; printf '%s' ''")
+    assert shown("--show-sames") == {"x": same, "y": ("same", "[secret]")}
+    lab.program(program.replace("WORD", "other"))
+    assert shown() == {"y": ("replace", "[secret]")}
+    assert shown("--show-sames") == {"x": same, "y": ("replace", "[secret]")}
+
+
+def test_the_order_of_a_containers_command_counts_and_that_of_its_environment_does_not():
+    before = Old("id", {"command": ["a", "b"], "envs": ["A=1", "B=2"], "restart": "no"}, {})
+    diff = Container().diff(before, {"command": ["b", "a"], "envs": ["B=2", "A=1"], "restart": "always"})
+    assert (diff.changed, diff.reasons) == ({"command", "restart"}, {"command"})

@@ -11,7 +11,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parent.parent.parent
-NAMES = ("requirements.txt", "requirements-dev.txt", "requirements-uv.txt", "requirements-bench.txt")
+NAMES = tuple(f"requirements{end}.txt" for end in ("", "-dev", "-uv", "-bench", "-real", "-sglang"))
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ BOOTSTRAP = (
     "python -m pip install --disable-pip-version-check -q --no-deps --only-binary :all: --require-hashes "
     "-r requirements-uv.txt"
 )
-INSTALL = "uv pip install --quiet --python .venv/bin/python --require-hashes -r"
+INSTALL = "uv pip install --quiet --compile-bytecode --python .venv/bin/python --require-hashes -r"
 
 
 class Machine:

@@ -13,6 +13,7 @@ import pulumi
 from pulumi.runtime.mocks import MockCallArgs, MockMonitor, MockResourceArgs, Mocks
 
 from components import planning
+from components.plan import models
 from components.resources import ending
 from simulator.engine.values import plain, struct_from_wire
 from tests.unit.build import KEY, MODEL, facts
@@ -153,7 +154,7 @@ def run(
     monkeypatch.setattr(planning.hold, "hold", lambda settings, stack: [])
     # This process is that of the tests, too.
     monkeypatch.setattr(ending, "quietly", lambda: None)
-    monkeypatch.setattr(planning, "model", lambda settings, head: MODEL)
+    monkeypatch.setattr(planning, "model", lambda settings, head: replace(MODEL, repo=models.repository(settings)))
     monkeypatch.setattr(planning, "_look_up", lambda settings, repo, revision: replace(MODEL, repo=repo))
 
     @pulumi.runtime.test

@@ -1,16 +1,13 @@
 """What of the resources changes with what: a preview shows it, and nothing else."""
 
 import shutil
-from pathlib import Path
 
 import pytest
-import yaml
 
 from components.remote import parcel
 from simulator.engine.display import difference
 from tests.program.record import run
 from tests.program.test_order import LAYOUTS
-from tests.unit.build import ON_RAY
 
 LEASES = {"spark-1-lease", "spark-2-lease"}
 
@@ -81,29 +78,3 @@ def test_the_ranks_key_is_made_once_whatever_becomes_of_its_script(tmp_path, mon
     made = run(tmp_path, monkeypatch, engine="sglang")
     # An update would run it again, and a new key replaces every rank.
     assert {"create", "stdin"} <= set(made.requests["cluster-server-key"].ignoreChanges)
-
-
-RECORDED = yaml.safe_load((Path(__file__).parent / "recorded_cli.yaml").read_text())
-
-
-@pytest.mark.parametrize("seen", RECORDED, ids=[seen["change"] for seen in RECORDED])
-def test_an_everyday_change_touches_what_the_pulumi_cli_was_seen_to_touch(seen, tmp_path, monkeypatch):
-    serving = seen["config"].get("serving", {})
-    before = run(tmp_path, monkeypatch, serving=ON_RAY)
-    after = run(tmp_path, monkeypatch, **{**seen["config"], "serving": {**ON_RAY, **serving}})
-    made = {name for name in after.requests if name not in before.requests}
-    assert made == {step["name"] for step in seen["steps"] if step["op"] == "create"}
-    touched = {name: sorted(inputs_changed(before, after, name)) for name in after.requests.keys() - made}
-    # Here a new container has the id of the old one, so what waits for a new id stays as it is.
-    by_itself = [step for step in seen["steps"] if step["op"] != "create" and ("why" in step or step["op"] == "update")]
-    expected = {step["name"]: step.get("why") for step in by_itself}
-    assert (
-        expected.keys() <= {name for name, keys in touched.items() if keys} <= {step["name"] for step in seen["steps"]}
-    )
-    for name, why in expected.items():
-        assert why is None or touched[name] == why, name
-
-
-def inputs_changed(before, after, name):
-    old, new = before.inputs(name), after.inputs(name)
-    return {key for key in {*old, *new} if old.get(key) != new.get(key)}

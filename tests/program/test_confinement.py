@@ -64,7 +64,7 @@ def test_docker_keeps_its_own_filter_of_system_calls(made):
 
 
 def test_nothing_of_a_spark_is_mounted_for_writing_and_dockers_socket_never(made):
-    writable = {"/tmp/ray", "/prometheus", "/app/backend/data"}
+    writable = {"/tmp/ray", "/root/.cache", "/prometheus", "/app/backend/data"}
     for container in [*ranks(made), *beside(made)]:
         for volume in container.get("volumes", []):
             source = volume.get("hostPath", "")
@@ -73,7 +73,8 @@ def test_nothing_of_a_spark_is_mounted_for_writing_and_dockers_socket_never(made
             assert volume["readOnly"] if source else volume["containerPath"] in writable, volume
         assert [device["hostPath"] for device in container.get("devices", [])] in ([], ["/dev/infiniband"])
     for task in tasks(made):
-        assert all(mount["readOnly"] for mount in task["mounts"])
+        assert all(mount["readOnly"] for mount in task["mounts"] if mount["type"] == "bind")
+        assert {mount["target"] for mount in task["mounts"] if mount["type"] == "volume"} <= writable
 
 
 def test_privileged_containers_are_the_users_own_choice_and_are_nothing_else(tmp_path, monkeypatch):

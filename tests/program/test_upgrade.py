@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from simulator.engine.providers import Old
+from simulator.engine.registrations import parsed
 from simulator.engine.registry import implementation
 from tests.program.record import Registered, run
 
@@ -38,8 +39,8 @@ def operation(made: Registered, name: str, before: dict[str, Any]) -> str:
     wanted = {key: value for key, value in inputs.items() if key not in ignored}
     known = {key: value for key, value in before["inputs"].items() if key not in ignored}
     diff = implementation(request.type).diff(Old("id", known, known), wanted)
-    forced = {path.split("[")[0] for path in request.replaceOnChanges} & diff.changed
-    return "replace" if diff.replaces | forced else "update" if diff.updates else "same"
+    diff = diff.forced([parsed(path) for path in request.replaceOnChanges])
+    return "replace" if diff.replaces else "update" if diff.changed else "same"
 
 
 def upgraded(layout: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, set[str]]:

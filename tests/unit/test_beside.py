@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,29 @@ def test_the_dashboards_ask_for_names_that_the_engine_has(engine):
     assert set(asked) <= names
 
 
+def lost(ours, theirs, path="$"):
+    """Where something of `ours` is not in `theirs`."""
+    if isinstance(ours, dict) and isinstance(theirs, dict):
+        return [where for key in ours for where in lost(ours[key], theirs.get(key), f"{path}.{key}")]
+    if isinstance(ours, list) and isinstance(theirs, list) and len(ours) == len(theirs):
+        return [where for n, pair in enumerate(zip(ours, theirs, strict=True)) for where in lost(*pair, f"{path}[{n}]")]
+    return [] if ours == theirs else [path]
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="Grafana's types are for Python 3.11 and later")
+@pytest.mark.parametrize("engine", [*ENGINES, "trtllm"])
+def test_the_dashboards_are_what_grafana_calls_one(engine):
+    from grafana_foundation_sdk.cog import plugins
+    from grafana_foundation_sdk.cog.encoder import JSONEncoder
+    from grafana_foundation_sdk.models.dashboard import Dashboard
+
+    plugins.register_default_plugins()
+    for name, made in dashboards(engine).items():
+        # What its schema does not know it does not keep.
+        theirs = json.loads(JSONEncoder().encode(Dashboard.from_json(json.loads(json.dumps(made)))))
+        assert lost(made, theirs) == [], name
+
+
 def test_an_engine_without_metrics_has_no_dashboard_and_is_not_scraped():
     made = plan(settings(engine="trtllm", monitoring=True))
     assert list(dashboards("trtllm")) == ["cluster"]
@@ -50,7 +74,10 @@ def test_exporters_listen_on_the_fabric_and_prometheus_on_loopback():
 
 def test_sglang_shows_metrics_when_they_are_wanted():
     assert "--enable-metrics" in plan(settings(engine="sglang", monitoring=True)).ranks[0].command
-    assert "--enable-metrics" not in plan(settings(engine="sglang")).ranks[0].command
+    quiet = settings(engine="sglang", serving={"stuckAfter": 0})
+    assert "--enable-metrics" not in plan(quiet).ranks[0].command
+    # A stuck one is told from a busy one by them.
+    assert "--enable-metrics" in plan(settings(engine="sglang")).ranks[0].command
 
 
 def test_keys_are_in_no_part_of_the_plan():

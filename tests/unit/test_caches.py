@@ -80,6 +80,7 @@ class Head(Home):
         assert done.returncode == 0, done.stderr
 
     def open_image(self, image):
+        assert self.lease("apply").returncode == 0
         done = self.run(
             "copy_access.py", "apply", keys=[f"ssh-ed25519 KEY dgx-spark:{STACK}:image-key"], key="image-key",
             image=image, sources=["127.0.0.1"], record=record("image-access"),
@@ -151,6 +152,7 @@ def test_a_copy_that_was_cut_off_or_has_another_length_is_mended(pair):
     assert blob.stat().st_mode & 0o200, "rsync has to write to it again"
     os.truncate(blob, 100)
     assert "3 files verified" in copied(pair).stderr
+    assert not list(blob.parent.glob("*.incomplete"))
 
 
 def test_a_file_that_is_whole_here_in_the_new_layout_is_not_sent_again(pair):
@@ -216,16 +218,37 @@ def test_a_directory_with_links_to_another_disk_is_copied_with_what_they_lead_to
         "/usr/lib/openssh/sftp-server",
         "internal-sftp",
         "docker save sha256:1",
+        "send models--a--b 0 0 ../../.ssh/authorized_keys",
+        "send models--a--b 0 0 /etc/passwd",
+        "send models--a--b 0 0 snapshots/../../../secret",
+        "send .. 0 0 secret",
+        "send /etc 0 0 passwd",
+        "send models--a--b -1 0 refs/main",
+        "send models--a--b 0 x refs/main",
+        "send models--a--b 0 0",
+        "send models--a--b 0 0 ''",
+        "send models--a--b 0 0 refs/main refs/main",
     ],
 )
 def test_the_key_copies_from_its_directory_and_does_nothing_else(pair, asked):
     head, _ = pair
     caches.put(head.path, "a/b", COMMIT, WEIGHTS)
+    (head.path / "secret").write_text("secret")
     head.open(head.path / "hub")
     done = head.ask(asked)
     assert done.returncode != 0
     assert done.stdout == ""
     assert "this key copies models" in done.stderr
+
+
+def test_the_key_sends_a_file_of_its_directory_from_where_it_is_asked_to_and_no_shell_reads_its_name(pair):
+    head, _ = pair
+    snapshot = caches.put(head.path, "a/b", COMMIT, WEIGHTS, shared=True)
+    (snapshot / "odd $(id) 'name';").write_text("odd")
+    head.open(head.path / "hub")
+    assert head.ask(f"send models--a--b 4 16384 snapshots/{COMMIT}/a.safetensors").stdout == "aaaa" * 4095
+    odd = shlex.quote(f"snapshots/{COMMIT}/odd $(id) 'name';")
+    assert head.ask(f"send models--a--b 0 0 {odd}").stdout == "odd"
 
 
 @pytest.mark.parametrize(
@@ -281,9 +304,9 @@ def test_a_damaged_file_goes_with_all_that_would_be_taken_for_it(home, shared):
 
 
 def prune(home, *remove):
-    done = home.run("prune.py", "apply", cache=str(home.path), remove=remove)
+    done = home.run("prune.py", "apply", cache=str(home.path), remove=remove, volumes=[])
     assert done.returncode == 0, done.stderr
-    return {(row["repo"], row["commit"]): row["bytes"] for row in json.loads(done.stdout)}
+    return {(row["repo"], row["commit"]): row["bytes"] for row in json.loads(done.stdout)["revisions"]}
 
 
 def test_a_file_that_two_models_share_goes_with_the_last_of_them(home):

@@ -24,7 +24,7 @@ def asked(host):
 
 
 def clear(host, name=NAME):
-    return host.run("clear.py", "apply", stack=STACK, kind="container", name=name)
+    return host.run("clear.py", "apply", stack=STACK, kind="container", name=name, wanted=None)
 
 
 def with_container(host, **labels):
@@ -65,3 +65,39 @@ def test_on_a_spark_that_another_stack_has_taken_meanwhile_nothing_is_made(spark
     assert done.returncode == 1
     assert "this Spark is held by the stack organization/dgx-spark/other" in done.stderr
     assert asked(spark) == []
+
+
+def swarm(spark, *services):
+    """A manager: a config, and services that have it. `docker` knows the config until it is removed."""
+    spark.program(
+        "docker",
+        f"""echo "$@" >> {spark.root}/asked
+case "$*" in
+    "config inspect files") ! grep -q "config rm" {spark.root}/asked ;;
+    "service inspect server") ! grep -q "service rm server" {spark.root}/asked ;;
+esac""",
+    )
+    about = {"ID": "c1", "Spec": {"Labels": {"dgx-spark.stack": STACK}}}
+    spark.docker({"/configs/files": about, "/services": list(services), "/services/server": {**about, "ID": "s1"}})
+
+
+def service(id_, *configs):
+    held = [{"ConfigID": one} for one in configs]
+    return {"ID": id_, "Spec": {"TaskTemplate": {"ContainerSpec": {"Configs": held}}}}
+
+
+def remove(spark, kind, name):
+    return spark.run("clear.py", "apply", stack=STACK, kind=kind, name=name, wanted=None)
+
+
+def test_a_config_goes_with_the_services_that_have_it_and_no_others(spark):
+    swarm(spark, service("s1", "c0", "c1"), service("s2", "c0"))
+    done = remove(spark, "config", "files")
+    assert (done.returncode, done.stderr) == (0, "removing the config files, which the state does not know\n")
+    assert asked(spark)[1:] == ["service rm s1", "config rm files"]
+
+
+def test_a_service_goes_alone(spark):
+    swarm(spark, service("s1", "c1"), service("s2", "c1"))
+    assert remove(spark, "service", "server").returncode == 0
+    assert asked(spark)[1:] == ["service rm server"]

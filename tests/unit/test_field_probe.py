@@ -350,6 +350,15 @@ def test_doctor_sees_a_guard_and_other_peoples_containers_whatever_they_are_call
     assert (found["guard"], found["containers"]) == ("earlyoom", ["d" * 12])
 
 
+def test_what_else_carries_the_stacks_label_is_found_and_a_swarms_by_its_manager_alone(spark):
+    mine = {"ID": "i", "Spec": {"Name": "n"}}
+    spark.daemon.answers |= {"/volumes": {"Volumes": [{"Name": "v"}]}, "/services": [mine], "/secrets": [mine]}
+    assert [(one.kind, one.name) for one in probed(spark).docker.things] == [("volume", "v")]
+    spark.daemon.answers["/info"]["Swarm"] = {"NodeID": "x", "ControlAvailable": True}
+    found = [(one.kind, one.id, one.name) for one in probed(spark).docker.things]
+    assert found == [("secret", "i", "n"), ("service", "i", "n"), ("volume", "v", "v")]
+
+
 @pytest.mark.parametrize(("output", "code"), [(NO_DRIVER, 9), ("[N/A]", 0), ("", 0)])
 def test_a_look_at_a_gpu_that_does_not_answer_is_a_look_without_figures(spark, output, code):
     spark.prints("nvidia-smi", output, code)

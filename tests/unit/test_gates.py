@@ -58,11 +58,20 @@ def test_each_file_of_tests_is_in_one_half():
     assert all((gates.ROOT / file).is_file() for file in named)
     assert [word for word in here.words if word.startswith(("tests/", "--ignore"))] == [
         "tests/e2e",
+        "tests/faults",
         *(f"--ignore={file}" for file in named),
     ]
     assert [part.apart for part in gates.parts(False)[2:4]] == [False, True]
 
 
 def test_the_last_part_is_the_rest():
-    assert gates.parts(False)[-1] == gates.Part(["--ignore=tests/e2e", "-m", "not long"])
+    *_, folders, program, rest = gates.parts(False)
+    named = [word for word in folders.words if word.startswith("tests/")]
+    assert named[:2] == ["tests/engine", "tests/install"]
+    assert all((gates.ROOT / file).exists() for file in named)
+    assert program.words == ["tests/program", "-m", "not long"]
+    assert {word for word in rest.words if word.startswith("--ignore")} == {
+        f"--ignore={path}" for path in ("tests/e2e", "tests/faults", "tests/program", "tests/real", *named)
+    }
+    assert [part for part in gates.parts(False) if part.covered] == [program, rest]
     assert "-m" not in gates.parts(True)[-1].words

@@ -61,6 +61,10 @@ QP = "NCCL WARN Call to ibv_modify_qp failed with {}, on dev rocep1s0f1:1, curr 
             "(max_position_embeddings=8 or model_max_length=None in model's config.json).",
             "serving.maxModelLen 8",
         ),
+        (
+            "ValueError: Following weights were not initialized from checkpoint: {'model.layers.2.norm.weight'}",
+            "not those of the model's config.json",
+        ),
         (QP.format("110 Connection timed out"), "the peer's address does not answer on RDMA"),
         (QP.format("error Connection timed out errno 110"), "the peer's address does not answer on RDMA"),
         (QP.format("22 Invalid argument"), "GID index is not that of the address"),

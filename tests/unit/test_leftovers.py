@@ -81,3 +81,61 @@ def test_a_container_of_others_under_our_name_is_refused_and_named(labels, whose
     told = f"dgx-spark-test-server, the name of one of this stack's, and it is {whose}"
     with pytest.raises(Refused, match=told):
         with_found(there("server", labels=labels))
+
+
+def test_of_a_run_that_adopts_it_is_said_that_what_is_as_wanted_stays():
+    docker = {"version": "28", "runtimes": ["nvidia"], "containers": [there("server")]}
+    made = decided(settings(1), {"spark-1": facts(1, docker=docker)}, state=State(frozenset(), adopting=True))
+    (note,) = said(made)
+    assert note.wrong.endswith("server, will be taken over if it runs just as it is wanted, else removed and made anew")
+
+
+def thing(kind, name):
+    return {"kind": kind, "id": f"id-of-{name}", "name": f"dgx-spark-test-{name}"}
+
+
+def with_things(*found, known=(), **config):
+    docker = {"version": "28", "runtimes": ["nvidia"], "things": found}
+    count = 2 if config.get("engine") == "trtllm" else 1
+    sparks = {f"spark-{n}": facts(n, sudo=True, **({"docker": docker} if n == 1 else {})) for n in range(1, count + 1)}
+    return decided(settings(count, **config), sparks, state=State(frozenset(), things=frozenset(known)))
+
+
+SWARMS = [thing("service", "server-spark-1"), thing("config", "together-0123"), thing("secret", "rank-key")]
+
+
+def test_of_a_swarm_that_nobody_wants_any_more_all_is_named_and_goes_first():
+    made = with_things(*SWARMS)
+    assert [one.wrong for one in said(made)] == [
+        "left over from an interrupted run or a lost state: service dgx-spark-test-server-spark-1, config "
+        "dgx-spark-test-together-0123, secret dgx-spark-test-rank-key, will be removed"
+    ]
+    assert made.strays == {
+        "spark-1": (
+            ("service", "dgx-spark-test-server-spark-1"),
+            ("config", "dgx-spark-test-together-0123"),
+            ("secret", "dgx-spark-test-rank-key"),
+        )
+    }
+
+
+def test_of_what_the_state_knows_nothing_is_said():
+    made = with_things(*SWARMS, known=[one["id"] for one in SWARMS])
+    assert (said(made), made.strays) == ([], {})
+
+
+def test_services_that_are_wanted_are_made_anew_and_another_ones_go():
+    made = with_things(*SWARMS, thing("service", "server-spark-9"), engine="trtllm")
+    again, gone = said(made)
+    assert again.wrong.endswith("will be removed and made anew")
+    assert "server-spark-1, config" in again.wrong
+    assert gone.wrong.endswith(": service dgx-spark-test-server-spark-9, will be removed")
+    assert made.strays == {"spark-1": (("service", "dgx-spark-test-server-spark-9"),)}
+
+
+def test_a_volume_is_never_removed():
+    made = with_things(thing("volume", "prometheus"), thing("volume", "chat"), monitoring=True)
+    used, kept = said(made)
+    assert used.wrong.endswith("volume dgx-spark-test-prometheus, is used again with what is in it")
+    assert kept.wrong.endswith("volume dgx-spark-test-chat, stays with what is in it until ./spark destroy")
+    assert made.strays == {}

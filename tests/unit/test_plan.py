@@ -16,7 +16,7 @@ from components.plan.models import pinned_revision, recorded_model, snapshot_dir
 from components.plan.steps import new_generation
 from components.plan.values import content
 from components.problems import Refused
-from components.scripts.shared.head import from_head
+from components.scripts.shared.upstream import ssh_upstream
 from tests.unit.build import FOUR_DOWN, IDENTITY, MODEL, ON_RAY, facts, pair, plan, settings, twins
 
 ROOT = Path(__file__).parent.parent.parent
@@ -176,6 +176,13 @@ def test_the_catalogs_rerankers_get_what_their_prompt_needs():
     assert made.readiness.task == "score"
 
 
+def test_a_key_that_sglang_would_take_for_an_option_is_refused_there_alone_and_not_shown():
+    assert plan(settings(engine="vllm", apiKey="-hunted"))
+    said = early_refusal(settings(engine="sglang", apiKey="-hunted"), pair())
+    assert "apiKey: SGLang takes one that begins with - for an option" in said
+    assert "hunted" not in said
+
+
 @pytest.mark.parametrize(
     ("engine", "model", "noun"), [("trtllm", SENTENCES, "embeddings"), ("sglang", RANKS_DOCUMENTS, "ranking")]
 )
@@ -217,7 +224,7 @@ def test_a_part_of_a_container_that_is_not_used_does_not_tell_it_from_those_befo
 
 
 def test_ranks_are_led_by_the_first_over_the_fabric():
-    made = plan(settings(engine="sglang", serving={"restarts": 1}))
+    made = plan(settings(engine="sglang", serving={"restarts": 1, "stuckAfter": 0}))
     assert [rank.runner[2:] for rank in made.ranks] == [
         (
             f"--rank={rank}",
@@ -227,11 +234,34 @@ def test_ranks_are_led_by_the_first_over_the_fabric():
             "--restarts=1",
             "--health=http://127.0.0.1:30000/health",
             f"--weights={snapshot_directory(HF_HOME, MODEL)}",
+            "--compiled=/root/.cache",
             "--",
         )
         for rank in (0, 1)
     ]
     assert "--names=spark-1" in on_ray().ranks[0].runner, "Ray has the other ranks"
+
+
+@pytest.mark.parametrize(
+    ("engine", "port", "key_file"), [("vllm", 8000, ""), ("sglang", 30000, "/run/api-key.yaml"), ("trtllm", None, "")]
+)
+def test_the_first_rank_asks_an_engine_that_shows_counters(engine, port, key_file):
+    first, second = plan(settings(engine=engine, **({"apiKey": "sk-1"} if key_file else {}))).ranks
+    asked = [word.removeprefix("--ask=") for word in first.runner if word.startswith("--ask=")]
+    assert not any(word.startswith("--ask=") for word in second.runner)
+    if port is None:
+        assert asked == []
+        return
+    (question,) = map(json.loads, asked)
+    assert question == {
+        "base": f"http://127.0.0.1:{port}",
+        "path": "/v1/completions",
+        "body": {"model": MODEL.repo, "prompt": "Hello", "max_tokens": 1, "temperature": 0},
+        "limit": 300,
+        "key_file": key_file,
+    }
+    assert "def until_stuck" in first.files["/opt/dgx-spark/pulse.py"]
+    assert "/opt/dgx-spark/pulse.py" not in second.files
 
 
 def served(number, *, running=True):
@@ -252,7 +282,7 @@ def test_a_server_with_a_rank_that_was_found_stopped_has_to_prove_itself(running
 
 def test_one_spark_needs_neither_ray_nor_fabric():
     made = plan(settings(1), {"spark-1": facts(1, ibdev2netdev=FOUR_DOWN)})
-    assert (made.ray, made.fabric, made.copy_keys, made.authorization) == (None, (), (), None)
+    assert (made.ray, made.fabric, made.copy_keys, made.authorizations) == (None, (), (), ())
     assert "--tensor-parallel-size=1" in made.ranks[0].command
     assert not any("executor" in word for word in made.ranks[0].command)
     assert made.ranks[0].environment["NCCL_SOCKET_IFNAME"] == "lo"
@@ -419,10 +449,10 @@ def test_a_copy_leaves_by_the_address_that_the_head_lets_in():
     steps = [made.weights[1], *made.image.copies]
     assert (
         [step.inputs["source"]["own"] for step in steps]
-        == made.authorization.inputs["sources"] * 2
+        == made.authorizations[0].inputs["sources"] * 2
         == ["192.168.177.2"] * 2
     )
-    ssh = from_head(steps[0].inputs["source"], "/key")
+    ssh = ssh_upstream(steps[0].inputs["source"], "/key")
     said = subprocess.run([*ssh, "-G", "head"], capture_output=True, text=True, check=True).stdout
     assert "bindaddress 192.168.177.2\n" in said
 

@@ -1,8 +1,11 @@
 """The rules of policy/, on what the program registers and on what an administrator would refuse."""
 
+import json
+
 import pytest
 
-from ops import policy
+from ops import policy, pulumi
+from ops.project import Project
 from policy.rules import violations
 from tests.program.record import run
 
@@ -53,6 +56,14 @@ def test_an_image_without_its_digest_is_named(tmp_path, monkeypatch):
 
 CONTAINER, SERVICE = "docker:index/container:Container", "docker:index/service:Service"
 FINE = {"capabilities": {"drops": ["ALL"]}, "securityOpts": ["no-new-privileges=true"]}
+SERVER = {
+    **FINE,
+    "labels": [
+        {"label": f"dgx-spark.{name}", "value": value} for name, value in (("component", "server"), ("rank", "0"))
+    ],
+    # As Pulumi shows a list that has a secret in it.
+    "uploads": "[secret]",
+}
 
 
 @pytest.mark.parametrize(
@@ -64,7 +75,10 @@ FINE = {"capabilities": {"drops": ["ALL"]}, "securityOpts": ["no-new-privileges=
         (CONTAINER, {**FINE, "volumes": [{"hostPath": "/run/docker.sock", "readOnly": True}]}, ["no-writable-mounts"]),
         (CONTAINER, {**FINE, "volumes": [{"hostPath": "/home"}]}, ["no-writable-mounts"]),
         (CONTAINER, {**FINE, "volumes": [{"volumeName": "v"}, {"hostPath": "/home", "readOnly": True}]}, []),
-        (SERVICE, {"taskSpec": {"containerSpec": {"mounts": [{"source": "/etc"}]}}},
+        (CONTAINER, {**SERVER, "command": ["--host=0.0.0.0", "--config=/run/api-key"]}, []),
+        (CONTAINER, {**SERVER, "command": ["--host=0.0.0.0"]}, ["no-open-api"]),
+        (SERVICE, {"taskSpec": {"containerSpec": {"mounts": [{"type": "volume", "source": "v"}]}}}, ["confined"]),
+        (SERVICE, {"taskSpec": {"containerSpec": {"mounts": [{"type": "bind", "source": "/etc"}]}}},
          ["confined", "no-writable-mounts"]),
         ("command:remote:Command", {"connection": {"host": "h", "hostKey": "k"}}, []),
         ("command:remote:Command", {"connection": {"host": "h"}}, ["pinned-host-keys"]),
@@ -96,3 +110,14 @@ def test_a_preview_is_held_against_the_rules_and_what_goes_is_not(capsys):
         "· no-privileged: bad is privileged: pulumi config set --path containers.privileged false"
     ]
     assert policy.show([])
+
+
+def test_what_stays_as_it_is_is_judged_too(tmp_path, monkeypatch):
+    def preview(words, *ignored):
+        inputs = {**FINE, "privileged": True}
+        same = {"op": "same", "newState": {"urn": "x::lives", "type": CONTAINER, "inputs": inputs}}
+        # Source: pulumi, pkg/backend/display/display.go, shouldShow.
+        return json.dumps({"steps": [same] if "--show-sames" in words else []})
+
+    monkeypatch.setattr(pulumi, "output", preview)
+    assert [name for name, _, _ in policy.examine(Project(tmp_path, {}), "s")] == ["lives"]

@@ -53,6 +53,28 @@ def test_the_reason_of_a_failing_probe_is_its_last_line():
     assert ask({"argv": argv, "stdin": ""}) == {"error": {"kind": "login", "detail": "Permission denied"}}
 
 
+CHANGED = """@@@ WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED! @@@
+The fingerprint for the ED25519 key sent by the remote host is
+SHA256:9ulMqrCAPFBC1ttyUZbQQqvEOgBdL0pTzSiGZ4eEkbA.
+Please contact your system administrator.
+Host key verification failed.
+"""
+
+
+PINNED = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIL3bl9sYHTSwjQgYvQ0vBX1uJ6qZyq2l4X0V1n0m3Q9c"
+
+
+def test_another_host_key_is_refused_with_both_fingerprints():
+    argv = [sys.executable, "-c", f"import sys; print({CHANGED!r}, file=sys.stderr); sys.exit(255)"]
+    answer = ask({"argv": argv, "stdin": ""})
+    shown = "SHA256:9ulMqrCAPFBC1ttyUZbQQqvEOgBdL0pTzSiGZ4eEkbA"
+    assert answer == {"error": {"kind": "host key", "detail": shown}}
+    given = settings(ssh={"hostKeys": {"spark-1": PINNED, "spark-2": PINNED}})
+    problem = explain(given.nodes[0], given, Failure.HOST_KEY, shown)
+    listed = subprocess.run(["ssh-keygen", "-lf", "-"], input=PINNED, capture_output=True, text=True).stdout.split()[1]
+    assert f"pinned is {listed}, and it shows {shown}" in problem.wrong
+
+
 def shell(text):
     """A login shell that does this with a command, and has python3."""
     return ["sh", "-c", text.replace("COMMAND", parcel.command("probe.py", "apply", limit=20).replace("%", "%%"))]

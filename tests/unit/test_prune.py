@@ -32,9 +32,9 @@ def used(home, snapshot):
 
 
 def prune(home, *remove):
-    done = home.run("prune.py", "apply", cache=str(home.path), remove=remove)
+    done = home.run("prune.py", "apply", cache=str(home.path), remove=remove, volumes=[])
     assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    return json.loads(done.stdout)["revisions"]
 
 
 @pytest.fixture

@@ -2,10 +2,15 @@
 
 import os
 import queue
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from components.programs import readiness
+from components.programs.startups import Starts
+from simulator.images import STANDINS
 
 
 @pytest.fixture(autouse=True)
@@ -17,7 +22,7 @@ def followed(*messages, engine="sglang", rdma="warn", ranks=()):
     inbox = queue.Queue()
     for message in messages:
         inbox.put(message)
-    return readiness.follow(inbox, engine, 60, rdma, set(ranks))
+    return readiness.follow(inbox, engine, 60, rdma, set(ranks), Starts(Path("/nonexistent"), "demo"))
 
 
 @pytest.fixture
@@ -58,7 +63,13 @@ def test_a_watch_that_ends_before_its_last_message_is_lost_and_nobody_waits_for_
     assert spark(said, code, words)[-1] == {"lost": lost}
 
 
-ANSWER = {"ready": {"text": "Paris", "models": ["m"]}}
+STARTUP = {"started": "2026-11-26T20:00:00.1Z", "port": 61, "health": 540, "answer": 548}
+ANSWER = {"ready": {"text": "Paris", "models": ["m"], "startup": STARTUP}}
+
+
+def test_a_start_is_told_as_it_was_seen(capsys):
+    assert followed(("spark-1", ANSWER)) == 0
+    assert "port open after 61 s, /health after 540 s, first answer after 548 s" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -66,7 +77,7 @@ ANSWER = {"ready": {"text": "Paris", "models": ["m"]}}
     [
         ("RuntimeError: CUDART error: invalid device context", "--enable-dp-attention"),
         ("torch.OutOfMemoryError: CUDA out of memory.", "lower serving.gpuMemoryUtilization"),
-        ("vllm serve: error: unrecognized arguments: --swap-space=16", "correct serving.extraArgs"),
+        ("vllm: error: unrecognized arguments: --swap-space=16", "correct serving.extraArgs"),
     ],
 )
 def test_a_known_failure_comes_with_its_remedy(capsys, line, remedy):
@@ -94,6 +105,47 @@ def test_a_failures_lines_are_shown_whole(capsys):
     log = ("spark-2", {"log": ["dgx-spark-x-server", [line]]})
     followed(log, ("spark-2", {"ended": ["dgx-spark-x-server", "has ended with exit code 1"]}))
     assert line in capsys.readouterr().err
+
+
+def test_a_reason_far_above_the_last_lines_is_shown_with_its_remedy(capsys):
+    # As vLLM 0.32 ends: each process tells its own traceback, and the last one says "See root cause above".
+    cause = "(EngineCore pid=66) ERROR 11-26 22:40:01 [core.py:1010] torch.OutOfMemoryError: CUDA out of memory."
+    last = "RuntimeError: Engine core initialization failed. See root cause above."
+    frames = [f'(APIServer pid=1)   File "x.py", line {n}' for n in range(126)]
+    warning = (
+        "(APIServer pid=8) WARNING 11-27 05:09:24 [system_utils.py:255] Found ulimit of 20000. This can cause fd limit "
+        "errors like `OSError: [Errno 24] Too many open files`"
+    )
+    log = ("spark-2", {"log": ["dgx-spark-x-server", [warning, *frames, cause, cause, *frames, last]]})
+    followed(log, ("spark-2", {"ended": ["dgx-spark-x-server", "has ended with exit code 1"]}))
+    said = capsys.readouterr().err.splitlines()
+    assert said[1:3] == [f"    {cause}", "    …"]
+    assert f"    {last}" in said
+    assert "→" in said[-1]
+    assert len(said) < 50
+
+
+def test_the_reason_is_shown_of_what_a_genuine_vllm_prints(capsys):
+    # Its stand-in has it recorded.
+    fail = """
+from vllm import failing
+try:
+    raise RuntimeError("CUDA error: out of memory")
+except RuntimeError as error:
+    failing.failed(error)
+"""
+    environment = {**os.environ, "PYTHONPATH": str(STANDINS)}
+    printed = subprocess.run([sys.executable, "-c", fail], env=environment, capture_output=True, text=True, check=True)
+    lines = (printed.stdout + printed.stderr).splitlines()
+    assert len(lines) > 200
+    followed(
+        ("spark-2", {"log": ["dgx-spark-x-server", lines]}),
+        ("spark-2", {"ended": ["dgx-spark-x-server", "has ended with exit code 1"]}),
+    )
+    said = capsys.readouterr().err.splitlines()
+    assert said[1].endswith("] RuntimeError: CUDA error: out of memory")
+    assert said[-1].startswith("  → lower serving.gpuMemoryUtilization")
+    assert len(said) < 60
 
 
 def test_an_answer_that_makes_no_sense_names_what_each_engine_can_change(capsys):

@@ -38,6 +38,32 @@ def test_directories_that_hold_something_of_others_stay(home):
     ]
 
 
+def test_a_lease_that_could_not_be_taken_leaves_nothing_and_others_get_the_spark(home):
+    nowhere = home.path / "file"
+    nowhere.write_text("")
+    failed = home.lease("apply", cache=str(nowhere / "cache"))
+    assert (failed.returncode, home.files()) == (1, ["file"])
+    assert home.lease("apply", stack="organization/dgx-spark/other").returncode == 0
+
+
+def test_a_lease_that_could_not_be_renewed_is_still_there(home):
+    home.lease("apply")
+    before = home.files()
+    nowhere = home.path / "file"
+    nowhere.write_text("")
+    assert home.lease("apply", generation="2", cache=str(nowhere / "cache")).returncode == 1
+    nowhere.unlink()
+    assert home.files() == before
+    assert home.lease("apply", stack="organization/dgx-spark/other").returncode == 1
+
+
+def test_what_was_cut_short_before_it_noted_anything_goes_with_the_stack(home):
+    (home.path / ".local/state/dgx-spark").mkdir(parents=True)
+    home.lease("apply")
+    home.lease("remove")
+    assert home.files() == [".local", ".local/state"]
+
+
 def test_taking_twice_is_taking_once(home):
     home.lease("apply")
     home.lease("apply")

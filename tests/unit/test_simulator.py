@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from simulator import cache, rootfs, sparks
+from simulator import cache, preflight, rootfs, sparks
 from simulator.layout import Spark, Traits, cache_of
 from simulator.rootfs import chosen_mirror
 
@@ -71,6 +71,30 @@ def test_two_who_want_the_same_entry_make_it_once(kept_in):
     first.join()
     second.join()
     assert made == [kept_in / ".partial-entry"]
+
+
+def test_two_simulations_that_begin_at_once_install_what_is_missing_once(kept_in, monkeypatch):
+    inside, go_on, installed = threading.Event(), threading.Event(), []
+
+    def install(packages):
+        if not packages:
+            return
+        inside.set()
+        assert go_on.wait(10)
+        installed.extend(packages)
+
+    kept_in.mkdir()
+    monkeypatch.setattr(preflight, "obstacles", lambda: iter(()))
+    monkeypatch.setattr(preflight, "missing_packages", lambda: [] if installed else ["debootstrap"])
+    monkeypatch.setattr(preflight, "install", install)
+    both = [threading.Thread(target=preflight.ensure) for _ in range(2)]
+    both[0].start()
+    assert inside.wait(10)
+    both[1].start()
+    go_on.set()
+    for one in both:
+        one.join()
+    assert installed == ["debootstrap"]
 
 
 def test_the_last_used_versions_of_each_kind_stay(kept_in):

@@ -32,6 +32,8 @@ class Folder:
         return ["cluster-staged-x-spark-1"]
 
     def up(self, stack):
+        if self.works is None:
+            raise KeyboardInterrupt
         return self.works
 
     def run(self, *words):
@@ -69,3 +71,17 @@ def test_a_model_that_does_not_get_ready_leaves_the_file_as_it_was(tmp_path):
     with pytest.raises(CommandError, match="did not come back"):
         switch.switch(where, "gpt-oss-120b", None, lambda question: True)
     assert where.file("one").read_text() == BEFORE
+
+
+@pytest.mark.parametrize(
+    ("target", "said"),
+    [
+        ("gpt-oss-120b", "one is on its way to gpt-oss-120b: `pulumi up` goes on, ./spark rollback returns"),
+        ("two", "two is on its way: ./spark switch two goes on, ./spark switch one returns"),
+    ],
+)
+def test_ctrl_c_while_pulumi_runs_keeps_the_new_one_and_says_both_ways_on(tmp_path, target, said):
+    where = Folder(tmp_path, works=None)
+    with pytest.raises(CommandError, match=f"interrupted: {said}"):
+        switch.switch(where, target, None, lambda question: True)
+    assert where.file("two" if target == "two" else "one").read_text() != BEFORE

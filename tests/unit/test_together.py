@@ -1,10 +1,12 @@
 """The ranks of one server, as real processes on this machine: they start, stop and fail together."""
 
+import argparse
 import contextlib
 import hmac
 import json
 import os
 import queue
+import resource
 import signal
 import socket
 import subprocess
@@ -110,6 +112,38 @@ def test_no_rank_starts_before_all_are_there(start, tmp_path):
     first.says("a started")
 
 
+def test_an_engine_that_ends_before_it_serves_starts_again_with_nothing_compiled_and_the_weights_stay(
+    start, tmp_path, monkeypatch
+):
+    for path in ("compiled/vllm/graphs", "compiled/huggingface/hub/weights", "other/vllm/graphs"):
+        (tmp_path / path).parent.mkdir(parents=True)
+        (tmp_path / path).write_text("damaged")
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "compiled/huggingface"))
+    fails = 'grep -q damaged {0} && exit 1; echo "{1} compiles anew"; exec sleep 1000'
+    path = tmp_path / "compiled/vllm/graphs"
+    first = start(0, ["sh", "-c", fails.format(path, "a")], compiled=tmp_path / "compiled")
+    start(1, engine(tmp_path, "b"), compiled=tmp_path / "other").says("what it had compiled goes")
+    first.says("FAILED: rank 0 (a) ended with exit code 1; all ranks start again")
+    first.says("a compiles anew")
+    assert not path.exists()
+    assert not (tmp_path / "other/vllm").exists()
+    assert (tmp_path / "compiled/huggingface/hub/weights").read_text() == "damaged"
+
+
+def test_what_a_rank_compiled_stays_when_another_is_lost(start, tmp_path):
+    (tmp_path / "compiled").mkdir()
+    (tmp_path / "compiled/graphs").write_text("whole")
+    first = start(0, engine(tmp_path, "a"), compiled=tmp_path / "compiled")
+    second = start(1, engine(tmp_path, "b"))
+    first.says("a started")
+    second.says("b started")
+    second.process.kill()
+    first.says("rank 1 (b) is lost")
+    start(1, engine(tmp_path, "b")).says("b started")
+    first.says("a started")
+    assert (tmp_path / "compiled/graphs").read_text() == "whole"
+
+
 def test_all_stop_and_start_again_when_one_ends(start, tmp_path):
     first = start(0, engine(tmp_path, "a"))
     second = start(1, engine(tmp_path, "b"))
@@ -181,6 +215,14 @@ def connect(port):
     return Peer(socket.create_connection(("127.0.0.1", port), timeout=WAIT))
 
 
+def led(listener, key):
+    """Rank 0's end of the next connection, proven."""
+    lead = Peer(listener.accept()[0])
+    lead.say(prove="theirs")
+    lead.say(proof=proof(key, "lead", "one", 1, "theirs", lead.hear()["asking"]))
+    return lead
+
+
 def hello(key, asked, *, server="one", role="rank"):
     """What a rank says to be let in, as rank 1."""
     return {"rank": 1, "server": server, "asking": "mine", "proof": proof(key, role, server, 1, asked, "mine")}
@@ -207,6 +249,122 @@ def test_a_rank_that_joins_again_before_its_loss_was_seen_is_started_with_all_th
     again.hears("start")
     again.say(started=True)
     first.says("a started")
+
+
+def test_a_rank_that_restarts_twice_before_either_loss_was_seen_is_started(start, tmp_path, port, key):
+    first = start(0, engine(tmp_path, "a"))
+    first.says("waiting for rank 1 (b)")
+    lost = [join(port, key) for _ in range(2)]
+    last = join(port, key)
+    for former in lost:
+        # Joined at once, each may have been told to start before the next one came.
+        while former.hear() is not None:
+            pass
+    while not (tmp_path / "a").exists():
+        said = last.hear()
+        assert said is not None
+        if "start" in said:
+            last.say(started=True)
+            first.says("a started")
+        elif "stop" in said:
+            last.say(stopped=True)
+
+
+def test_a_message_in_pieces_is_one_message(start, tmp_path, port, key):
+    first = start(0, engine(tmp_path, "a"))
+    first.says("waiting for rank 1 (b)")
+    peer = connect(port)
+    text = json.dumps(hello(key, peer.hears("prove"))) + "\n"
+    for letter in text:
+        peer.connection.sendall(letter.encode())
+    peer.hears("start")
+    peer.connection.sendall(b'{"start')
+    peer.connection.sendall(b'ed": true}\n{"beat": true}\n')
+    first.says("a started")
+
+
+def test_however_many_strangers_say_nothing_the_ranks_meet(start, tmp_path, port, key):
+    first = start(0, engine(tmp_path, "a"))
+    first.says("waiting for rank 1 (b)")
+    # More than rank 0 may have files open.
+    resource.prlimit(first.process.pid, resource.RLIMIT_NOFILE, (40, 40))
+    strangers = [socket.create_connection(("127.0.0.1", port), timeout=WAIT) for _ in range(100)]
+    join(port, key).hears("start")
+    for stranger in strangers:
+        stranger.close()
+
+
+class InThisProcess:
+    """Rank 0 of two, with its limits shorter than they are."""
+
+    def __init__(self, monkeypatch, capfd, port, key, command, **limits):
+        for name, value in limits.items():
+            monkeypatch.setattr(together, name, value)
+        monkeypatch.setenv("DGX_SPARK_SERVER", "one")
+        options = {
+            "rank": 0, "names": ["a", "b"], "address": ("127.0.0.1", port), "key": key, "restarts": 0, "pause": 1,
+            "health": None, "ask": None, "needs": None, "weights": "/nowhere", "compiled": None,
+            "command": command,
+        }  # fmt: skip
+        self.lead = together.Lead(argparse.Namespace(**options))
+        self.capfd = capfd
+
+    def run(self):
+        """Its exit code and what it has printed."""
+        code = self.lead.run()
+        return code, self.capfd.readouterr().out
+
+
+@pytest.fixture
+def lead(monkeypatch, capfd, port, key, tmp_path):
+    return lambda **limits: InThisProcess(monkeypatch, capfd, port, key, engine(tmp_path, "a"), **limits)
+
+
+def test_a_rank_that_is_there_but_does_not_start_is_named(lead, port, key):
+    made = lead(STARTING=1, GRACE=1, SILENCE=2)
+    stuck = join(port, key)
+    beats = threading.Event()
+
+    def live():
+        with contextlib.suppress(OSError):
+            while not beats.wait(0.5):
+                stuck.say(beat=True)
+
+    threading.Thread(target=live, daemon=True).start()
+    code, said = made.run()
+    beats.set()
+    assert code == 0
+    assert "FAILED: rank 1 (b) has not started within 1 s, though it is there; gave up after 1 starts" in said
+
+
+def test_signs_of_life_alone_let_nobody_stay(lead, port):
+    lead(SILENCE=1, BEAT=0.1)
+    stranger = connect(port)
+    stranger.hears("prove")
+    with contextlib.suppress(ConnectionError):
+        for _ in range(100):
+            if not stranger.stream.readline():
+                return
+            stranger.say(beat=True)
+        pytest.fail("it may stay")
+
+
+def test_a_rank_whose_power_is_cut_is_missed_though_its_connection_stays_open(lead, port, key):
+    made = lead(SILENCE=1)
+    silent = join(port, key)
+    threading.Thread(target=lambda: (silent.hears("start"), silent.say(started=True)), daemon=True).start()
+    assert "FAILED: rank 1 (b) is lost; gave up after 1 starts" in made.run()[1]
+
+
+def test_what_a_former_link_still_says_is_not_of_what_runs_now(lead):
+    made = lead().lead
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        ours = [together.Link(socket.create_connection(listener.getsockname())) for _ in range(2)]
+    for link in ours:
+        made.inbox.put(("joined", 1, link))
+    made.inbox.put(("said", 1, (ours[0], "ended", 1)))
+    made.inbox.put(("said", 1, (ours[1], "started", True)))
+    assert [made._next(1) for _ in range(4)] == [None, ("lost", 1, ours[0]), None, ("started", 1, True)]
 
 
 @pytest.fixture
@@ -264,9 +422,7 @@ def test_a_rank_obeys_nobody_who_does_not_know_the_key(start, tmp_path, port, ke
             impostor.say(**lie(said))
             impostor.say(start=True)
             second.says("rank 0 (a) says: nothing that proves it to be rank 0")
-        lead = Peer(listener.accept()[0])
-        lead.say(prove="theirs")
-        lead.say(proof=proof(key, "lead", "one", 1, "theirs", lead.hear()["asking"]))
+        lead = led(listener, key)
         lead.say(start=True)
         assert lead.hears("started")
 
@@ -283,6 +439,36 @@ def test_the_other_ranks_stop_without_rank_0_and_wait_for_it(start, tmp_path):
     start(0, engine(tmp_path, "a"))
     second.says("b started")
     assert not alive(former)
+
+
+class Follower(together.Follow):
+    def __init__(self, port, key, command):
+        options = {
+            "rank": 1,
+            "names": ["a", "b"],
+            "address": ("127.0.0.1", port),
+            "key": key,
+            "weights": "/nowhere",
+            "compiled": None,
+        }
+        super().__init__(argparse.Namespace(**options, command=command))
+
+
+def test_a_rank_stops_without_a_sign_of_life_from_rank_0_and_looks_for_it_again(monkeypatch, tmp_path, port, key):
+    monkeypatch.setattr(together, "SILENCE", 1)
+    monkeypatch.setenv("DGX_SPARK_SERVER", "one")
+    follower = Follower(port, key, engine(tmp_path, "b"))
+    ended = []
+    with socket.create_server(("127.0.0.1", port)) as listener:
+        thread = threading.Thread(target=lambda: ended.append(follower.run()))
+        thread.start()
+        silent = led(listener, key)
+        silent.say(start=True)
+        assert silent.hears("started")
+        # Nothing more is said, and the connection stays open.
+        led(listener, key).say(give_up="enough")
+    thread.join(WAIT)
+    assert ended == [0]
 
 
 def test_ranks_of_two_servers_never_meet(start, tmp_path):
@@ -326,3 +512,28 @@ def test_the_engine_finds_the_weights_under_another_name_too_also_when_it_starts
         rank = start(0, ["ls", str(alias)], names="a", weights=weights, alias=alias, restarts=0)
         rank.says("config.json")
         rank.ends()
+
+
+STUCK = """
+import http.server, sys, time
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b"vllm:generation_tokens_total 1.0\\n")
+    def do_POST(self):
+        time.sleep(1000)
+http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
+"""
+"""An engine that is well and answers no request."""
+
+
+def test_an_engine_that_answers_health_and_no_request_is_started_again_and_then_said(start, tmp_path, port):
+    base = f"http://127.0.0.1:{port}"
+    ask = json.dumps({"base": base, "path": "/v1/completions", "body": {"prompt": "Hello"}, "limit": 1})
+    command = [sys.executable, "-c", STUCK, str(port)]
+    alone = start(0, command, names="a", restarts=1, health=f"{base}/health", ask=ask)
+    stuck = "FAILED: the engine is stuck: /health answers, but no request was answered within 1 s"
+    alone.says(f"{stuck}; all ranks start again in 1 s (1 of 1)")
+    alone.says(f"{stuck}; gave up after 2 starts")
+    assert alone.ends() == 0

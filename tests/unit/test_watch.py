@@ -1,6 +1,7 @@
 """When an endpoint counts as ready: the questions of scripts/watch.py, asked of the stand-ins' own HTTP server."""
 
 import threading
+from datetime import datetime, timezone
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -8,6 +9,9 @@ import pytest
 
 ROOT = Path(__file__).parent.parent.parent
 SCRIPTS, STANDINS = ROOT / "components" / "scripts", ROOT / "simulator" / "standins"
+
+
+NOW = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.123456789Z")
 
 
 @pytest.fixture
@@ -22,7 +26,7 @@ def asked(monkeypatch):
 
     said = []
     monkeypatch.setattr(watch, "emit", lambda **message: said.append(message))
-    monkeypatch.setattr(watch, "write_record", lambda wanted, checks: None)
+    monkeypatch.setattr(watch, "write_record", lambda wanted, checks, **more: None)
     running = []
 
     def ask(*, knobs=None, check=True, certain=False, **served):
@@ -32,7 +36,12 @@ def asked(monkeypatch):
         running.append(server)
         threading.Thread(target=server.serve_forever, daemon=True).start()
         given = {"api": f"http://127.0.0.1:{server.server_port}/v1", "model": "m", "key": "", "record": {}}
-        watch.try_it({**given, "task": served.get("task", "generate"), "template": certain, "check": check})
+        beginning = watch.Beginning()
+        beginning.started = NOW
+        beginning.note("port")
+        beginning.note("health")
+        inputs = {**given, "task": served.get("task", "generate"), "template": certain, "check": check}
+        watch.try_it(inputs, beginning)
         return said[-1]
 
     yield ask
@@ -64,7 +73,7 @@ def answered(monkeypatch):
         running.append(server)
         threading.Thread(target=server.serve_forever, daemon=True).start()
         given = {"api": f"http://127.0.0.1:{server.server_port}/v1", "model": "m", "key": "sk-private"}
-        watch.try_it({**given, "task": "generate"})
+        watch.try_it({**given, "task": "generate"}, watch.Beginning())
         return watch.healthy(given), said[-1]
 
     yield ask
@@ -170,3 +179,58 @@ def test_a_server_that_gave_up_before_the_first_look_says_why(looks):
 def test_a_server_that_docker_had_to_start_again_has_failed(looks):
     assert looks("loading") == ""
     assert "started again by Docker" in looks("loading", restarts=1)
+
+
+@pytest.fixture
+def beginning(monkeypatch):
+    """A server whose container started 2026-11-26 at 20:00:00 UTC; seconds since then → what watch.py sees at them."""
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    from components.scripts import watch
+
+    began = datetime(2026, 11, 26, 20, tzinfo=timezone.utc).timestamp()
+    found = watch.Beginning()
+    found.started = "2026-11-26T20:00:00.123456789Z"
+
+    def at(seconds, does):
+        monkeypatch.setattr(watch.time, "time", lambda: began + seconds)
+        does(found)
+        return found
+
+    monkeypatch.setattr(watch, "listens", lambda api: at.open)
+    at.open = False
+    return at
+
+
+def test_a_start_is_told_in_seconds_since_the_servers_own(beginning):
+    beginning(1, lambda one: one.look("api", first=True))
+    beginning.open = True
+    beginning(61, lambda one: one.look("api", first=False))
+    beginning(62, lambda one: one.look("api", first=False))
+    beginning(540, lambda one: one.note("health"))
+    found = beginning(548, lambda one: one.note("answer"))
+    started = "2026-11-26T20:00:00.123456789Z"
+    assert found.told({}) == {"started": started, "configuration": "", "port": 61, "health": 540, "answer": 548}
+
+
+def test_a_configuration_is_image_command_line_and_environment():
+    from components.scripts.watch import configuration
+
+    known = {"Image": "sha256:1", "Config": {"Cmd": ["serve"], "Entrypoint": None, "Env": ["A=1"], "Hostname": "x"}}
+    others = [
+        {**known, "Image": "sha256:2"},
+        *({**known, "Config": {**known["Config"], **more}} for more in ({"Cmd": ["bench"]}, {"Env": ["A=2"]})),
+    ]
+    assert len({configuration(one) for one in (known, *others)}) == 4
+    assert configuration({**known, "Config": {**known["Config"], "Hostname": "y"}}) == configuration(known)
+
+
+def test_a_server_that_ran_before_anybody_looked_keeps_what_was_seen_of_its_start(beginning, monkeypatch):
+    from components.scripts import watch
+
+    beginning.open = True
+    beginning(7000, lambda one: one.look("api", first=True))
+    found = beginning(7001, lambda one: one.note("answer"))
+    seen = {"started": "2026-11-26T20:00:00.123456789Z", "port": 61, "health": 540, "answer": 548}
+    for former, told in (({}, None), ({"startup": seen}, seen), ({"startup": {**seen, "started": "before"}}, None)):
+        monkeypatch.setattr(watch, "read_record", lambda wanted, former=former: former)
+        assert found.told({}) == told

@@ -48,7 +48,7 @@ class Cached:
             "folder": str(self.folder),
             "path": str(self.snapshot),
         }
-        return self.home.run("weights.py", verb, **given, **more, keep=keep, record=record(kind, stack=stack))
+        return self.home.run("weights.py", verb, **{**given, **more}, keep=keep, record=record(kind, stack=stack))
 
 
 @pytest.fixture
@@ -167,7 +167,7 @@ def test_a_directory_is_served_under_its_last_name_from_where_it_is(engine):
     head, other = made.weights
     assert "endpoint" not in head.inputs
     assert other.inputs["source"]["model"] == "."
-    assert made.authorization.inputs["directory"] == "/data/mine"
+    assert made.authorizations[0].inputs["directory"] == "/data/mine"
     assert plan(settings(model="/data/mine", weights={"keep": False}), model=DIRECTORY).weights[0].inputs["keep"]
 
 
@@ -183,7 +183,7 @@ def test_on_a_shared_filesystem_the_head_alone_places_and_removes():
     assert head.inputs["endpoint"]
     assert not {"endpoint", "source"} & set(other.inputs)
     assert (head.inputs["keep"], other.inputs["keep"]) == (False, True)
-    assert (made.copy_keys, made.authorization) == ((), None)
+    assert (made.copy_keys, made.authorizations) == ((), ())
 
 
 def test_staged_models_are_placed_like_the_one_that_is_served_and_each_once():
@@ -207,7 +207,7 @@ def test_the_disk_must_hold_what_is_staged_too():
     [
         ({"weights": {"stage": ["/data/mine"]}}, r"weights.stage\[0\]: a directory needs no staging"),
         ({"weights": {"stage": ["gpt-oss-20b"], "offline": True}}, "weights.stage: can't be fetched offline"),
-        ({"weights": {"stage": ["gpt-oss-20b"]}, "model": "/data/mine"}, "one directory of the head"),
+        ({"weights": {"stage": ["gpt-oss-20b"]}, "model": "/data/mine"}, "one directory of another Spark"),
     ],
 )
 def test_what_can_not_be_staged_is_refused(config, words):
@@ -284,3 +284,49 @@ def test_what_the_weights_take_in_memory_is_remembered_without_asking_the_hub_ag
     assert one.triggers == plan(model=MODEL).weights[0].triggers
     held = {"weights": {"spec": "s", "generation": "g", "intact": True, "model": found}}
     assert recorded_model(facts(1, records=held, model_config_={}), "a/b", None).loaded == 5
+
+
+BRINGS = """
+import fcntl, os, signal, sys
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGIO])
+first, second = sys.argv[1:]
+for path, content in ((first, b"1234"), (second, b"5678")):
+    with open(path + ".incomplete", "wb") as stream:
+        stream.write(content)
+with open(first + ".incomplete", "rb+") as stream:
+    # Whoever opens the file waits until we say that we are done with it: fcntl(2), F_SETLEASE.
+    fcntl.fcntl(stream, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+    os.rename(first + ".incomplete", first)
+    signal.sigwait([signal.SIGIO])
+    fcntl.fcntl(stream, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+os.rename(second + ".incomplete", second)
+"""
+"""A download that goes on once its first file is read."""
+
+
+@pytest.mark.parametrize("second", [b"5678", b"8765"], ids=["whole", "damaged"])
+def test_what_has_come_is_read_while_the_rest_of_a_download_still_comes(home, second, monkeypatch):
+    cached = Cached(home)
+    lease(cached, "apply")
+    paths = [cached.snapshot / name for name in ("w.safetensors", "x.safetensors")]
+    paths[0].unlink()
+    docker = home.path / "bin" / "docker"
+    docker.parent.mkdir()
+    (home.path / "brings.py").write_text(BRINGS)
+    files = " ".join(map(str, paths))
+    docker.write_text(
+        f"#!/bin/sh\n[ $1 = run ] || exit 0\ncat >/dev/null\nexec python3 {home.path}/brings.py {files}\n"
+    )
+    docker.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{docker.parent}:{os.environ['PATH']}")
+    contents = dict(zip(paths, (WHOLE, second), strict=True))
+    done = cached.run(
+        "apply", endpoint="http://hub", image="i", token="", cache=str(home.path),
+        files=[{"path": path.name, "size": 4, "sha256": sha256(content)} for path, content in contents.items()],
+    )  # fmt: skip
+    if second == b"5678":
+        assert done.returncode == 0, done.stderr
+        assert "2 files verified" in done.stderr
+    else:
+        assert "a/b: x.safetensors arrived damaged" in done.stderr
+        assert [path.exists() for path in paths] == [True, False]

@@ -1,7 +1,10 @@
 """Which Pulumi `./spark` runs, and how it comes by the CLI."""
 
 import json
+import os
+import signal
 import subprocess
+import sys
 
 import pytest
 import requests
@@ -110,3 +113,29 @@ def test_real_sparks_are_not_given_to_the_hermetic_engine_unasked(monkeypatch):
     reachable(monkeypatch, requests.ConnectionError())
     with pytest.raises(pulumi.CommandError, match="real Sparks are for the Pulumi CLI"):
         project.pass_on(["up", "--stack", "head-worker"], lambda _: None)
+
+
+STUBBORN = """#!/bin/bash
+# As Pulumi at Ctrl-C: it goes on until what it does can be left, and keeps its state.
+trap 'sleep 1; touch kept; exit 1' INT
+touch running
+while :; do sleep 0.1; done
+"""
+
+
+@pytest.mark.parametrize("call", ["run(['up'], env, folder)", "output(['preview', '--json'], env, folder)"])
+def test_pulumi_has_the_time_that_it_needs_after_ctrl_c(call, a_cli, tmp_path):
+    (pulumi.FETCHED / "bin" / "pulumi").write_text(STUBBORN)
+    program = (
+        "from pathlib import Path; from ops import pulumi; "
+        f"folder, pulumi.FETCHED = Path('{tmp_path}'), Path('{pulumi.FETCHED}'); "
+        f"env = {{'PATH': '/usr/bin:/bin'}}; pulumi.{call}"
+    )
+    argv = [sys.executable, "-c", program]
+    with subprocess.Popen(argv, cwd=pulumi.ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+        while not (tmp_path / "running").exists():
+            assert process.poll() is None
+        os.killpg(process.pid, signal.SIGINT)
+        _, said = process.communicate()
+    assert said.splitlines()[-1] == "KeyboardInterrupt"
+    assert (tmp_path / "kept").exists()

@@ -35,8 +35,11 @@ class Context:
     draft_model: Model | None = None
     """Of a draft that has weights of its own."""
 
-    api_key_file: str = "/run/api-key"
-    """Where rank 0 finds the API's key; what is in it is the engine's business (`api_key_file`)."""
+    @property
+    def api_key_file(self) -> str:
+        """Where rank 0 finds the API's key; what is in it is the engine's business (`api_key_file`)."""
+        # SGLang takes options from files of that name alone.
+        return "/run/api-key.yaml" if self.settings.engine == "sglang" else "/run/api-key"
 
     @property
     def known(self) -> Served:

@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from components.catalog import Served
+from components.catalog import Served, Task
 from components.facts.geometry import read
 from components.plan.division import layouts
-from components.plan.engines import Context
+from components.plan.engines import Context, compiled
 from components.plan.environment import SINGLE_NODE, chosen_gpu, communication
 from components.plan.fit import DEFAULT_SHARE, RAY_SHARE
 from components.plan.models import ENCODINGS, needs_encodings, snapshot_directory
@@ -49,6 +49,9 @@ GRACE = 30
 CRASHES = 10
 """How often Docker starts a rank's container again that was killed. An engine's own failures are counted by
 inside/together.py, which ends with 0 when it gives up."""
+
+PULSE = "/opt/dgx-spark/pulse.py"
+"""Where rank 0's container has components/inside/pulse.py."""
 
 WITH_ENVIRONMENT = "/opt/dgx-spark/environment.py"
 """Where a container has components/inside/environment.py."""
@@ -102,6 +105,10 @@ def draft_directory(context: Context) -> str | None:
     return snapshot_directory(HF_HOME, context.draft_model) if context.draft_model else None
 
 
+PREFETCH = "prefetch"
+"""The loader that is an option of its own to the engines that know it."""
+
+
 @dataclass(frozen=True)
 class Wanted:
     """How the model is served: as configured, else as the catalog knows for this engine. None: the engine's own
@@ -113,6 +120,8 @@ class Wanted:
     expert_parallel: bool | None
     reasoning_parser: str | None
     tool_call_parser: str | None
+    loader: str | None
+    """None: the engine's own way."""
 
 
 def on_ray(settings: Settings) -> bool:
@@ -141,6 +150,7 @@ def wanted(settings: Settings, known: Served) -> Wanted:
         expert_parallel=choose(serving.expert_parallel, known.expert_parallel),
         reasoning_parser=choose(serving.reasoning_parser, known.reasoning_parser),
         tool_call_parser=choose(serving.tool_call_parser, known.tool_call_parser),
+        loader=None if serving.loader == "auto" else choose(serving.loader, known.load_format),
     )
 
 
@@ -194,6 +204,20 @@ def entrypoint(image: str) -> tuple[str, ...] | None:
     """NVIDIA's entrypoint sets up CUDA's forward compatibility and runs its arguments: kept. Others may be
     the server itself (vllm/vllm-openai), so they are replaced by a program that only runs its arguments."""
     return None if image.startswith("nvcr.io/nvidia/") else ("/usr/bin/env",)
+
+
+SMALLEST: dict[Task, tuple[str, dict[str, object]]] = {
+    "generate": ("/v1/completions", {"prompt": "Hello", "max_tokens": 1, "temperature": 0}),
+    "embed": ("/v1/embeddings", {"input": "Hello"}),
+    "score": ("/v1/rerank", {"query": "Hello", "documents": ["Hello"]}),
+}
+"""What costs an engine least: (path, body without the model)."""
+
+
+def asked(settings: Settings) -> bool:
+    """Whether the engine is asked while it serves. trtllm-serve has no counters by which a stuck one could be told from
+    a busy one, and a detector of its own. Source: TensorRT-LLM, pyexecutor/hang_detector.py."""
+    return settings.engine != "trtllm" and settings.serving.stuck_after > 0
 
 
 def together(ranks: tuple[Container, ...]) -> tuple[Container, ...]:
@@ -251,11 +275,15 @@ class ContainerMaker:
             "server",
             node,
             command,
-            runner=(*self._together(node, alone, needs), *option("--alias", alias), "--"),
+            runner=(*self._together(node, alone, needs), *self._asked(node), *option("--alias", alias), "--"),
             ports=ports,
             environment=environment,
             mounts=mounts,
-            files={TOGETHER: inside("together.py"), **(files or {})},
+            files={
+                TOGETHER: inside("together.py"),
+                **({PULSE: inside("pulse.py")} if self._asked(node) else {}),
+                **(files or {}),
+            },
             restart="on-failure",
             retries=CRASHES,
         )
@@ -264,6 +292,12 @@ class ContainerMaker:
         """A model that is a directory of its own, where it is on the Spark too."""
         path = self._context.model.path
         return (Mount(path, path, read_only=True),) if path else ()
+
+    def _compiled(self) -> tuple[Mount, ...]:
+        settings = self._context.settings
+        if not settings.serving.compile_cache:
+            return ()
+        return (compiled.mount(None if on_ray(settings) else self._context.model),)
 
     def _together(self, node: str, alone: bool, needs: tuple[str, ...]) -> tuple[str, ...]:
         """The command line of inside/together.py, up to the engine's own."""
@@ -279,7 +313,23 @@ class ContainerMaker:
             f"--health=http://{serving.local_host}:{context.port}/health",
             *([f"--needs={shlex.join(needs)}"] if needs else []),
             f"--weights={snapshot_directory(HF_HOME, context.model)}",
+            *([f"--compiled={compiled.DIRECTORY}"] if serving.compile_cache else []),
         )
+
+    def _asked(self, node: str) -> tuple[str, ...]:
+        """What rank 0 asks its engine, to see whether it works (inside/pulse.py)."""
+        context, settings = self._context, self._context.settings
+        if node != settings.head.name or not asked(settings):
+            return ()
+        path, body = SMALLEST[context.task]
+        question = {
+            "base": f"http://{settings.serving.local_host}:{context.port}",
+            "path": path,
+            "body": {"model": context.served_name, **body},
+            "limit": settings.serving.stuck_after,
+            "key_file": context.api_key_file if settings.api_key.get_secret_value() else "",
+        }
+        return (f"--ask={json.dumps(question)}",)
 
     def _make(
         self,
@@ -310,13 +360,19 @@ class ContainerMaker:
             entrypoint=entrypoint(self.image),
             environment={
                 **ALWAYS,
+                **(compiled.environment(settings) if settings.serving.compile_cache else {}),
                 **({"TIKTOKEN_ENCODINGS_BASE": VOCABULARIES} if needs_encodings(self._context.model) else {}),
                 **self._environments[node],
                 **(environment or {}),
                 **self._context.known.env,
                 **shown,
             },
-            mounts=(Mount(facts.cache.path, HF_HOME, read_only=True), *self._directory(), *mounts),
+            mounts=(
+                Mount(facts.cache.path, HF_HOME, read_only=True),
+                *self._directory(),
+                *self._compiled(),
+                *mounts,
+            ),
             files={**({WITH_ENVIRONMENT: inside("environment.py")} if hidden else {}), **(files or {})},
             labels={
                 "dgx-spark.project": identity.project,

@@ -13,7 +13,9 @@ from components import ports
 from components.plan.engines import Context, EnginePlan
 from components.plan.engines.common import (
     HF_HOME,
+    PREFETCH,
     ContainerMaker,
+    asked,
     draft_directory,
     more_arguments,
     option,
@@ -49,8 +51,9 @@ def own_address(address: str) -> dict[str, str]:
 def _rank(context: Context, make: ContainerMaker, rank: int) -> Container:
     command = ("python3", "-m", "sglang.launch_server", *arguments(context), *_rendezvous(context, rank))
     if context.settings.api_key.get_secret_value() and rank == 0:
-        # In argv anybody on the Spark would read it. Source: `sglang.launch_server --config`.
-        command = (*command, f"--config={context.api_key_file}")
+        # In argv anybody on the Spark would read it. As one word, `--config=FILE`, SGLang takes it for an option and
+        # never reads the file. Source: prepare_server_args, srt/server_args.py.
+        command = (*command, "--config", context.api_key_file)
     several = len(context.settings.nodes) > 1
     listens = (context.port, ports.SGLANG_RENDEZVOUS, ports.RANKS) if several else (context.port,)
     return make.rank(context.settings.nodes[rank].name, command, ports=listens if rank == 0 else ())
@@ -92,10 +95,15 @@ def arguments(context: Context) -> tuple[str, ...]:
         *option("--context-length", want.length),
         *option("--mem-fraction-static", want.memory_share),
         *(["--trust-remote-code"] if want.trust_remote_code else []),
-        *(["--enable-metrics"] if settings.monitoring else []),
+        *(["--enable-metrics"] if settings.monitoring or asked(settings) else []),
         *(["--is-embedding"] if context.task == "embed" else []),
         *option("--reasoning-parser", want.reasoning_parser),
         *option("--tool-call-parser", want.tool_call_parser),
+        *(
+            ["--weight-loader-prefetch-checkpoints"]
+            if want.loader == PREFETCH
+            else option("--load-format", want.loader)
+        ),
         *speculation(context),
         *more_arguments(context),
     )

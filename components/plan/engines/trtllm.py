@@ -42,6 +42,10 @@ OPTIONS = "/opt/dgx-spark/options.yaml"
 KV_SHARE = 0.9
 """Of the memory that is free after the weights. Source: `trtllm-serve --help`, --kv_cache_free_gpu_memory_fraction."""
 
+MPI_DAEMONS, MPI_RANKS = ports.MPI_PORTS[:4], ports.MPI_PORTS[4:]
+"""A daemon listens on every port that it is given, by IPv4 and IPv6 on different ones; a rank on the first free one.
+Seen with Open MPI 4.1.8."""
+
 MAX_NUM_TOKENS = 8192
 """Tokens of all requests in one step: a budget, not the context's length. Source: TensorRT-LLM's own default."""
 
@@ -69,11 +73,16 @@ def plan(context: Context) -> EnginePlan:
 
 
 def mpi_environment(link: NodeLink) -> dict[str, str]:
-    """Open MPI gives rank 0's own settings to all ranks, whose devices may be called otherwise: so a subnet."""
+    """Open MPI gives rank 0's own settings to all ranks, whose devices may be called otherwise: so a subnet. It listens
+    by both families of IP, and on every address, whatever one says: so its ports are named (`./spark setup-guard`)."""
     subnet = str(ipaddress.ip_interface(f"{link.address}/{link.prefix}").network)
     return {
         "OMPI_MCA_btl_tcp_if_include": subnet,
         "OMPI_MCA_oob_tcp_if_include": subnet,
+        "OMPI_MCA_oob_tcp_dynamic_ipv4_ports": f"{MPI_DAEMONS[0]}-{MPI_DAEMONS[-2]}",
+        "OMPI_MCA_oob_tcp_dynamic_ipv6_ports": str(MPI_DAEMONS[-1]),
+        **{f"OMPI_MCA_btl_tcp_port_min_v{family}": str(MPI_RANKS[0]) for family in (4, 6)},
+        **{f"OMPI_MCA_btl_tcp_port_range_v{family}": str(len(MPI_RANKS)) for family in (4, 6)},
         "OMPI_ALLOW_RUN_AS_ROOT": "1",
         "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
     }

@@ -14,6 +14,7 @@ from components.facts.fabric import NodeLink
 from components.plan.engines import Context, EnginePlan
 from components.plan.engines.common import (
     HF_HOME,
+    PREFETCH,
     ContainerMaker,
     Environments,
     draft_directory,
@@ -218,7 +219,11 @@ def arguments(context: Context) -> tuple[str, ...]:
         *option("--gpu-memory-utilization", want.memory_share),
         # One GPU holds all experts anyway.
         *(["--enable-expert-parallel"] if want.expert_parallel and len(settings.nodes) > 1 else []),
-        *option("--load-format", context.known.load_format),
+        *(
+            ["--safetensors-load-strategy=prefetch"]
+            if want.loader == PREFETCH
+            else option("--load-format", want.loader)
+        ),
         *(["--trust-remote-code"] if want.trust_remote_code else []),
         *(_pooling(context) if context.task != "generate" else []),
         *option("--reasoning-parser", want.reasoning_parser),

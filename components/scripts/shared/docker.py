@@ -2,17 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
+import io
 import json
+import os
+import signal
 import socket
 import subprocess
 import sys
+import tarfile
+import threading
+import time
 import urllib.parse
-
+from collections.abc import Iterator
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
+
+
+PATIENCE = 30
+"""Seconds for one answer of Docker's."""
+
+TRIES = 3
+"""Questions without an answer, one after the other, until Docker counts as hanging."""
+
+HANGS = f"Docker does not answer within {PATIENCE} s: sudo systemctl restart docker on this Spark"
 
 
 def docker(*argv: str) -> str:
@@ -27,11 +43,11 @@ class Docker(http.client.HTTPConnection):
     """The Docker daemon of this Spark, over its socket."""
 
     def __init__(self) -> None:
-        super().__init__("localhost", timeout=30)
+        super().__init__("localhost", timeout=PATIENCE)
 
     def connect(self) -> None:
         self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(30)
+        self.sock.settimeout(PATIENCE)
         self.sock.connect("/var/run/docker.sock")
 
     def get(self, path: str) -> Any:
@@ -42,9 +58,12 @@ class Docker(http.client.HTTPConnection):
         return self._ask("POST", path, json.dumps(body))
 
     def _ask(self, method: str, path: str, body: str | None = None) -> Any:
-        self.request(method, path, body, {"Content-Type": "application/json"} if body else {})
-        answer = self.getresponse()
-        said = answer.read()
+        try:
+            self.request(method, path, body, {"Content-Type": "application/json"} if body else {})
+            answer = self.getresponse()
+            said = answer.read()
+        except TimeoutError:
+            raise TimeoutError(HANGS) from None
         if answer.status == 404:
             return None
         if answer.status >= 400:
@@ -59,6 +78,44 @@ def containers(stack: str, *labels: str) -> list[dict[str, Any]]:
     return found
 
 
+def attended() -> None:
+    """From now on this script ends, with all that it has started, when Docker hangs: its own client waits for ever."""
+    threading.Thread(target=_attend, daemon=True).start()
+
+
+def _attend() -> None:
+    silent = 0
+    while silent < TRIES:
+        time.sleep(PATIENCE / 3)
+        silent = silent + 1 if hangs() else 0
+    print(HANGS, file=sys.stderr, flush=True)
+    # At once, and nothing between that and the end: whoever waits for one of them would go on.
+    for pid in tuple(_below(os.getpid())):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    os._exit(1)
+
+
+def hangs() -> bool:
+    """One that is being restarted refuses, which is an answer."""
+    try:
+        Docker().get("/version")
+    except TimeoutError:
+        return True
+    except (OSError, http.client.HTTPException):
+        return False
+    return False
+
+
+def _below(pid: int) -> Iterator[int]:
+    """Every process that this one has started, and theirs."""
+    with contextlib.suppress(OSError):
+        for task in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{task}/children") as stream:
+                for child in map(int, stream.read().split()):
+                    yield from (child, *_below(child))
+
+
 GRACE = "30"
 """Seconds between a container's SIGTERM and SIGKILL."""
 
@@ -70,6 +127,16 @@ def remove_container(id_: str) -> None:
     done = subprocess.run(["docker", "rm", "--force", "--volumes", id_], capture_output=True, text=True)
     if done.returncode and not any(words in done.stderr for words in ("No such container", "already in progress")):
         sys.exit(f"docker rm {id_[:12]}: {done.stderr.strip()}")
+
+
+def file_in(id_: str, path: str) -> bytes | None:
+    """Content of a file in a container, running or not; None where it has none."""
+    done = subprocess.run(["docker", "cp", f"{id_}:{path}", "-"], capture_output=True)
+    if done.returncode:
+        return None
+    with tarfile.open(fileobj=io.BytesIO(done.stdout)) as tar:
+        stream = tar.extractfile(tar.getmembers()[0])
+        return stream.read() if stream else None
 
 
 def name_of(container: dict) -> str:

@@ -7,7 +7,7 @@ import fcntl
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from .state import STATE
 
@@ -48,18 +48,27 @@ def stamp(path: str) -> list:
     return [about.st_size, about.st_mtime_ns]
 
 
-def digest_of(path: str) -> str:
-    """sha256 of a file's content; '' where it can't be read."""
+def digest_of(path: str, seen: Callable[[int], None] = lambda _: None) -> str:
+    """sha256 of a file's content; '' where it can't be read. `seen`: told the bytes of each block."""
     digest = hashlib.sha256()
     try:
         with open(path, "rb") as stream:
             while block := stream.read(1 << 24):
                 digest.update(block)
+                seen(len(block))
             # Memory that the GPU shares should not hold what was only looked at.
             os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
     except OSError:
         return ""
     return digest.hexdigest()
+
+
+def let_go(path: str) -> None:
+    """To the disk and out of the page cache: memory that the GPU shares should not hold it."""
+    with contextlib.suppress(OSError), open(path, "rb") as stream:
+        # What is not written out is not let go.
+        os.fdatasync(stream.fileno())
+        os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 @contextlib.contextmanager
@@ -77,9 +86,13 @@ def write_file(path: str, text: str, mode: int = 0o600) -> None:
     """Whole or not at all, also beside another one that writes it; of a link, the file that it leads to."""
     path = os.path.realpath(path)
     descriptor, partial = tempfile.mkstemp(".partial", f"{os.path.basename(path)}.", os.path.dirname(path))
-    os.fchmod(descriptor, mode)
-    with open(descriptor, "w", encoding="utf-8", errors="surrogateescape", newline="") as stream:
-        stream.write(text)
-    if "SUDO_UID" in os.environ and path.startswith(os.path.realpath(STATE)):
-        os.chown(partial, int(os.environ["SUDO_UID"]), int(os.environ["SUDO_GID"]))
-    os.replace(partial, path)
+    try:
+        os.fchmod(descriptor, mode)
+        with open(descriptor, "w", encoding="utf-8", errors="surrogateescape", newline="") as stream:
+            stream.write(text)
+        if "SUDO_UID" in os.environ and path.startswith(os.path.realpath(STATE)):
+            os.chown(partial, int(os.environ["SUDO_UID"]), int(os.environ["SUDO_GID"]))
+        os.replace(partial, path)
+    except OSError as error:
+        os.unlink(partial)
+        raise OSError(error.errno, error.strerror, path) from None

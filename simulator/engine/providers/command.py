@@ -16,7 +16,7 @@ import uuid
 from collections.abc import Iterator
 from typing import IO, Any
 
-from simulator.engine.providers import Canceled, Diff, Log, Old, ProviderError, differing
+from simulator.engine.providers import Canceled, Diff, Log, Old, ProviderError, differ, differences
 from simulator.engine.values import Properties
 
 
@@ -24,7 +24,8 @@ class Running:
     """Processes under way, so that an interrupt can end them."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        # A second interrupt comes by a signal, maybe while the first one holds it.
+        self._lock = threading.RLock()
         self._processes: set[subprocess.Popen[str]] = set()
         self.canceled = False
 
@@ -38,16 +39,16 @@ class Running:
         with self._lock:
             self._processes.discard(process)
 
-    def cancel(self) -> None:
+    def cancel(self, number: signal.Signals = signal.SIGTERM) -> None:
         with self._lock:
             self.canceled = True
             for process in self._processes:
-                self._end(process)
+                self._end(process, number)
 
     @staticmethod
-    def _end(process: subprocess.Popen[str]) -> None:
+    def _end(process: subprocess.Popen[str], number: signal.Signals = signal.SIGTERM) -> None:
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGTERM)
+            os.killpg(process.pid, number)
 
 
 RUNNING = Running()
@@ -121,15 +122,15 @@ class Command:
     """What local and remote commands share: run again on any change, replaced on new triggers."""
 
     computed = ("stdout", "stderr")
-    secret_inputs: tuple[str, ...] = ()
+    sees_secrets = True
 
     def check(self, inputs: Properties) -> Properties:
         return {"addPreviousOutputInEnv": True, **inputs}
 
     def diff(self, old: Old, new: Properties) -> Diff:
-        changed = differing(old.inputs, new)
-        triggers = {"triggers"} & changed
-        return Diff(updates=frozenset(changed - triggers), replaces=frozenset(triggers))
+        changes = differences(old.inputs, new)
+        # The list as a whole; what becomes of its elements the SDK asks for (replaceOnChanges).
+        return differ(changes, {"triggers"} if ("triggers",) in changes else ())
 
     def create(self, new: Properties, config: Properties, log: Log) -> tuple[str, Properties]:
         ran = self.run(new["create"], new, log) if new.get("create") else {"stdout": "", "stderr": ""}
@@ -213,6 +214,10 @@ def _words(connection: dict[str, Any], key: str, *more: str) -> list[str]:
         "ConnectTimeout": str(connection["perDialTimeout"]),
         "ConnectionAttempts": str(max(1, connection["dialErrorLimit"])),
         "LogLevel": "ERROR",
+        # As Go's connections notice that nobody is there any more: by TCP, after 15 s and 9 times 15 s without a word.
+        # Source: golang.org/x/crypto/ssh, Dial; Go's net, KeepAliveConfig.
+        "ServerAliveInterval": "15",
+        "ServerAliveCountMax": "10",
         "UserKnownHostsFile": "/dev/null",
         "GlobalKnownHostsFile": "/dev/null",
         "StrictHostKeyChecking": "no",

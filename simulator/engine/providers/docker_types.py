@@ -1,7 +1,7 @@
 """docker:index RemoteImage, Container and Volume, as pulumi-docker 5.2 (the bridged kreuzwerker provider) has them.
 
 The daemon is reached through one forwarded socket per Spark; the real provider spawns `ssh … docker system
-dial-stdio` for each HTTP connection, with the same user, key and options.
+dial-stdio` for each HTTP connection, with the same user, key and options, and so does this one during `./spark adopt`.
 """
 
 from __future__ import annotations
@@ -16,13 +16,15 @@ import tarfile
 import tempfile
 import threading
 import time
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import docker
+import requests
 from docker.errors import APIError, DockerException, ImageNotFound, NotFound
 
-from simulator.engine.providers import Diff, InitFailed, Log, Old, ProviderError, differing
+from simulator.engine.providers import Diff, InitFailed, Log, Old, ProviderError, differ, differences, differing
 from simulator.engine.values import Properties
 
 CONNECT_LIMIT = 15
@@ -35,19 +37,42 @@ def listens(path: str) -> bool:
         return attempt.connect_ex(path) == 0
 
 
+def target(host: str) -> list[str]:
+    """Words of ssh that lead to `ssh://…`."""
+    url = urlsplit(host)
+    if url.scheme != "ssh":
+        raise ProviderError(f"this engine reaches Docker by ssh:// only, not {host}")
+    return ["-p", str(url.port or 22), f"{url.username}@{url.hostname}" if url.username else str(url.hostname)]
+
+
+class Client(docker.APIClient):
+    """Docker's own, whose connections that break later are the provider's errors."""
+
+    _host = ""
+    """Until it is made: whoever makes it has words of its own for what goes wrong then."""
+
+    def __init__(self, host: str, path: str) -> None:
+        super().__init__(base_url=f"unix://{path}", version="auto", timeout=600)
+        self._host = host
+
+    def send(self, *words: Any, **options: Any) -> Any:
+        try:
+            return super().send(*words, **options)
+        except requests.RequestException as error:
+            if not self._host:
+                raise
+            raise ProviderError(f"error during connect: {self._host}: {error}") from None
+
+
 class Connection:
     """A Docker daemon behind SSH, by a forwarded socket that lives as long as this object is open."""
 
     def __init__(self, host: str, options: list[str]) -> None:
-        url = urlsplit(host)
-        if url.scheme != "ssh":
-            raise ProviderError(f"this engine reaches Docker by ssh:// only, not {host}")
         self._folder = tempfile.TemporaryDirectory(prefix="docker-")
         path = os.path.join(self._folder.name, "docker.sock")
-        target = f"{url.username}@{url.hostname}" if url.username else str(url.hostname)
         forward = ["-N", "-o", "ExitOnForwardFailure=yes", "-L", f"{path}:/var/run/docker.sock"]
         self._process = subprocess.Popen(
-            ["ssh", *options, *forward, "-p", str(url.port or 22), target],
+            ["ssh", *options, *forward, *target(host)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
@@ -56,19 +81,76 @@ class Connection:
         deadline = time.monotonic() + CONNECT_LIMIT
         while not listens(path):
             if self._process.poll() is not None or time.monotonic() > deadline:
-                self._process.kill()
-                _, said = self._process.communicate()
-                raise ProviderError(f"error during connect: {host}: {said.decode().strip() or 'no answer'}")
+                raise ProviderError(f"error during connect: {host}: {self._end().strip() or 'no answer'}")
             time.sleep(0.02)
         try:
-            self.client = docker.APIClient(base_url=f"unix://{path}", version="auto", timeout=600)
+            self.client = Client(host, path)
         except DockerException as error:
+            # A Docker that is being restarted: ssh is there, and would stay.
+            self._end()
             raise ProviderError(f"error during connect: {host}: {error}") from None
 
     def close(self) -> None:
         self.client.close()
+        self._end()
+
+    def _end(self) -> str:
+        """What ssh has said."""
         self._process.terminate()
-        self._process.communicate()
+        _, said = self._process.communicate()
+        self._folder.cleanup()
+        return said.decode()
+
+
+class Dialled:
+    """The same as the real provider has it: each connection is one `ssh … docker system dial-stdio`.
+
+    So programs/adopting.py gets to see what is asked. All else is faster by one forwarded socket.
+    """
+
+    def __init__(self, host: str, options: list[str]) -> None:
+        self._argv = ["ssh", *options, *target(host), "docker", "system", "dial-stdio"]
+        self._dialled: list[subprocess.Popen[bytes]] = []
+        self._folder = tempfile.TemporaryDirectory(prefix="docker-")
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(os.path.join(self._folder.name, "docker.sock"))
+        self._listener.listen()
+        threading.Thread(target=self._serve, daemon=True).start()
+        try:
+            self.client = Client(host, self._listener.getsockname())
+        except (DockerException, OSError) as error:
+            raise ProviderError(f"error during connect: {host}: {self._words() or error}") from None
+
+    def _serve(self) -> None:
+        """Until the listener is shut down."""
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            with client, open(self._log, "a") as log:
+                ends = client.fileno()
+                dialled = subprocess.Popen(self._argv, stdin=ends, stdout=ends, stderr=log, start_new_session=True)
+            self._dialled.append(dialled)
+
+    @property
+    def _log(self) -> str:
+        return os.path.join(self._folder.name, "said")
+
+    def _words(self) -> str:
+        """What ssh has said."""
+        try:
+            return Path(self._log).read_text().strip()
+        except FileNotFoundError:
+            return ""
+
+    def close(self) -> None:
+        self.client.close()
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        for dialled in self._dialled:
+            dialled.terminate()
+            dialled.wait()
         self._folder.cleanup()
 
 
@@ -77,13 +159,17 @@ class Daemons:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._open: dict[str, Connection] = {}
+        self._open: dict[str, Connection | Dialled] = {}
 
     def client(self, config: Properties) -> Any:
+        # Not with the others: what a warm start has imported of components/ every program would get (engine/warm.py).
+        from components.programs import adopting
+
         host = config["host"]
         with self._lock:
             if host not in self._open:
-                self._open[host] = Connection(host, config.get("sshOpts") or [])
+                kind = Dialled if adopting.folder() else Connection
+                self._open[host] = kind(host, config.get("sshOpts") or [])
             return self._open[host].client
 
     def close(self) -> None:
@@ -101,14 +187,13 @@ def explained(error: APIError) -> str:
 
 class RemoteImage:
     computed = ("imageId", "repoDigest")
+    sees_secrets = False
 
     def check(self, inputs: Properties) -> Properties:
         return dict(inputs)
 
     def diff(self, old: Old, new: Properties) -> Diff:
-        changed = differing(old.inputs, new)
-        replaces = changed & {"name", "platform", "pullTriggers", "triggers", "build"}
-        return Diff(updates=frozenset(changed - replaces), replaces=frozenset(replaces))
+        return differ(differences(old.inputs, new), {"name", "platform", "pullTriggers", "triggers", "build"})
 
     def create(self, new: Properties, config: Properties, log: Log) -> tuple[str, Properties]:
         client, name = DAEMONS.client(config), new["name"]
@@ -146,6 +231,7 @@ class RemoteImage:
 
 class Volume:
     computed = ("mountpoint",)
+    sees_secrets = False
 
     def check(self, inputs: Properties) -> Properties:
         if "name" not in inputs:
@@ -154,7 +240,7 @@ class Volume:
 
     def diff(self, old: Old, new: Properties) -> Diff:
         # An explicit name can't exist twice.
-        return Diff(replaces=frozenset(differing(old.inputs, new)), delete_before_replace=True)
+        return differ(differences(old.inputs, new), {*old.inputs, *new}, delete_before_replace=True)
 
     def create(self, new: Properties, config: Properties, log: Log) -> tuple[str, Properties]:
         made = DAEMONS.client(config).create_volume(name=new["name"], labels=pairs(new.get("labels"), "label"))
@@ -183,6 +269,7 @@ SILENT = {"healthcheck", "init", "tmpfs", "destroyGraceSeconds", "removeVolumes"
 
 class Container:
     computed = ("containerLogs", "exitCode", "networkDatas")
+    sees_secrets = False
 
     def check(self, inputs: Properties) -> Properties:
         if "name" not in inputs:
@@ -190,16 +277,12 @@ class Container:
         return {"mustRun": True, **inputs}
 
     def diff(self, old: Old, new: Properties) -> Diff:
-        changed = {
-            key for key in differing(old.inputs, new) if unordered(old.inputs.get(key)) != unordered(new.get(key))
-        }
         # Read back: somebody stopped it.
-        if new.get("mustRun") and old.outputs.get("mustRun") is False:
-            changed.add("mustRun")
-        replaces = changed - IN_PLACE - SILENT
-        if old.init_errors:
-            replaces |= {"mustRun"}
-        return Diff(frozenset(changed - replaces), frozenset(replaces), delete_before_replace=True)
+        stopped = new.get("mustRun") and old.outputs.get("mustRun") is False
+        before = {**old.inputs, "mustRun": False} if stopped or old.init_errors else old.inputs
+        changes = differences(comparable(before), comparable(new))
+        replaces = {*before, *new} - IN_PLACE - SILENT | ({"mustRun"} if old.init_errors else set())
+        return differ(changes, replaces, delete_before_replace=True)
 
     def create(self, new: Properties, config: Properties, log: Log) -> tuple[str, Properties]:
         client = DAEMONS.client(config)
@@ -238,11 +321,25 @@ class Container:
             client.remove_container(old.id, v=old.inputs.get("removeVolumes", True), force=True)
 
 
+ORDERED = {"command", "entrypoints"}
+
+
+def comparable(inputs: Properties) -> Properties:
+    return {key: value if key in ORDERED else unordered(value) for key, value in inputs.items()}
+
+
 def unordered(value: Any) -> Any:
     """Environment, labels, ulimits and the like are sets to Docker."""
     if isinstance(value, list) and all(isinstance(item, (str, dict)) for item in value):
-        return sorted(value, key=repr)
+        return sorted(value, key=_written)
     return value
+
+
+def _written(value: Any) -> str:
+    """The same for equal values: a mapping's keys come in any order."""
+    if isinstance(value, dict):
+        return repr(sorted((key, _written(item)) for key, item in value.items()))
+    return repr(value)
 
 
 def pairs(items: list[dict[str, str]] | None, key: str) -> dict[str, str]:

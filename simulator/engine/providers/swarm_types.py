@@ -9,7 +9,7 @@ from typing import Any
 
 from docker.errors import APIError, NotFound
 
-from simulator.engine.providers import Diff, Log, Old, ProviderError, differing
+from simulator.engine.providers import Diff, Log, Old, ProviderError, differ, differences
 from simulator.engine.providers.docker_types import DAEMONS, explained, pairs, unordered
 from simulator.engine.values import Properties
 
@@ -21,6 +21,7 @@ class Immutable:
     """Secrets and configs: Swarm changes none."""
 
     computed: tuple[str, ...] = ()
+    sees_secrets = False
 
     def __init__(self, kind: str) -> None:
         self._kind = kind
@@ -33,7 +34,7 @@ class Immutable:
 
     def diff(self, old: Old, new: Properties) -> Diff:
         # An explicit name can't exist twice.
-        return Diff(replaces=frozenset(differing(old.inputs, new)), delete_before_replace=True)
+        return differ(differences(old.inputs, new), {*old.inputs, *new}, delete_before_replace=True)
 
     def create(self, new: Properties, config: Properties, log: Log) -> tuple[str, Properties]:
         # Swarm's API takes base64, as the provider's `data` is.
@@ -62,6 +63,7 @@ class Immutable:
 
 class Service:
     computed: tuple[str, ...] = ()
+    sees_secrets = False
 
     def check(self, inputs: Properties) -> Properties:
         if (inputs.get("mode") or {}).get("global") and inputs.get("convergeConfig"):
@@ -69,14 +71,10 @@ class Service:
         return dict(inputs)
 
     def diff(self, old: Old, new: Properties) -> Diff:
-        changed = {key for key in differing(old.inputs, new) if sets(old.inputs.get(key)) != sets(new.get(key))}
         # Read back: somebody scaled it.
-        if old.outputs.get("mode") != old.inputs.get("mode"):
-            changed.add("mode")
-        replaces = changed & {"name", "auth"}
-        if "mode" in changed and _replicas(new) is None:
-            replaces.add("mode")
-        return Diff(frozenset(changed - replaces), frozenset(replaces), delete_before_replace=True)
+        before = {**old.inputs, "mode": old.outputs.get("mode")}
+        replaces = {"name", "auth"} | ({"mode"} if _replicas(new) is None else set())
+        return differ(differences(sets(before), sets(new)), replaces, delete_before_replace=True)
 
     def create(self, new: Properties, config: Properties, log: Log) -> tuple[str, Properties]:
         client = DAEMONS.client(config)

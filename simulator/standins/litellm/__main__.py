@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from fastapi import Request
+from fastapi import URL, Request
 
 
 def value(text: str) -> str:
@@ -36,25 +36,40 @@ class Handler(BaseHTTPRequestHandler):
     authenticate: Callable[..., Coroutine[Any, Any, object]]
 
     def do_GET(self) -> None:
-        self._answer(None)
+        self._answer(b"")
 
     def do_POST(self) -> None:
-        self._answer(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+        self._answer(self.rfile.read(int(self.headers["Content-Length"])))
 
-    def _answer(self, order) -> None:
+    def _answer(self, content: bytes) -> None:
         if self.path == "/health/liveliness":
             self._json({"status": "ok"})
             return
-        key = self.headers.get("Authorization", "").removeprefix("Bearer ")
+        given = self.headers.get("Authorization")
+        key = None if given is None else given.removeprefix("Bearer ")
         try:
-            asyncio.run(type(self).authenticate(Request(), key))
+            asyncio.run(type(self).authenticate(Request(self.command, URL(self.path.split("?")[0]), content), key))
         except Exception as error:
             self._json({"error": {"message": f"Authentication Error, {error}", "code": "401"}}, 401)
             return
-        if self.path == "/v1/models":
-            self._json({"data": [{"id": name, "object": "model"} for name in self.models]})
+        # Whom the authentication lets through may do all this.
+        if self.path == "/health/test_connection":
+            self._json({"status": "success"})
             return
-        about = self.models[order["model"]]
+        if self.path == "/v1/models":
+            listed = [{"id": name, "object": "model", "owned_by": "openai"} for name in self.models]
+            self._json({"data": listed, "object": "list"})
+            return
+        order = json.loads(content)
+        models = self.models
+        if "user_config" in order:
+            models = {one["model_name"]: one["litellm_params"] for one in order.pop("user_config")["model_list"]}
+        if order["model"] not in models:
+            self._json(
+                {"error": {"message": f"Invalid model name passed in model={order['model']}", "code": "400"}}, 400
+            )
+            return
+        about = models[order["model"]]
         provider, _, name = about["model"].partition("/")
         if provider != "hosted_vllm":
             self._json({"error": {"message": f"LLM Provider NOT provided: {about['model']}"}}, 400)

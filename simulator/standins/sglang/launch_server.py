@@ -18,15 +18,19 @@ def log(text: str) -> None:
 
 
 def with_config(words: list) -> list:
-    """`--config FILE` holds more options; those of the command line win, so they come last."""
-    more = []
-    for word in words:
-        if word.startswith("--config="):
-            import yaml
+    """`--config FILE` holds more options; those of the command line win, so they come last. As one word with `=` it
+    is an option like any other, and nobody reads the file."""
+    if "--config" not in words:
+        return words
+    import yaml
 
-            with open(word.split("=", 1)[1]) as stream:
-                more += [f"--{key}={value}" for key, value in yaml.safe_load(stream).items()]
-    return [*more, *(word for word in words if not word.startswith("--config="))]
+    place = words.index("--config")
+    file = words[place + 1]
+    if not file.lower().endswith((".yaml", ".yml")):
+        raise ValueError(f"Config file must be YAML format, got: {os.path.splitext(file)[1]}")
+    with open(file) as stream:
+        more = [word for key, value in yaml.safe_load(stream).items() for word in (f"--{key}", str(value))]
+    return [*more, *words[:place], *words[place + 2 :]]
 
 
 def check(arguments, config: dict) -> int:
@@ -100,7 +104,7 @@ def main() -> None:
     limit = arguments.dist_timeout or 1800
 
     def load() -> None:
-        worker.load(rank, world, arguments.model_path, knobs(), share, log)
+        worker.load(rank, world, arguments.model_path, knobs(), share, log, family="sglang")
 
     if world > 1:
         local = local_address()

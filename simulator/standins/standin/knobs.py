@@ -12,6 +12,9 @@ class Knobs:
     load_seconds: float = 0.5
     """Seconds that loading the weights takes on each rank."""
 
+    compile_seconds: float = 0.0
+    """Seconds that compiling takes on each rank where nothing is found that it compiled before."""
+
     crash: str = ""
     """Not empty: the engine dies while loading, with this as its error."""
 
@@ -26,6 +29,9 @@ class Knobs:
 
     ray_gib: float = 3.0
     """What Ray's own processes take of it."""
+
+    wedged: bool = False
+    """/health answers, and no request is; also one that is asked when it serves already."""
 
     garbles: bool = False
     """The kernels are wrong for this GPU: all is healthy, and answers are noise."""

@@ -8,7 +8,33 @@ from standin import fabric
 from standin.knobs import Knobs
 
 
-def load(rank: int, world: int, model: str, knobs: Knobs, utilization: float, log) -> None:
+PLACES = {
+    "vllm": lambda: os.path.join(os.environ.get("VLLM_CACHE_ROOT", os.path.expanduser("~/.cache/vllm")), "graphs"),
+    "sglang": lambda: os.path.join(os.environ.get("SGLANG_CACHE_DIR", os.path.expanduser("~/.cache/sglang")), "graphs"),
+    "trtllm": lambda: os.environ.get("TLLM_AUTOTUNER_CACHE_PATH", ""),
+}
+"""Where each engine keeps what it compiled; '': nowhere."""
+
+
+def compile_once(family: str, world: int, knobs: Knobs, log) -> None:
+    """What was compiled is loaded the next time; where it is damaged, the engine ends, as some versions do."""
+    path, graph = PLACES[family](), f"{family} for {world}"
+    if path and os.path.exists(path):
+        with open(path) as stream:
+            found = stream.read()
+        if found != graph:
+            raise RuntimeError(f"{path}: cannot load the compiled graph")
+        log("Directly load the compiled graph(s) from the cache")
+        return
+    time.sleep(knobs.compile_seconds)
+    if path:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "w") as stream:
+            stream.write(graph)
+    log(f"torch.compile took {knobs.compile_seconds:.2f} s in total")
+
+
+def load(rank: int, world: int, model: str, knobs: Knobs, utilization: float, log, *, family: str) -> None:
     """Everything that a rank does before it can serve. Raises what the real one raises."""
     if not os.path.exists("/usr/bin/nvidia-smi"):
         raise RuntimeError("Failed to infer device type: no GPU in this container")
@@ -35,6 +61,7 @@ def load(rank: int, world: int, model: str, knobs: Knobs, utilization: float, lo
         log(f"Loading safetensors checkpoint shards: {100 * done // len(shards)}% Completed | {done}/{len(shards)}")
         if knobs.crash and knobs.crash_model in model:
             raise RuntimeError(knobs.crash)
+    compile_once(family, world, knobs, log)
     while knobs.never_ready:
         time.sleep(1)
     log(f"Loading weights took {knobs.load_seconds:.2f} seconds")

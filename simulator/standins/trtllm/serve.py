@@ -104,7 +104,7 @@ def serve(arguments, world: int, step) -> None:
 
 
 def load(arguments, rank: int, world: int) -> None:
-    worker.load(rank, world, find(arguments), knobs(), share(arguments), log)
+    worker.load(rank, world, find(arguments), knobs(), share(arguments), log, family="trtllm")
 
 
 def main() -> None:

@@ -4,15 +4,14 @@ import json
 import os
 import signal
 import sys
-import time
 
 from standin import server
-from vllm import __version__, executor
-from vllm.arguments import parser
+from vllm import __version__, executor, failing
+from vllm.arguments import parse
 
 
 def log(text: str) -> None:
-    print(f"INFO {time.strftime('%m-%d %H:%M:%S')} [vllm] {text}", flush=True)
+    print(f"INFO {failing.now()} [vllm] {text}", flush=True)
 
 
 def find(model: str, revision) -> str:
@@ -42,14 +41,13 @@ def check(arguments, config: dict) -> int:
         raise ValueError(
             f"Total number of attention heads ({heads}) must be divisible by tensor parallel size ({tensor})."
         )
-    Attention(config, tensor)
     derived = config["max_position_embeddings"]
     length = int(arguments.max_model_len or derived)
     if length > derived:
         raise ValueError(
             f"User-specified max_model_len ({length}) is greater than the derived max_model_len "
-            f"(max_position_embeddings={derived}). To allow overriding this maximum, set the env var "
-            "VLLM_ALLOW_LONG_MAX_MODEL_LEN=1"
+            f"(max_position_embeddings={float(derived)} or model_max_length=None in model's config.json). To allow "
+            "overriding this maximum, set the env var VLLM_ALLOW_LONG_MAX_MODEL_LEN=1."
         )
     if not 0 < arguments.gpu_memory_utilization <= 1:
         raise ValueError("gpu_memory_utilization must be in (0, 1]")
@@ -103,7 +101,7 @@ def speculate(text: str) -> None:
 def main() -> None:
     if sys.argv[1:2] != ["serve"]:
         sys.exit("usage: vllm serve [model_tag] [options]")
-    arguments = parser().parse_args(sys.argv[2:])
+    arguments = parse(sys.argv[2:])
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     log(f"vLLM API server version {__version__} (simulated)")
     model = arguments.model_tag or arguments.model
@@ -112,10 +110,20 @@ def main() -> None:
     path = find(model, arguments.revision)
     with open(os.path.join(path, "config.json")) as stream:
         config = json.load(stream)
-    length = check(arguments, config)
-    if arguments.speculative_config:
-        speculate(arguments.speculative_config)
-    engine = chosen(arguments)(path, arguments, log)
+    try:
+        length = check(arguments, config)
+        if arguments.speculative_config:
+            speculate(arguments.speculative_config)
+        placed = chosen(arguments)
+    except ValueError as error:
+        failing.refused(error)
+        sys.exit(1)
+    try:
+        Attention(config, arguments.tensor_parallel_size)
+        engine = placed(path, arguments, log)
+    except Exception as error:
+        failing.failed(error)
+        sys.exit(1)
     names = arguments.served_model_name or [model]
     keys = arguments.api_key or [key for key in [os.environ.get("VLLM_API_KEY")] if key]
     log(f"Starting vLLM server on http://{arguments.host or '0.0.0.0'}:{arguments.port}")

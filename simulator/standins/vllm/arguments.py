@@ -3,6 +3,7 @@
 import argparse
 import os
 import re
+import sys
 
 FLAGS = os.path.join(os.path.dirname(__file__), "flags.txt")
 TYPES = {
@@ -28,6 +29,20 @@ DEFAULTS = {
     "nnodes": 1,
     "node_rank": 0,
 }
+
+
+USAGE = """usage: vllm [-h] [-v]
+            {chat,complete,serve,launch,bench,collect-env,download-kernels,preload,run-batch,snapshot} ...
+"""
+
+
+def parse(words: list) -> argparse.Namespace:
+    """What `vllm serve` makes of them. What it does not know is refused by `vllm`, of which it is a part."""
+    arguments, unknown = parser().parse_known_args(words)
+    if unknown:
+        print(f"{USAGE}vllm: error: unrecognized arguments: {' '.join(unknown)}", file=sys.stderr)
+        sys.exit(2)
+    return arguments
 
 
 def parser() -> argparse.ArgumentParser:

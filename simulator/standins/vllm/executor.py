@@ -33,7 +33,7 @@ class Local:
     """One rank in this process."""
 
     def __init__(self, model: str, arguments, log) -> None:
-        worker.load(0, 1, model, knobs(), arguments.gpu_memory_utilization, log)
+        worker.load(0, 1, model, knobs(), arguments.gpu_memory_utilization, log, family="vllm")
 
     def step(self) -> None:
         gpu.work()
@@ -53,7 +53,7 @@ class Torch:
             raise ValueError("only node rank 0 serves HTTP: the others need --headless")
 
         def load() -> None:
-            worker.load(rank, world, model, knobs(), arguments.gpu_memory_utilization, log)
+            worker.load(rank, world, model, knobs(), arguments.gpu_memory_utilization, log, family="vllm")
 
         if rank:
             ranks.follow(rank, address, port, load, log)
@@ -95,7 +95,7 @@ def worker_class(ray, world: int):
 
             known = knobs()
             left = replace(known, free_gib=known.free_gib - known.ray_gib)
-            worker.load(rank, world, model, left, utilization, say)
+            worker.load(rank, world, model, left, utilization, say, family="vllm")
 
         def alive(self) -> int:
             return self.rank

@@ -1,0 +1,324 @@
+"""Everything that the program adds, against what people would do otherwise: `./spark measure`.
+
+On simulated Sparks of this machine; prints a table, keeps it as JSON with a history in benchmarks/results/, and says
+what has become worse since the last run of the same kind of machine and engine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks import chart, copies, figures
+from benchmarks.figures import Aim, Figure, Run
+from benchmarks.watching import Client, Seen, connections, cores, staying, watched
+from components.plan.engines import sglang, vllm
+from ops import look, pulumi
+from ops.project import Project
+from ops.stack import of
+from simulator import sparks
+from simulator import up as simulation
+from simulator.layout import USER, Spark
+from tests.e2e.conftest import Stack
+
+RESULTS = Path(__file__).with_name("results")
+REFERENCE = Path(__file__).with_name("reference.sh")
+CACHE = f"/home/{USER}/.cache/huggingface"
+MP: dict[str, Any] = {"serving": {"executor": "mp"}}
+RAY: dict[str, Any] = {"serving": {"executor": "ray"}}
+OTHER_MODEL = "gpt-oss-20b"
+CONNECTIONS = Aim("value", 2)
+"""SSH connections of a run to a Spark: one for all that is ours, and the docker provider's."""
+
+COMPILES = 3.0
+"""Seconds that a stand-in compiles, where it finds nothing."""
+
+EMPTY = "import pulumi\n"
+NAME = "measured"
+"""Of either model, for its clients."""
+
+
+@dataclass(frozen=True)
+class Bench:
+    """The simulated Sparks, and how often each thing is done."""
+
+    nodes: Sequence[Spark]
+    repeats: int
+    folder: Path
+
+    @contextmanager
+    def serving(self, name: str, count: int, **config: Any) -> Iterator[Stack]:
+        """A stack that is up; gone afterwards."""
+        with self.prepared(name, count, **config) as stack:
+            stack.up()
+            yield stack
+
+    @contextmanager
+    def prepared(self, name: str, count: int, **config: Any) -> Iterator[Stack]:
+        folder = self.folder / f"{name}-{time.monotonic_ns()}"
+        folder.mkdir()
+        stack = Stack(folder, name, list(self.nodes[:count]), **config)
+        try:
+            yield stack
+        finally:
+            stack.destroy()
+
+    def previewed(self, stack: Stack) -> Seen:
+        with watched(stack.folder) as seen:
+            assert stack.is_clean()
+        return seen
+
+
+def startup(stack: Stack) -> float:
+    """Seconds from the server's start to its first answer, as the Spark has seen them."""
+    found = look.startup(of(Project(stack.folder, stack.environment), stack.name))
+    assert found
+    return float(found["answer"])
+
+
+def empty(bench: Bench) -> Stack:
+    """A program without resources, under the same Pulumi and with the same packages."""
+    folder = bench.folder / "empty"
+    folder.mkdir()
+    (folder / "__main__.py").write_text(EMPTY)
+    runtime = "runtime: {name: python, options: {toolchain: pip, virtualenv: .venv}}"
+    (folder / "Pulumi.yaml").write_text(f"name: dgx-spark\n{runtime}\n")
+    return Stack(folder, "empty", list(bench.nodes[:1]))
+
+
+def seconds(do: Callable[[], object]) -> float:
+    began = time.monotonic()
+    do()
+    return time.monotonic() - began
+
+
+def to_an_answer(stack: Stack) -> float:
+    """Seconds of an `up` and the first completion."""
+    began = time.monotonic()
+    stack.up()
+    stack.complete()
+    return time.monotonic() - began
+
+
+def asked(nodes: Sequence[Spark]) -> float:
+    """Seconds of one bare `ssh true` to each Spark, at once."""
+
+    def all_at_once() -> None:
+        waiting = [subprocess.Popen([*sparks.ssh_argv(spark), "true"]) for spark in nodes]
+        assert [one.wait() for one in waiting] == [0] * len(waiting)
+
+    return seconds(all_at_once)
+
+
+def previews(bench: Bench) -> Iterator[Figure]:
+    nothing = empty(bench)
+    nothing.up()
+    with bench.serving("preview", 2, **MP) as stack:
+        pair = bench.nodes[:2]
+        seen, bare, logins, dialled = [], [], [], []
+        stayed = sum(map(staying, pair))
+        for _ in range(bench.repeats):
+            before = [connections(spark) for spark in pair]
+            seen.append(bench.previewed(stack))
+            dialled.append(max(connections(spark) - was for spark, was in zip(pair, before, strict=True)))
+            bare.append(seconds(nothing.is_clean))
+            logins.append(asked(pair))
+        stays = sum(map(staying, pair)) - stayed
+    ours = tuple(one.seconds for one in seen)
+    name = "preview without changes, 2 Sparks"
+    yield Figure("preview", name, ours, "an empty program", tuple(bare), Aim("more", 1.3))
+    yield Figure("preview", f"{name}: beside it", ours, "one `ssh true` to each Spark", tuple(logins))
+    yield Figure("preview", "its connections to a Spark, at most", tuple(dialled), aim=CONNECTIONS, unit="")
+    yield Figure("preview", "its program's memory", tuple(o.memory for o in seen), aim=Aim("value", 120), unit="MB")
+    yield Figure("preview", "its processors' time", tuple(one.cpu for one in seen))
+    yield Figure("preview", "processes that stay on the Sparks", (stays,), aim=Aim("value", 0), unit="")
+
+
+def growth(bench: Bench) -> Iterator[Figure]:
+    found: dict[int, tuple[float, ...]] = {}
+    for count in (1, 2, 4, 8):
+        with bench.serving("growth", count, **MP) as stack:
+            last = bench.nodes[count - 1]
+            before = connections(last)
+            found[count] = tuple(bench.previewed(stack).seconds for _ in range(bench.repeats))
+            dialled = (connections(last) - before) / bench.repeats
+        yield Figure("growth", f"preview without changes, {count} Spark{'s' * (count > 1)}", found[count])
+        yield Figure("growth", f"its connections to the last of {count}", (dialled,), aim=CONNECTIONS, unit="")
+    yield Figure("growth", "preview of 8 Sparks", found[8], "of 2 Sparks", found[2], Aim("times", 1.5))
+
+
+class Reference:
+    """The scripts that people run today (reference.sh)."""
+
+    def __init__(self, engine: str, image: str, outputs: dict[str, Any], nodes: Sequence[Spark]) -> None:
+        head, worker = (outputs["nodes"][spark.name] for spark in nodes)
+        logins = [" ".join(sparks.ssh_argv(spark)) for spark in nodes]
+        self.engine = engine
+        self.environment = {
+            **os.environ, "HEAD_SSH": logins[0], "WORKER_SSH": logins[1], "HEAD": head["address"], "IMAGE": image,
+            "WORKER": worker["address"], "INTERFACE": head["interface"], "HCAS": ",".join(head["hcas"]), "CACHE": CACHE,
+        }  # fmt: skip
+
+    def run(self, action: str, model: str = "") -> None:
+        argv = [str(REFERENCE), self.engine, action, model]
+        subprocess.run(argv, env=self.environment, check=True, timeout=600)
+
+
+ENGINES = {
+    "vLLM on Ray": (RAY, "vllm", vllm.IMAGE, 18.0),
+    "SGLang": ({"engine": "sglang"}, "sglang", sglang.IMAGE, 10.0),
+}
+
+
+def ups(bench: Bench) -> Iterator[Figure]:
+    for name, (config, engine, image, limit) in ENGINES.items():
+        ours, own, theirs = [], [], []
+        for _ in range(bench.repeats):
+            with bench.prepared("up", 2, **config) as stack:
+                ours.append(to_an_answer(stack))
+                own.append(ours[-1] - startup(stack))
+                outputs = stack.outputs()
+            reference = Reference(engine, image.partition("@")[0], outputs, bench.nodes[:2])
+            try:
+                began = time.monotonic()
+                reference.run("start", outputs["model"])
+                theirs.append(time.monotonic() - began)
+            finally:
+                reference.run("stop")
+        yield Figure(
+            "up", f"{name}: `up` to the first answer", tuple(ours), "the scripts", tuple(theirs), Aim("times", 0.5)
+        )
+        yield Figure("up", f"{name}: of it, not the server's start", tuple(own), aim=Aim("value", limit))
+    own = []
+    for _ in range(bench.repeats):
+        with bench.prepared("up", 2, **MP) as stack:
+            own.append(to_an_answer(stack) - startup(stack))
+    yield Figure("up", "vLLM without Ray: of `up`, not the server's start", tuple(own), aim=Aim("value", 10.0))
+
+
+def switches(bench: Bench) -> Iterator[Figure]:
+    """With weights of both models in place; a client that asks for the name that both are served under."""
+    models = [OTHER_MODEL, "gpt-oss-120b"]
+    config = {"engine": "sglang", "weights": {"stage": models}, "serving": {"servedModelName": NAME}}
+    ours, beyond, lost = [], [], []
+    with bench.serving("switch", 2, **config) as stack:
+        outputs, repository = stack.outputs(), "openai/gpt-oss-120b"
+        for number in range(bench.repeats):
+            stack.configure(**config, model=models[number % 2])
+            with Client(outputs["api_base"], NAME) as client:
+                stack.up()
+                client.answers_again()
+            ours.append(client.silence())
+            beyond.append(ours[-1] - startup(stack))
+            lost.append(client.lost)
+    reference, theirs = Reference("sglang", sglang.IMAGE.partition("@")[0], outputs, bench.nodes[:2]), []
+    reference.run("start", repository)
+    try:
+        for _ in range(bench.repeats):
+            with Client(outputs["api_base"], repository) as client:
+                reference.run("stop")
+                reference.run("start", repository)
+                client.answers_again()
+            theirs.append(client.silence())
+    finally:
+        reference.run("stop")
+    yield Figure(
+        "switch", "another model: silence", tuple(ours), "stop all, start all", tuple(theirs), Aim("times", 1.0)
+    )
+    yield Figure("switch", "of it, beyond the server's start", tuple(beyond), aim=Aim("value", 2.0))
+    yield Figure("switch", "requests accepted and lost", tuple(lost), aim=Aim("value", 0), unit="")
+
+
+def starts(bench: Bench) -> Iterator[Figure]:
+    """Of an engine that compiles for `COMPILES` seconds, where it finds nothing that it compiled before."""
+    first, second = [], []
+    spark = bench.nodes[0]
+    sparks.set_knobs(spark, compile_seconds=COMPILES)
+    try:
+        for _ in range(bench.repeats):
+            for volume in sparks.on(spark, "docker volume ls -q --filter name=dgx-spark-compiled").split():
+                sparks.on(spark, f"docker volume rm {volume}")
+            with bench.serving("start", 1, engine="sglang") as stack:
+                first.append(startup(stack))
+                stack.configure(engine="sglang", serving={"maxModelLen": 4096})
+                stack.up()
+                second.append(startup(stack))
+    finally:
+        spark.knobs.unlink()
+    yield Figure(
+        "start",
+        "a server's start, with what it compiled before",
+        tuple(second),
+        "without",
+        tuple(first),
+        Aim("times", 1),
+    )
+
+
+GROUPS: dict[str, Callable[[Bench], Iterator[Figure]]] = {
+    "preview": previews,
+    "growth": growth,
+    "up": ups,
+    "switch": switches,
+    "start": starts,
+    "copy": lambda bench: copies.measured(bench.nodes, bench.repeats),
+}
+
+
+@contextmanager
+def up(count: int) -> Iterator[list[Spark]]:
+    """Simulated Sparks. SPARK_KEEP=1: those that are up, which stay."""
+    if os.environ.get("SPARK_KEEP") == "1":
+        yield sparks.existing()
+        return
+    try:
+        yield simulation.up(count, print)
+    finally:
+        simulation.down()
+
+
+def measured(names: Sequence[str], *, quick: bool) -> Run:
+    found: list[Figure] = []
+    with up(8 if "growth" in names else 3) as nodes, tempfile.TemporaryDirectory() as folder:
+        bench = Bench(nodes, 1 if quick else 5, Path(folder).resolve())
+        for name in names:
+            print(f"measuring: {name}", flush=True)
+            found += GROUPS[name](bench)
+    where = f"{pulumi.chosen().name}, simulated Sparks, {platform.machine()}, {cores()} cores"
+    return Run(datetime.now(timezone.utc).isoformat(timespec="seconds"), where, found)
+
+
+def main() -> None:
+    words = argparse.ArgumentParser()
+    words.add_argument("--quick", action="store_true")
+    words.add_argument("--only", choices=GROUPS, action="append")
+    options = words.parse_args()
+    # Eight Sparks take minutes to come up.
+    every = [name for name in GROUPS if not (options.quick and name == "growth")]
+    run = measured(options.only or every, quick=options.quick)
+    before = figures.last(RESULTS, run.where)
+    path = figures.keep(RESULTS, run)
+    table = Table(title=run.where, title_justify="left")
+    for heading in figures.HEADINGS:
+        table.add_column(heading, overflow="fold")
+    for row in figures.rows(run, before):
+        table.add_row(*row)
+    Console().print(table)
+    print(f"kept as {path}, drawn in {', '.join(one.name for one in chart.keep(RESULTS, run))}")
+
+
+if __name__ == "__main__":
+    main()

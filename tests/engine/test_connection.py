@@ -1,0 +1,65 @@
+"""The hermetic engine's way to a Spark's Docker."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from simulator.engine.providers import ProviderError
+from simulator.engine.providers.docker_types import Connection
+
+SSH = f"""#!{sys.executable}
+import os, signal, socket, sys
+signal.alarm(60)
+path = sys.argv[sys.argv.index("-L") + 1].split(":")[0]
+open("PID", "w").write(str(os.getpid()))
+server = socket.socket(socket.AF_UNIX)
+server.bind(path)
+server.listen()
+ANSWER
+while True:
+    server.accept()[0].close()
+"""
+"""Forwards the socket of a Docker that is being restarted."""
+
+ANSWER = """
+body = b'{"ApiVersion": "1.47", "Version": "28.2.2"}'
+server.accept()[0].close()  # a look whether anybody listens
+with server.accept()[0] as asked:
+    asked.recv(65536)
+    asked.sendall(b"HTTP/1.1 200 OK\\r\\nContent-Length: %d\\r\\n\\r\\n%s" % (len(body), body))
+"""
+"""Before that: its version, and the connection ends."""
+
+
+@pytest.fixture
+def forwarded(tmp_path, monkeypatch):
+    """Puts an ssh on PATH that does as it is told; its pid is in the file `pid`."""
+
+    def put(answer):
+        (tmp_path / "ssh").write_text(SSH.replace("ANSWER", answer).replace("PID", str(tmp_path / "pid")))
+        (tmp_path / "ssh").chmod(0o755)
+        monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+
+    return put
+
+
+def test_a_docker_that_does_not_answer_leaves_no_ssh_behind(tmp_path, forwarded):
+    forwarded("")
+    with pytest.raises(ProviderError, match="error during connect: ssh://nvidia@spark-1") as caught:
+        Connection("ssh://nvidia@spark-1", [])
+    assert str(caught.value).count("error during connect") == 1
+    assert not Path("/proc", (tmp_path / "pid").read_text()).exists()
+
+
+def test_a_connection_that_breaks_later_is_an_error_in_words(forwarded):
+    forwarded(ANSWER)
+    connection = Connection("ssh://nvidia@spark-1", [])
+    try:
+        with pytest.raises(ProviderError, match=r"error during connect: ssh://nvidia@spark-1: .*Connection"):
+            connection.client.inspect_container("any")
+    finally:
+        connection.close()
