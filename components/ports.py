@@ -41,6 +41,13 @@ RAY = 6379
 RAY_DASHBOARD = 8265
 """Source: `ray start --help`, --dashboard-port."""
 
+RAY_OWN = 29800
+"""The first of those of Ray's own processes on every Spark, on every address. Arbitrary; its defaults are 10001 to
+19999, 52365, and whatever the kernel chooses. Source: Ray's documentation, Configuring Ray, ports."""
+
+RAY_AGENTS = range(RAY_OWN, RAY_OWN + 7)
+RAY_WORKERS = range(RAY_OWN + 7, RAY_OWN + 100)
+
 PERFTEST = 18515
 """The first of a few: one per RDMA device, and one more. Source: perftest's own default."""
 
@@ -106,6 +113,7 @@ LISTENERS = (
     Listener(RAY, "ray.port", "Ray's control store", "head", "all", NOBODY, True),
     Listener(RAY_DASHBOARD, "ray.dashboardPort", "Ray's dashboard and jobs API", "head", "ray.dashboardHost, loopback",
              NOBODY),
+    Listener(RAY_OWN, "", "Ray's agents and workers", "all", "all", NOBODY, True, len(RAY_AGENTS) + len(RAY_WORKERS)),
     Listener(PERFTEST, "", "perftest, and TCP's measurement, for seconds", "all", "fabric", NOBODY, True, 5),
     Listener(NODE_EXPORTER, "", "node_exporter", "all", "fabric; loopback with one Spark", f"{NOBODY}, to read",
              True),
@@ -116,5 +124,4 @@ LISTENERS = (
     Listener(GATEWAY, "beside.gatewayPort", "LiteLLM", "head", "beside.host, all", "gatewayKeys"),
     Listener(CHAT, "beside.chatPort", "Open WebUI", "head", "beside.host, all", "its own accounts"),
 )  # fmt: skip
-"""Beside them the ranks' own ports, which the kernel chooses (NCCL, Gloo, Ray's and vLLM's workers): on the fabric's
-address, and for Ray on all."""
+"""Beside them the ranks' own ports, which the kernel chooses (NCCL, Gloo, vLLM's workers): on the fabric's address."""

@@ -31,9 +31,6 @@ console = Console(highlight=False, soft_wrap=True)
 Range = tuple[int, int]
 """Of ports, both ends included."""
 
-RAYS = (10001, 19999)
-"""Of Ray's workers and clients. Source: Ray's documentation, Configuring Ray, ports."""
-
 
 @dataclass(frozen=True)
 class Wall:
@@ -62,9 +59,7 @@ def merged(ranges: Iterable[Range]) -> tuple[Range, ...]:
 def inside(settings: Settings) -> list[Range]:
     """What the Sparks use among themselves, whatever the stack serves now."""
     moved = {ports.RAY: settings.ray.port}
-    own = [(moved.get(one.port, one.port), moved.get(one.port, one.last)) for one in ports.LISTENERS if one.inside]
-    on_ray = settings.ray.port in {port for _, port in used_ports(settings)}
-    return [*own, *([RAYS] if on_ray else [])]
+    return [(moved.get(one.port, one.port), moved.get(one.port, one.last)) for one in ports.LISTENERS if one.inside]
 
 
 def outside(settings: Settings, node: Node) -> list[int]:

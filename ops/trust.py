@@ -33,7 +33,7 @@ LIMITS = """## What is not so
 
 - The fabric is trusted to carry what ranks say: NCCL, Gloo, Ray, torch's rendezvous and, after its proof of the key,
   `inside/together.py` neither encrypt nor sign. Keep others off the cable or the switch.
-- torch's rendezvous, Ray, Swarm (2377, 7946), Open MPI (29700 to 29763) and some ports that the kernel chooses
+- torch's rendezvous, Ray, Swarm (2377, 7946), Open MPI and some ports that the kernel chooses
   listen on every address, as their programs do. Where others are on the management network, `./spark setup-guard`
   closes them to it (see Ports). It is a command of its own, since it needs root, and without it they are open;
   `./spark doctor` says which. It looks at networks and not at machines: whoever is on the fabric is let in.
@@ -150,7 +150,7 @@ PROPERTIES = (
     ),
     Property(
         "On simulated Sparks: every socket that listens is in the table below, on its address, and from the management "
-        "network no more is reached (but Ray's workers and agents: see the end of this page)",
+        "network no more is reached",
         (
             "tests/e2e/test_trust.py::"
             "test_whatever_listens_is_in_the_table_on_its_address_and_no_more_is_reached_from_outside",
@@ -223,7 +223,7 @@ def ports() -> str:
     head = ["## Ports", "", titles, "|---|---|---|---|---|---|---|"]
     tail = [
         "",
-        "Beside them the ranks' own, which the kernel chooses (NCCL, Gloo, the workers of Ray and vLLM), which"
+        "Beside them the ranks' own, which the kernel chooses (NCCL, Gloo, vLLM's workers), which"
         " `./spark setup-guard` closes with those above, and UDP 4791 (RoCE v2), which the fabric's adapter alone"
         " takes.",
         "",

@@ -205,6 +205,7 @@ def used_ports(settings: Settings) -> Iterator[tuple[str, int]]:
     if on_ray(settings):
         yield "ray.port", settings.ray.port
         yield "ray.dashboardPort", settings.ray.dashboard_port
+        yield from (("", port) for port in table.RAY_AGENTS)
     elif several:
         yield "", table.RANKS
         if settings.engine != "trtllm":

@@ -103,12 +103,6 @@ def is_as_in_the_table(spark, address, port):
     return address.startswith("127.") if "loopback" in named else True
 
 
-def of_ray(spark):
-    """Ports of Ray's workers and agents, which listen on every address: some are its own choice, some the kernel's."""
-    first, last = map(int, sparks.on(spark, "cat /proc/sys/net/ipv4/ip_local_port_range").split())
-    return {*range(guard.RAYS[0], guard.RAYS[1] + 1), *range(first, last + 1)}
-
-
 def open_from(other, spark, numbers):
     """Which TCP ports of a Spark another machine on the management network reaches."""
     # What is dropped is not answered.
@@ -204,15 +198,14 @@ def test_whatever_listens_is_in_the_table_on_its_address_and_no_more_is_reached_
         stack.up()
         step("what listens")
         for spark in pair:
-            rays = of_ray(spark) if name == "ray" else set()
             found = listening(spark)
-            new = {(address, port) for address, port in found - before[spark.name] if port not in rays}
+            new = found - before[spark.name]
             assert new
             assert sorted(one for one in new if not is_as_in_the_table(spark, *one)) == []
 
             step("what another machine reaches")
             reached = open_from(other, spark, {port for _, port in found})
-            assert reached - rays <= {ports.SSH, *(port for port, one in TABLE.items() if "all" in one.address)}
+            assert reached <= {ports.SSH, *(port for port, one in TABLE.items() if "all" in one.address)}
     finally:
         stack.destroy()
 

@@ -15,6 +15,7 @@ from components.plan.engines.vllm import NOT_CARRIED
 from components.plan.models import pinned_revision, recorded_model, snapshot_directory
 from components.plan.steps import new_generation
 from components.plan.values import content
+from components.ports import RAY_AGENTS
 from components.problems import Refused
 from components.scripts.shared.upstream import ssh_upstream
 from tests.unit.build import FOUR_DOWN, IDENTITY, MODEL, ON_RAY, facts, pair, plan, settings, twins
@@ -388,10 +389,25 @@ def test_our_own_server_on_its_port_is_no_problem():
     before_model(settings(), {"spark-1": facts(1, listening=[22, 8000], docker=docker), "spark-2": facts(2)}, IDENTITY)
 
 
+RAYS = ",".join(map(str, RAY_AGENTS))
+
+
+def test_nothing_in_ray_waits_for_a_port_that_another_process_of_it_chooses():
+    on_ray = plan(settings(serving=ON_RAY)).ray
+    for one in (on_ray.head, *on_ray.workers):
+        named = {word.partition("=")[0] for word in one.command}
+        assert named >= {
+            "--runtime-env-agent-port",
+            "--dashboard-agent-grpc-port",
+            "--dashboard-agent-listen-port",
+            "--metrics-export-port",
+        }
+
+
 @pytest.mark.parametrize(
     ("config", "listens"),
     [
-        ({"serving": ON_RAY}, {"server": "8000", "ray-head": "6379,8265"}),
+        ({"serving": ON_RAY}, {"server": "8000", "ray-head": f"6379,8265,{RAYS}"}),
         ({"engine": "sglang"}, {"server": "30000,50000,29600"}),
         ({"serving": {"port": 9000}}, {"server": "9000,29501,29600"}),
     ],

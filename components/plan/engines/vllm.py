@@ -82,15 +82,44 @@ def _ray(context: Context, make: ContainerMaker) -> Ray:
             "ray-head",
             head,
             _start("--head", links[head], as_head),
-            ports=(settings.ray.port, settings.ray.dashboard_port),
+            ports=(settings.ray.port, settings.ray.dashboard_port, *ports.RAY_AGENTS),
             mounts=(_session(context),),
         ),
-        workers=tuple(make.service("ray-worker", node, _start(address, links[node])) for node in others),
+        workers=tuple(
+            make.service("ray-worker", node, _start(address, links[node]), ports=tuple(ports.RAY_AGENTS))
+            for node in others
+        ),
         volume=_session(context).source,
         addresses=tuple(links[node.name].address for node in settings.nodes),
         port=settings.ray.port,
         dashboard=f"http://{settings.ray.dashboard_host}:{settings.ray.dashboard_port}",
     )
+
+
+OWN_PORTS = (
+    *(
+        f"--{name}-port={port}"
+        for name, port in zip(
+            (
+                "node-manager",
+                "object-manager",
+                "runtime-env-agent",
+                "dashboard-agent-grpc",
+                "dashboard-agent-listen",
+                "metrics-export",
+                "ray-client-server",
+            ),
+            ports.RAY_AGENTS,
+            strict=True,
+        )
+    ),
+    f"--min-worker-port={ports.RAY_WORKERS[0]}",
+    f"--max-worker-port={ports.RAY_WORKERS[-1]}",
+)
+"""Known ports can be closed (`./spark setup-guard`), and nothing waits for them: where an agent chooses its own, the
+raylet waits 15 s for it to say which, and Ray's client server 30 s, and then the node ends. A Spark that reads its
+image for the first time may take longer. Source: Ray 2.55, src/ray/raylet/node_manager.cc, WaitForDashboardAgentPorts;
+ray/_private/services.py, get_node_with_retry."""
 
 
 def _start(role: str, link: NodeLink, words: Sequence[str] = ()) -> tuple[str, ...]:
@@ -100,6 +129,7 @@ def _start(role: str, link: NodeLink, words: Sequence[str] = ()) -> tuple[str, .
         "--num-cpus=2",
         f"--object-store-memory={OBJECT_STORE}",
         "--disable-usage-stats",
+        *OWN_PORTS,
         "--block",
     )
     return ("ray", "start", role, f"--node-ip-address={link.address}", *words, *every)
