@@ -46,7 +46,11 @@ RAY_OWN = 29800
 19999, 52365, and whatever the kernel chooses. Source: Ray's documentation, Configuring Ray, ports."""
 
 RAY_AGENTS = range(RAY_OWN, RAY_OWN + 7)
-RAY_WORKERS = range(RAY_OWN + 7, RAY_OWN + 100)
+RAY_METRICS = range(RAY_OWN + 7, RAY_OWN + 9)
+"""Of the head's autoscaler and dashboard. Source: Ray 2.55, ray/autoscaler/_private/constants.py and
+ray/dashboard/consts.py: 44217 and 44227 unless the environment says another."""
+
+RAY_WORKERS = range(RAY_OWN + 9, RAY_OWN + 100)
 
 PERFTEST = 18515
 """The first of a few: one per RDMA device, and one more. Source: perftest's own default."""
@@ -113,7 +117,8 @@ LISTENERS = (
     Listener(RAY, "ray.port", "Ray's control store", "head", "all", NOBODY, True),
     Listener(RAY_DASHBOARD, "ray.dashboardPort", "Ray's dashboard and jobs API", "head", "ray.dashboardHost, loopback",
              NOBODY),
-    Listener(RAY_OWN, "", "Ray's agents and workers", "all", "all", NOBODY, True, len(RAY_AGENTS) + len(RAY_WORKERS)),
+    Listener(RAY_OWN, "", "Ray's agents, metrics and workers", "all", "all", NOBODY, True,
+             RAY_WORKERS.stop - RAY_OWN),
     Listener(PERFTEST, "", "perftest, and TCP's measurement, for seconds", "all", "fabric", NOBODY, True, 5),
     Listener(NODE_EXPORTER, "", "node_exporter", "all", "fabric; loopback with one Spark", f"{NOBODY}, to read",
              True),

@@ -243,12 +243,13 @@ def _pytest(
 
 def lock() -> int:
     """uv resolves for every Python from 3.10 on and writes hashes; AIPerf has no Python 3.10 and no 3.14, and the
-    genuine vLLM is for the Python of the simulated Sparks."""
+    last three are for the Python of the simulated Sparks."""
     every = ["--universal", "--python-version", "3.10"]
     locks = {
         **dict.fromkeys(("requirements-uv", "requirements", "requirements-dev"), every),
         "requirements-bench": ["--python-version", "3.11"],
         "requirements-real": ["--universal", "--python-version", "3.13", "--override", "requirements-real.over"],
+        "requirements-simulator": ["--universal", "--python-version", "3.13"],
         "requirements-sglang": ["--universal", "--python-version", "3.13", "--no-deps"],
     }
     for name, versions in locks.items():

