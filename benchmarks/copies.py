@@ -10,6 +10,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -24,8 +25,14 @@ FILES = 6
 MBIT = 60
 """Out of each Spark."""
 
-SIZE = 96 << 20
+SIZE = 160 << 20
 """Bytes of weights, and of an image."""
+
+OWN = 4 << 20
+"""Bytes that a child of that image has of its own."""
+
+REPEATS = 3
+"""At most: each takes minutes."""
 COMMIT = "c" * 40
 SSH = (
     "ssh -F none -i .ssh/any -o BatchMode=yes -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null "
@@ -126,8 +133,21 @@ class Image:
             f"mkdir -p ~/layer && head -c {size} /dev/urandom > ~/layer/data && tar -C ~/layer -c . | docker import -"
         )
         self.id = sparks.on(self.head, f"{make} {self.NAME}; rm -r ~/layer").strip()
-        about = step(self.head, "image.py", image=self.id, name=self.NAME, add={}, kind="image")
-        self.content = json.loads(about)["content"]
+        self.about = self._about(self.id, self.NAME)
+
+    def _about(self, image: str, name: str) -> dict[str, Any]:
+        """What its copies are told of it."""
+        said = json.loads(step(self.head, "image.py", image=image, name=name, add={}, kind="image"))
+        return {"image": image, "content": said["content"], "layers": said["layers"], "name": name}
+
+    def child(self) -> dict[str, Any]:
+        """Of one with `OWN` bytes on top, made anew."""
+        name = "measured:child"
+        make = (
+            f"head -c {OWN} /dev/urandom > own; id=$(docker create {self.id} any); docker cp -q own $id:/own;"
+            f"docker commit $id {name}; docker rm $id >/dev/null; rm own"
+        )
+        return self._about(sparks.on(self.head, make).strip(), name)
 
     def clear(self) -> None:
         for spark in self.others:
@@ -136,8 +156,10 @@ class Image:
 
     def chain(self, spark: Spark) -> None:
         more = {"passed_on": True} if self.last is not spark else {}
-        given = {"image": self.id, "content": self.content, "name": self.NAME, "kind": "image-copy"}
-        step(spark, "image_copy.py", source=source(self.before[spark.name], spark), **given, **more)
+        self.copy(spark, **self.about, **more)
+
+    def copy(self, spark: Spark, **given: Any) -> None:
+        step(spark, "image_copy.py", source=source(self.before[spark.name], spark), kind="image-copy", **given)
 
     last: Spark
 
@@ -156,9 +178,11 @@ def measured(every: Sequence[Spark], repeats: int) -> Iterator[Figure]:
         let_in(before, spark, "image-key", image=image.id)
         let_in_whole(every[0], spark)
         network.throttle(before, MBIT)
+    repeats = min(repeats, REPEATS)
     try:
         yield from compared("weights", weights, "rsync from the head", weights.rsync, every[1:], repeats)
         yield from compared("image", image, "docker save | docker load from the head", image.raw, every[1:], repeats)
+        yield children(image, every[0], every[1], repeats)
     finally:
         for before, _ in pairwise(every):
             network.throttle(before, None)
@@ -169,9 +193,9 @@ def compared(
     what: str, thing: Weights | Image, star: str, from_head: Callable[[Spark], object], others: Sequence[Spark],
     repeats: int,
 ) -> Iterator[Figure]:  # fmt: skip
-    def took(do: Callable[[Spark], object], count: int) -> tuple[float, ...]:
+    def took(do: Callable[[Spark], object], count: int, times: int = repeats) -> tuple[float, ...]:
         found = []
-        for _ in range(repeats):
+        for _ in range(times):
             thing.clear()
             if isinstance(thing, Image):
                 thing.last = others[count - 1]
@@ -182,8 +206,20 @@ def compared(
     yield Figure("copy", f"{what} to one", one, "one raw stream", took(thing.raw, 1), Aim("at least times", 0.9))
     yield Figure("copy", f"{what} to {len(others)}", every, "to one", one, Aim("times", 1.3))
     yield Figure(
-        "copy", f"{what} to {len(others)}, again", every, star, took(from_head, len(others)), Aim("times", 1.0)
+        "copy", f"{what} to {len(others)}, again", every, star, took(from_head, len(others), 1), Aim("times", 1.0)
     )
+
+
+def children(image: Image, head: Spark, spark: Spark, repeats: int) -> Figure:
+    """Of an image that is on both; the key opens the child alone from then on."""
+    image.clear()
+    image.last = spark
+    whole, took = at_once(image.chain, [spark]), []
+    for _ in range(repeats):
+        child = image.child()
+        let_in(head, spark, "image-key", image=child["image"])
+        took.append(at_once(partial(image.copy, **child), [spark]))
+    return Figure("copy", "a child of that image to one", tuple(took), "the image", (whole,), Aim("times", 0.3))
 
 
 def verified(weights: Weights, head: Sequence[Spark], repeats: int) -> Figure:

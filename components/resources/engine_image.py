@@ -97,6 +97,8 @@ class EngineImage(ComponentResource):
         if not plan.copies:
             return {}
         image, content = _part(answer, "image"), _part(answer, "content")
+        # The answer in the state of a stack that an earlier version brought up has none.
+        layers = answer.apply(lambda text: json.loads(text).get("layers") or [])
 
         def let_in(before: Step, key: Step) -> Resource:
             public = sparks[key.node].run(f"{self._name}-key-{key.node}", key, self._child).stdout
@@ -112,7 +114,7 @@ class EngineImage(ComponentResource):
                 f"{self._name}-copy-{step.node}",
                 step,
                 ResourceOptions(parent=self, depends_on=[*self._args.needs, *access]),
-                outputs={"image": image, "content": content},
+                outputs={"image": image, "content": content, "layers": layers},
                 triggers=(image,),
             )
             .stdout

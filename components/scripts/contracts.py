@@ -221,6 +221,7 @@ class FoundImage(TypedDict):
     image: str
     base: str
     content: str
+    layers: list[str]
     base_content: str
     ray: str
 
@@ -248,6 +249,7 @@ class PlannedImageCopy(_ImageCopy, total=False):
 class ImageCopy(PlannedImageCopy, Managed):
     image: str
     content: str
+    layers: list[str]
 
 
 # logs.py, look.py, nccl.py

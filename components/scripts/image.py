@@ -2,7 +2,7 @@
 
 stdin   JSON: image (id), name, add {"ray": version, "sshd": Debian package}, record
 apply   stdout: JSON {"image": id to run, "base": id, "content", "base_content": what they hold (shared/images.py),
-        "ray": its version or ''}
+        "layers": of the image to run, "ray": its version or ''}
 remove  forgets the record; a derived image stays, like pulled ones do, until `docker image prune`
 """
 
@@ -16,7 +16,7 @@ import sys
 from collections.abc import Iterator
 
 from shared.docker import attended, docker
-from shared.images import build, content_of
+from shared.images import build, content_of, layers_of
 from shared.job import run, say
 from shared.records import remove_record, write_record
 
@@ -95,6 +95,7 @@ def apply(inputs: Image) -> None:
         "image": image,
         "base": base,
         "content": content_of(image),
+        "layers": layers_of(image),
         "base_content": content_of(base),
         "ray": found.get("ray", ""),
     }

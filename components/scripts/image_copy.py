@@ -1,8 +1,8 @@
 """Load the image that the Spark before this one holds or is receiving, streamed over the fabric and never staged on a
-disk; what comes is passed on to the next Spark meanwhile.
+disk; what comes is passed on to the next Spark meanwhile. Layers that all who get it have already are left out.
 
-stdin   JSON: image (the head's id), content (what it holds: shared/images.py), name (to give it), source
-        (shared/upstream.py), passed_on (where it is: the next Spark copies from this one), record
+stdin   JSON: image (the head's id), content (what it holds: shared/images.py), layers (its layers' digests), name (to
+        give it), source (shared/upstream.py), passed_on (where it is: the next Spark copies from this one), record
 apply   stdout: the image's id here, which is another one where this Docker keeps images otherwise than the head's
 remove  forgets the record; the image stays until `docker image prune`
 """
@@ -10,6 +10,7 @@ remove  forgets the record; the image stays until `docker image prune`
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import re
 import socket
@@ -19,7 +20,7 @@ import threading
 from collections.abc import Callable, Iterator
 
 from shared.docker import attended, docker
-from shared.images import content_of
+from shared.images import content_of, image_parts, inspected
 from shared.job import run, say
 from shared.progress import Count, Progress
 from shared.records import remove_record, write_record
@@ -42,6 +43,23 @@ def present(inputs: ImageCopy, names: list) -> str:
         if content_of(name) == inputs["content"]:
             return docker("image", "inspect", "--format={{.Id}}", name)
     return ""
+
+
+def shared_layers(layers: list) -> int:
+    """How many of the lowest layers an image that is here has too: `docker load` doesn't read them.
+
+    0 in containerd's image store, which reads all. Source: moby, daemon/internal/image/tarexport/load.go.
+    """
+    if "containerd" in docker("info", "--format={{.DriverStatus}}"):
+        return 0
+    here = docker("image", "ls", "--all", "--no-trunc", "--quiet").split()
+    known = [image_parts(about)["layers"] for about in inspected(*sorted(set(here)))] if here else []
+    return max((same_from_below(layers, one) for one in known), default=0)
+
+
+def same_from_below(one: list, other: list) -> int:
+    pairs = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False))
+    return len(list(pairs))
 
 
 PATIENCE = 15
@@ -74,15 +92,17 @@ def listening(inputs: ImageCopy) -> Iterator[socket.socket | None]:
                 os.unlink(SOCKET)
 
 
-def follower(server: socket.socket | None) -> socket.socket | None:
-    """The next Spark's connection; None where it does not come."""
+def follower(server: socket.socket | None) -> tuple[socket.socket | None, int]:
+    """The next Spark's connection, and how many of the lowest layers need not be sent there; (None, 0) where it does
+    not come."""
     if server is None:
-        return None
-    with contextlib.suppress(TimeoutError), server:
+        return None, 0
+    with contextlib.suppress(OSError), server:
         client, _ = server.accept()
         client.settimeout(STUCK)
-        return client
-    return None
+        with client.makefile("rb") as stream:
+            return client, int(stream.readline() or 0)
+    return None, 0
 
 
 class Sender:
@@ -93,10 +113,19 @@ class Sender:
         argv = ssh_upstream(source, key_file(inputs["record"]["stack"], "image-key"))
         # The key's one command there sends this image, whatever is asked for.
         argv += ["-l", source["user"], source["address"], "save"]
-        self.process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        pipe = subprocess.PIPE
+        self.process = subprocess.Popen(argv, stdin=pipe, stdout=pipe, stderr=pipe)
         self.size, self.said = 0, ""
         self._thread = threading.Thread(target=self._listen)
         self._thread.start()
+
+    def ask(self, without: int) -> None:
+        """For the image, but for so many of its lowest layers. Until then the one before waits: who gets the image from
+        here may be asking others itself."""
+        assert self.process.stdin
+        # It may have ended, and then says why.
+        with contextlib.suppress(BrokenPipeError), self.process.stdin as stream:
+            stream.write(f"{without}\n".encode())
 
     def _listen(self) -> None:
         """To what it says beside the image."""
@@ -133,11 +162,12 @@ def pass_on(source: IO[bytes], loader: IO[bytes], after: socket.socket | None, c
 
 def load(inputs: ImageCopy, announce: Callable[[], None]) -> list:
     """What Docker calls the image that came."""
-    count = Count()
+    count, without = Count(), shared_layers(inputs["layers"])
     with listening(inputs) as server:
         announce()
         sender = Sender(inputs)
-        after = follower(server)
+        after, theirs = follower(server)
+        sender.ask(without if after is None else min(without, theirs))
         argv = ["docker", "load", "--quiet"]
         pipe = subprocess.PIPE
         with subprocess.Popen(argv, stdin=pipe, stdout=pipe, stderr=pipe) as loader:

@@ -14,6 +14,7 @@ pytestmark = pytest.mark.e2e
 
 SMALL = Path(__file__).parent / "small.Dockerfile"
 TRTLLM = trtllm.IMAGE.partition("@")[0]
+FABRIC = "enp1s0f1np1"
 TAGGED = "registry.example/engine:1"
 
 
@@ -30,17 +31,17 @@ def test_an_image_is_streamed_from_the_head_over_the_fabric(simulated, tmp_path)
     pair = simulated[:2]
     before = [left_behind(spark) for spark in pair]
 
-    step("an image that the head alone has")
-    # An image that the head alone has. Taking a pinned one's tag from the other would take its digest, too.
-    make = f"id=$(docker create {TRTLLM} true) && docker commit $id {TAGGED} && docker rm $id"
-    sparks.on(pair[0], make)
+    step("an image that the head alone has, with no layer of another one")
+    show = "docker image inspect --format '{{range .Config.Env}}--change \"ENV {{.}}\" {{end}}'"
+    make = f"docker export $id | eval docker import $({show} {TRTLLM}) - {TAGGED}"
+    sparks.on(pair[0], f"id=$(docker create {TRTLLM} true) && {make} && docker rm $id")
     config = {"engine": "trtllm", "serving": {"launcher": "mpi"}, "image": {"name": TAGGED, "source": "copy"}}
     stack = Stack(tmp_path, "copied", pair, **config)
-    sent = [bytes_sent(pair[0], interface) for interface in ("enp1s0f1np1", "enP7s7")]
+    sent = [bytes_sent(pair[0], interface) for interface in (FABRIC, "enP7s7")]
     try:
         step("streamed over the fabric, and an answer")
         stack.up()
-        fabric, ethernet = (bytes_sent(pair[0], i) - b for i, b in zip(("enp1s0f1np1", "enP7s7"), sent, strict=True))
+        fabric, ethernet = (bytes_sent(pair[0], i) - b for i, b in zip((FABRIC, "enP7s7"), sent, strict=True))
         assert fabric > 50e6 > 10 * ethernet
         assert len({image_of(spark, stack) for spark in pair}) == 1
         assert stack.complete()["choices"]
@@ -73,10 +74,12 @@ def test_an_image_is_built_on_the_head_and_streamed(simulated, tmp_path):
         assert {sparks.on(spark, f"docker exec {server} cat /etc/built-from") for spark in pair} == {"v0.19.0\n"}
         assert stack.is_clean()
 
-        step("another version: built anew")
+        step("another version: built anew, and its own layer alone is sent")
         stack.configure(engine="sglang", image={**image, "buildArgs": {"VLLM_REF": "v0.20.0"}})
         assert {"cluster-image-build", "cluster-image-copy-spark-2", "cluster-server-spark-1"} <= set(stack.preview())
+        before_it = bytes_sent(pair[0], FABRIC)
         stack.up()
+        assert bytes_sent(pair[0], FABRIC) - before_it < 5e6
         assert {sparks.on(spark, f"docker exec {server} cat /etc/built-from") for spark in pair} == {"v0.20.0\n"}
         assert stack.complete()["choices"]
         assert stack.is_clean()

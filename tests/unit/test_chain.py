@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shlex
 import subprocess
@@ -264,6 +265,10 @@ if words[0] == "load":
     print("Loaded image ID: sha256:1")
 elif words[0] == "tag":
     pass
+elif words[0] == "info":
+    print("[[Backing Filesystem extfs]]")
+elif words[1] == "ls":
+    print("sha256:1" if image.exists() else "")
 elif not image.exists():
     sys.exit("Error: No such image")
 elif words[0] == "save":
@@ -299,7 +304,8 @@ class Imaged(Spark):
         parts = image_parts({"RootFS": {"Layers": [caches.sha256(LARGE)]}, "Config": {}})
         content = hashlib.sha256("\n".join([*parts["layers"], parts["config"]]).encode()).hexdigest()
         return self.begin(
-            "image_copy.py", image="sha256:1", content=content, name="engine:1", record=record("image-copy"),
+            "image_copy.py", image="sha256:1", content=content, layers=parts["layers"], name="engine:1",
+            record=record("image-copy"),
             source={"address": "other", "user": "u", "port": 22, "host_key": "k", "own": "o"}, **more,
         )  # fmt: skip
 
@@ -358,6 +364,112 @@ def test_an_image_of_which_the_end_is_missing_ends_the_copy_on_every_spark(image
         assert code == 1, said
         assert "Traceback" not in said
     assert not list(second.path.glob(".local/state/dgx-spark/*/image-copy.json"))
+
+
+LAYERED = """#!{python}
+import io, json, sys, tarfile
+from pathlib import Path
+image, below, words = Path("{home}/image"), Path("{home}/below"), sys.argv[1:]
+layers = ["sha256:a", "sha256:b", "sha256:a2", "sha256:b"]
+
+def about(layers):
+    return {{"Id": "sha256:1", "RootFS": {{"Layers": layers}}, "Config": {{}}}}
+
+if words[0] == "load":
+    with tarfile.open(fileobj=sys.stdin.buffer, mode="r|") as tar:
+        image.write_text(json.dumps({{member.name: tar.extractfile(member).read().decode() for member in tar}}))
+    print("Loaded image ID: sha256:1")
+elif words[0] == "save":
+    with tarfile.open(fileobj=sys.stdout.buffer, mode="w|") as tar:
+        for name in [*(f"blobs/sha256/{{layer[7:]}}" for layer in layers[:3]), "manifest.json"]:
+            info = tarfile.TarInfo(name)
+            info.size = len(name)
+            tar.addfile(info, io.BytesIO(name.encode()))
+elif words[0] == "info":
+    print((Path("{home}") / "driver").read_text())
+elif words[1] == "ls":
+    print("sha256:old" if below.exists() else "")
+elif words[0] == "image" and words[-1] == "sha256:old":
+    print(json.dumps([about(json.loads(below.read_text()))]))
+elif words[0] == "image":
+    if not image.exists():
+        sys.exit("Error: No such image")
+    wanted = {{"--format={{{{.Id}}}}": "sha256:1", "--format={{{{.Size}}}}": 60}}
+    print(wanted.get(words[2]) or json.dumps([about(layers)]))
+"""
+"""Docker's command line over one image of four layers, whose archive is as Docker makes it since its version 25: a
+layer that is there twice is in it once. `below` has the layers of another image that is here."""
+
+
+class Layered(Imaged):
+    LAYERS = ("sha256:a", "sha256:b", "sha256:a2", "sha256:b")
+    ARCHIVE = ("blobs/sha256/a", "blobs/sha256/a2", "blobs/sha256/b", "manifest.json")
+
+    def __init__(
+        self, path: Path, before: Spark | None = None, *, below: tuple[str, ...] = (), driver: str = "extfs"
+    ) -> None:
+        super().__init__(path, before)
+        (path / "driver").write_text(driver)
+        if below:
+            (path / "below").write_text(json.dumps(below))
+        (path / "bin/docker").write_text(LAYERED.format(python=sys.executable, home=path))
+
+    def load(self, **more: object) -> subprocess.Popen[str]:
+        parts = image_parts({"RootFS": {"Layers": self.LAYERS}, "Config": {}})
+        content = hashlib.sha256("\n".join([*parts["layers"], parts["config"]]).encode()).hexdigest()
+        return self.begin(
+            "image_copy.py", image="sha256:1", content=content, layers=self.LAYERS, name="engine:1",
+            record=record("image-copy"),
+            source={"address": "other", "user": "u", "port": 22, "host_key": "k", "own": "o"}, **more,
+        )  # fmt: skip
+
+    @property
+    def came(self) -> list[str]:
+        """Members of the archive that came, whole."""
+        members = json.loads((self.path / "image").read_text())
+        assert all(name == content for name, content in members.items())
+        return sorted(members)
+
+
+LOWEST, TWO = ("sha256:a",), ("sha256:a", "sha256:b", "sha256:other")
+
+
+def layered(path, seconds, thirds, driver="extfs"):
+    """A head with the image, and two that have others."""
+    head = Layered(path / "head")
+    (head.path / "image").write_text("{}")
+    second = Layered(path / "second", head, below=seconds)
+    return second, Layered(path / "third", second, below=thirds, driver=driver)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "thirds", "come"),
+    [
+        pytest.param((), (), Layered.ARCHIVE, marks=pytest.mark.long),
+        (TWO, LOWEST, Layered.ARCHIVE[1:]),
+        # The second layer is the fourth as well.
+        (TWO, TWO, Layered.ARCHIVE[1:]),
+        pytest.param(TWO, ("sha256:b",), Layered.ARCHIVE, marks=pytest.mark.long),
+        pytest.param(Layered.LAYERS[:3], Layered.LAYERS, ("blobs/sha256/b", "manifest.json"), marks=pytest.mark.long),
+    ],
+)
+def test_layers_that_all_who_get_an_image_have_are_not_sent(tmp_path, seconds, thirds, come):
+    second, third = layered(tmp_path, seconds, thirds)
+    last, middle = third.load(), second.load(passed_on=True)
+    for run in (middle, last):
+        code, said = ended(run)
+        assert code == 0, said
+    assert second.came == third.came == sorted(come)
+
+
+@pytest.mark.long
+def test_where_docker_reads_every_layer_that_it_loads_all_are_sent(tmp_path):
+    second, third = layered(tmp_path, TWO, TWO, driver="[[driver-type io.containerd.snapshotter.v1]]")
+    last, middle = third.load(), second.load(passed_on=True)
+    for run in (middle, last):
+        code, said = ended(run)
+        assert code == 0, said
+    assert second.came == third.came == sorted(Layered.ARCHIVE)
 
 
 FOUR = {f"spark-{number}": facts(number) for number in (1, 2, 3, 4)}

@@ -47,6 +47,10 @@ def find(name):
 if words[0] == "tag":
     hex, image = find(words[1])
     save({{**image, "names": [*image["names"], words[2]]}})
+elif words[0] == "info":
+    print("[[driver-type io.containerd.snapshotter.v1]]" if store == "containerd" else "[[Backing Filesystem extfs]]")
+elif words[:2] == ["image", "ls"]:
+    print(*(f"sha256:{{hex}}" for hex in images()))
 elif words[:2] == ["image", "inspect"]:
     hex, image = find(words[-1])
     digests = [f"{{name.split(':')[0]}}@sha256:{{hex}}" for name in image["names"]] if store == "containerd" else []
@@ -245,8 +249,9 @@ class Copy:
 
     def __call__(self):
         source = {"address": "head", "user": "u", "port": 22, "host_key": "ssh-ed25519 AAAA", "own": "o"}
-        content = answer(self.head.look())["content"]
-        given = {"image": self.head.base, "content": content, "name": VLLM, "source": source}
+        found = answer(self.head.look())
+        given = {"image": self.head.base, "content": found["content"], "layers": found["layers"], "name": VLLM}
+        given["source"] = source
         return self.other.run("image_copy.py", "apply", **given, record=record("image-copy"))
 
 
