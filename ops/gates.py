@@ -88,6 +88,7 @@ def run(words: Sequence[str]) -> int:
     if CLAIM.exists():
         print("spark: Sparks are simulated already: ./spark demo --down first", file=sys.stderr)
         return 1
+    os.environ.setdefault("SPARK_EXAMPLES", "whole" if everything else "short")
     return _tests(everything)
 
 

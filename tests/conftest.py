@@ -7,7 +7,10 @@ from collections.abc import Iterator
 import pytest
 
 from simulator.engine import warm
+from tests import examples
 from tests.engine.lab import PASSPHRASE, SALT
+
+examples.load()
 
 
 @pytest.fixture(scope="session")

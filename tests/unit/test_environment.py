@@ -11,12 +11,13 @@ from hypothesis import strategies as st
 import components.inside.environment as environment
 from components.inside import mpi
 from components.plan.values import RANK_KEY, SECRET_ENVIRONMENT
+from tests.examples import some
 
 TEXT = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=200)
 """What a variable can hold at all."""
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=some(20), deadline=None)
 @given(st.dictionaries(st.from_regex(r"X[A-Za-z0-9_]{0,8}", fullmatch=True), TEXT, max_size=3))
 def test_a_command_gets_the_variables_of_the_file_as_they_are(tmp_path_factory, variables):
     file = tmp_path_factory.mktemp("held") / "environment"

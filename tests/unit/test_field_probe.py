@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from components.facts.spark import NodeFacts, parse
 from components.facts.usable import unusable
+from tests.examples import some
 from tests.unit.build import facts, mapped, settings
 from tests.unit.home import STACK
 
@@ -366,7 +367,7 @@ def test_a_look_at_a_gpu_that_does_not_answer_is_a_look_without_figures(spark, o
     assert set(found["gpu"].values()) == {None}
 
 
-@hypothesis_settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@hypothesis_settings(max_examples=some(15), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.text(st.characters(exclude_categories=("Cs", "Cc")), max_size=200), st.sampled_from([0, 1, 9, 18, 255]))
 def test_nothing_that_nvidia_smi_prints_breaks_the_probe(spark, output, code):
     spark.program("nvidia-smi", f"printf '%s' {shlex.quote(output)}; exit {code}")

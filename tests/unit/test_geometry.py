@@ -9,6 +9,7 @@ from hypothesis import given, settings, strategies
 
 from components.facts.geometry import Cache, Geometry, read
 from components.plan.fit import GIB, Load, estimate
+from tests.examples import some
 
 ROWS = yaml.safe_load((Path(__file__).parent / "geometries.yaml").read_text())
 NAMES = [row["model"] for row in ROWS]
@@ -221,7 +222,7 @@ WORDS = sorted(
 )  # fmt: skip
 
 
-@settings(max_examples=400)
+@settings(max_examples=some(400))
 @given(config=JSON | strategies.dictionaries(strategies.sampled_from(WORDS), JSON, max_size=12))
 def test_no_config_crashes_whatever_stands_in_it(config):
     found = read(config)
@@ -231,7 +232,7 @@ def test_no_config_crashes_whatever_stands_in_it(config):
         assert found.cache.of_rank(1000, 2, 1, 1.0) >= 0
 
 
-@settings(max_examples=300)
+@settings(max_examples=some(300))
 @given(row=strategies.sampled_from(ROWS), data=strategies.data())
 def test_no_real_config_crashes_with_a_value_of_another_form(row, data):
     config = written(row["config"])

@@ -114,7 +114,8 @@ def test_the_table_in_the_documentation_is_up_to_date():
 
 
 def test_the_table_has_every_model_on_every_engine_with_a_reason_for_each_no():
-    rows = [line.split(" | ") for line in models.documented().splitlines()[2:]]
+    table = models.DOCUMENT.read_text().partition(models.MARK)[2]
+    rows = [line.split(" | ") for line in table.splitlines()[2:]]
     assert len(rows) == 3 * len(catalog.entries())
     for row in rows:
         refused = any(word in cell for cell in row[2:6] for word in ("refused", "does not fit", "fits to", "unknown"))

@@ -25,6 +25,7 @@ from components.problems import Refused
 from components.remote import openssh, ssh
 from components.resources import outputs
 from components.scripts.contracts import PlannedCopyAccess
+from tests.examples import some
 from tests.unit.build import MODEL, plan, settings
 from tests.unit.home import STACK, Home, record
 
@@ -57,7 +58,7 @@ TEXT = st.one_of(
 )
 """Without NUL, which no program can be given, and half characters, which no text has."""
 
-QUICK = hypothesis(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+QUICK = hypothesis(max_examples=some(60), deadline=None, suppress_health_check=list(HealthCheck))
 SHOWS = "import json, sys; print(json.dumps(sys.argv[1:]))"
 
 
@@ -100,7 +101,7 @@ def test_words_and_variables_reach_docker_as_they_are(engine, words, variable):
         assert rank.environment["MINE"] == variable
 
 
-@hypothesis(QUICK, max_examples=15)
+@hypothesis(QUICK, max_examples=some(15))
 @given(words=st.lists(TEXT, min_size=1, max_size=3))
 def test_the_main_process_of_a_container_hands_an_engines_words_on(words):
     command = ["python3", together.__file__, "--rank=0", "--names=a", "--restarts=0", "--", sys.executable, "-c", SHOWS]
@@ -121,7 +122,7 @@ def sshd_reads(line):
     return "".join(found)
 
 
-@hypothesis(QUICK, max_examples=15)
+@hypothesis(QUICK, max_examples=some(15))
 @given(name=TEXT.filter(lambda name: "\n" not in name and "\r" not in name and "/" not in name and 0 < len(name) < 80))
 def test_the_one_directory_that_a_key_may_read_is_that_one_whatever_its_name(name, tmp_path_factory):
     home = Home(tmp_path_factory.mktemp("home"))

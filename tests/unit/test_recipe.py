@@ -15,6 +15,7 @@ from components.facts.hub import File
 from ops import recipe
 from ops.pulumi import CommandError
 from ops.recipe_words import NotRead, filled, read
+from tests.examples import some
 from tests.unit.build import MODEL, plan, settings
 
 RECIPES = Path(__file__).parent / "recipes"
@@ -286,7 +287,7 @@ def test_any_text_is_read_or_refused(text):
         assert read(f"vllm serve a/b {text}", "a/b").engine == "vllm"
 
 
-@limits(max_examples=40)
+@limits(max_examples=some(40))
 @given(strategies.recursive(
     strategies.none() | strategies.booleans() | strategies.integers() | strategies.text(),
     lambda inner: strategies.lists(inner) | strategies.dictionaries(
