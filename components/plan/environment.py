@@ -62,6 +62,8 @@ def ray_node(link: NodeLink) -> dict[str, str]:
         "RAY_memory_monitor_refresh_ms": "0",
         # Ray would show "similar" lines of several ranks as one; which rank is on RDMA must stay visible.
         "RAY_DEDUP_LOGS": "0",
+        # Seconds, else 60, after which a head gives up: its first start reads hundreds of modules from a cold disk.
+        "RAY_DASHBOARD_STARTUP_TIMEOUT_S": "180",
         "AUTOSCALER_METRIC_PORT": str(ports.RAY_METRICS[0]),
         "DASHBOARD_METRIC_PORT": str(ports.RAY_METRICS[1]),
         # A worker whose head was replaced gives up its old session after this many seconds, not after 60.
