@@ -126,7 +126,7 @@ LISTENERS = (
              True),
     Listener(PROMETHEUS, "", "Prometheus", "head", "loopback", NOBODY),
     Listener(GRAFANA, "beside.grafanaPort", "Grafana", "head", "beside.host, all", f"{NOBODY}, to look"),
-    Listener(GATEWAY, "beside.gatewayPort", "LiteLLM", "head", "beside.host, all", "gatewayKeys"),
-    Listener(CHAT, "beside.chatPort", "Open WebUI", "head", "beside.host, all", "its own accounts"),
+    Listener(GATEWAY, "beside.gatewayPort", "LiteLLM", "head", "beside.host, all", "gatewayKeys, to the model's API"),
+    Listener(CHAT, "beside.chatPort", "Open WebUI", "head", "beside.host, all", "its accounts; the first rules"),
 )  # fmt: skip
 """Beside them the ranks' own ports, which the kernel chooses (NCCL, Gloo, vLLM's workers): on the fabric's address."""

@@ -244,14 +244,17 @@ def _pytest(
 
 def lock() -> int:
     """uv resolves for every Python from 3.10 on and writes hashes; AIPerf has no Python 3.10 and no 3.14, and the
-    last three are for the Python of the simulated Sparks."""
+    last five are for the Python of the simulated Sparks."""
     every = ["--universal", "--python-version", "3.10"]
+    sparks = ["--universal", "--python-version", "3.13"]
     locks = {
         **dict.fromkeys(("requirements-uv", "requirements", "requirements-dev"), every),
         "requirements-bench": ["--python-version", "3.11"],
-        "requirements-real": ["--universal", "--python-version", "3.13", "--override", "requirements-real.over"],
-        "requirements-simulator": ["--universal", "--python-version", "3.13"],
-        "requirements-sglang": ["--universal", "--python-version", "3.13", "--no-deps"],
+        "requirements-real": [*sparks, "--override", "requirements-real.over"],
+        "requirements-simulator": sparks,
+        "requirements-sglang": [*sparks, "--no-deps"],
+        "requirements-litellm": sparks,
+        "requirements-open-webui": [*sparks, "--override", "requirements-open-webui.over"],
     }
     for name, versions in locks.items():
         # With extras: pip 23 takes `coverage[toml]` for a package that is not in a lock of `coverage` (pypa/pip#9644).

@@ -1,8 +1,8 @@
 """A second simulation beside this machine's, in network and mount namespaces of its own: the same names and addresses
 twice. What runs there reaches its Sparks and nothing else.
 
-`python -m simulator.apart [--real] NAME COMMAND…` runs a command there, with three Sparks up, or as many as SPARK_COUNT
-says; --real: which have the image of a genuine vLLM.
+`python -m simulator.apart [--real] [--beside] NAME COMMAND…` runs a command there, with three Sparks up, or as many as
+SPARK_COUNT says, which have the images of a genuine vLLM (--real), and of a genuine gateway and chat page (--beside).
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 
 from simulator import up as simulation
 from simulator.layout import NAMED, ROOT
@@ -24,7 +25,7 @@ NAME = "apart"
 COUNT = int(os.environ.get("SPARK_COUNT", "3"))
 """Sparks to bring up."""
 
-REAL = "--real"
+REAL, BESIDE = GENUINE = ("--real", "--beside")
 
 
 @dataclass(frozen=True)
@@ -41,15 +42,16 @@ class Apart:
 
 
 @contextlib.contextmanager
-def simulated(name: str, *, real: bool = False) -> Iterator[Apart]:
+def simulated(name: str, genuine: Sequence[str] = ()) -> Iterator[Apart]:
     """`COUNT` Sparks until the end; also when this process is killed, since the keeper sees its standard input end.
+    `genuine`: of the words GENUINE.
 
     Raises SimulatorError when they do not come up; what is wrong is on standard error.
     """
-    simulation.make(lambda _: None, real=real)
+    simulation.make(lambda _: None, real=REAL in genuine, beside=BESIDE in genuine)
     alone = ["unshare", "--net", "--mount", "--propagation", "private"]
     keeper = subprocess.Popen(
-        [*alone, sys.executable, "-m", "simulator.apart", *([REAL] if real else [])],
+        [*alone, sys.executable, "-m", "simulator.apart", *genuine],
         cwd=ROOT, env={**os.environ, NAMED: name}, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
     assert keeper.stdin
@@ -63,12 +65,12 @@ def simulated(name: str, *, real: bool = False) -> Iterator[Apart]:
         keeper.wait()
 
 
-def keep(*, real: bool) -> None:
+def keep(genuine: Sequence[str]) -> None:
     """In the new namespaces: bring Sparks up, say so, and take them down when standard input ends."""
     os.makedirs("/run/netns", exist_ok=True)
     run(["mount", "-t", "tmpfs", "tmpfs", "/run/netns"])
     run(["ip", "link", "set", "lo", "up"])
-    simulation.up(COUNT, lambda text: print(text, file=sys.stderr), real=real)
+    simulation.up(COUNT, lambda text: print(text, file=sys.stderr), real=REAL in genuine, beside=BESIDE in genuine)
     try:
         print("up", flush=True)
         sys.stdin.read()
@@ -77,12 +79,12 @@ def keep(*, real: bool) -> None:
 
 
 def main(words: Sequence[str]) -> int:
-    real = list(words[:1]) == [REAL]
-    if not words[real:]:
-        keep(real=real)
+    genuine = list(takewhile(GENUINE.__contains__, words))
+    if len(genuine) == len(words):
+        keep(genuine)
         return 0
-    name, *command = words[real:]
-    with simulated(name, real=real) as apart:
+    name, *command = words[len(genuine) :]
+    with simulated(name, genuine) as apart:
         return subprocess.run(apart.argv(command)).returncode
 
 

@@ -63,6 +63,8 @@ class Image:
     environment: Mapping[str, str] = field(default_factory=dict)
     entrypoint: tuple[str, ...] = ()
     command: tuple[str, ...] = ("/bin/bash",)
+    folder: str = ""
+    """Where its processes begin; '' is /."""
 
     @property
     def tag(self) -> str:
@@ -413,6 +415,7 @@ def _config(image: Image, digests: Sequence[str]) -> bytes:
         "config": {
             "Env": [f"{key}={value}" for key, value in environment.items()],
             "Cmd": list(image.command),
+            "WorkingDir": image.folder,
             **({"Entrypoint": list(image.entrypoint)} if image.entrypoint else {}),
             "Labels": {"org.opencontainers.image.title": f"simulated {image.name}"},
         },

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from simulator import cache, hub, images, preflight, rootfs, sparks
+from simulator.genuine import beside as genuine_beside
 from simulator.genuine import image as genuine
 from simulator.genuine.stack import ADA
 from simulator.layout import CLAIM, GATEWAY, HUB_PORT, ROOT, RUN, Spark, Traits
@@ -18,17 +19,20 @@ from simulator.shell import SimulatorError
 HUB = f"http://{GATEWAY}:{HUB_PORT}"
 
 
-def up(count: int, say: Callable[[str], None], *, docker: str = Traits.docker, real: bool = False) -> list[Spark]:
+def up(
+    count: int, say: Callable[[str], None], *, docker: str = Traits.docker, real: bool = False, beside: bool = False
+) -> list[Spark]:
     """`count` running Sparks with their images loaded; those that run already are kept.
 
-    real   with the image of a genuine vLLM, and its models on the hub (simulator/genuine/)
+    real     with the image of a genuine vLLM, and its models on the hub (simulator/genuine/)
+    beside   with a genuine gateway and chat page in place of their stand-ins
     """
     preflight.ensure()
     with sparks.exclusive():
-        return _up(count, say, docker, real)
+        return _up(count, say, docker, real, beside)
 
 
-def _up(count: int, say: Callable[[str], None], docker: str, real: bool) -> list[Spark]:
+def _up(count: int, say: Callable[[str], None], docker: str, real: bool, beside: bool) -> list[Spark]:
     wanted = [Spark(index, Traits(docker=docker)) for index in range(1, count + 1)]
     running = sparks.existing() if CLAIM.exists() else []
     sparks.claim()
@@ -44,9 +48,7 @@ def _up(count: int, say: Callable[[str], None], docker: str, real: bool) -> list
             raise SimulatorError("Sparks without the genuine vLLM are up already; `./spark demo --down` first")
         return running
     try:
-        built = _make(say, docker)
-        if real:
-            built = _real(say, built)
+        built = _genuine(say, _make(say, docker), real, beside)
         say(f"booting {count} simulated Spark{'s' if count > 1 else ''}")
         sparks.plug_in(wanted)
         template = images.data(built, docker, partial(_fill, wanted[0], built))
@@ -62,14 +64,13 @@ def _up(count: int, say: Callable[[str], None], docker: str, real: bool) -> list
     return wanted
 
 
-def make(say: Callable[[str], None], *, real: bool = False) -> None:
+def make(say: Callable[[str], None], *, real: bool = False, beside: bool = False) -> None:
     """What needs the network, into the cache."""
     preflight.ensure()
     with sparks.exclusive():
         built = _make(say, Traits.docker)
-    if real:
-        # Takes ten minutes, in which others may simulate.
-        _real(say, built)
+    # Takes ten minutes and more, in which others may simulate.
+    _genuine(say, built, real, beside)
 
 
 def _make(say: Callable[[str], None], docker: str) -> images.Built:
@@ -81,10 +82,15 @@ def _make(say: Callable[[str], None], docker: str) -> images.Built:
     return images.build()
 
 
-def _real(say: Callable[[str], None], built: images.Built) -> images.Built:
-    say("building the image with the genuine vLLM and training its models (ten minutes, once on this machine)")
-    genuine.models()
-    return genuine.added(built)
+def _genuine(say: Callable[[str], None], built: images.Built, real: bool, beside: bool) -> images.Built:
+    if real:
+        say("building the image with the genuine vLLM and training its models (ten minutes, once on this machine)")
+        genuine.models()
+        built = genuine.added(built)
+    if beside:
+        say("building the images of the genuine gateway and chat page (five minutes, once on this machine)")
+        built = genuine_beside.added(built)
+    return built
 
 
 def _fill(spark: Spark, built: images.Built, folder: Path) -> None:

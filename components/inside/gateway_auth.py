@@ -2,7 +2,8 @@
 
 Runs inside LiteLLM's container. Source: its documentation, Custom Auth. LiteLLM asks nothing more of who is let through
 here. With 1.74.3 `user_config` in a body was seen to send the engine's key to an address of the asker's choice, and
-/health/test_connection a request of the head's.
+/health/test_connection a request of the head's. Some thirty routes ask nobody for a key: they showed how much was asked
+for in each minute, the tasks that run, and pages that load scripts from elsewhere.
 """
 
 import hmac
@@ -11,6 +12,7 @@ import os
 
 from fastapi import Request
 from litellm.proxy._types import UserAPIKeyAuth
+from litellm.proxy.proxy_server import app
 from litellm.types.utils import all_litellm_params
 
 with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "keys.json")) as stream:
@@ -28,6 +30,15 @@ STEERING = {
 """What a body tells LiteLLM and not the engine."""
 
 
+def _is_api(path: str) -> bool:
+    named = path.removeprefix("/v1").removeprefix("/")
+    return named in API or named.startswith("models/")
+
+
+# LiteLLM imports this file once it has all its routes, and before it answers.
+app.router.routes[:] = [route for route in app.router.routes if _is_api(route.path)]
+
+
 async def authenticate(request: Request, api_key: str | None) -> UserAPIKeyAuth:
     """Raises for LiteLLM to answer 401. `api_key`: None without one."""
     given = (api_key or "").removeprefix("Bearer ").encode()
@@ -35,8 +46,7 @@ async def authenticate(request: Request, api_key: str | None) -> UserAPIKeyAuth:
     name = [name for name, key in KEYS.items() if hmac.compare_digest(key.encode(), given)]
     if not name:
         raise Exception("this key opens nothing here")
-    path = request.url.path.removeprefix("/v1").removeprefix("/")
-    if path not in API and not path.startswith("models/"):
+    if not _is_api(request.url.path):
         raise Exception("a key of the gateway opens the model's API alone")
     if steering := sorted(STEERING & await _named(request)):
         raise Exception(f"not for a request to say: {', '.join(steering)}")

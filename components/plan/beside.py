@@ -208,7 +208,8 @@ def _gateway(settings: Settings, port: int, model: str) -> Extra:
             }
         ],
         "general_settings": {"custom_auth": "gateway_auth.authenticate"},
-        "litellm_settings": {"telemetry": False},
+        # 1.74.3 turns it on by itself (its guardrail_hooks/aporia_ai), and answers are in its log.
+        "litellm_settings": {"telemetry": False, "set_verbose": False},
     }
     words = (
         f"--config={CONFIG}/litellm.yaml",
@@ -221,6 +222,8 @@ def _gateway(settings: Settings, port: int, model: str) -> Extra:
         image=_image(settings, "gateway"),
         entrypoint=("sh", "-c", WITH_UPSTREAM, "litellm"),
         command=words,
+        # Its table of prices would be fetched from GitHub at each start.
+        environment={"LITELLM_LOCAL_MODEL_COST_MAP": "True"},
         ports=(settings.beside.gateway_port,),
         files={
             # No JSON: YAML reads the two halves of an escaped emoji as two characters.
@@ -244,8 +247,8 @@ def _chat(settings: Settings, identity: Identity, port: int) -> Extra:
             "OPENAI_API_BASE_URL": f"{engine_url(settings, port)}/v1",
             "ENABLE_OLLAMA_API": "false",
             "WEBUI_NAME": identity.stack,
-            # Models of its own for documents would be fetched from the hub.
-            "HF_HUB_OFFLINE": "1",
+            # Models of its own for documents would be fetched from the hub, and GitHub asked for a newer version.
+            "OFFLINE_MODE": "true",
         },
         ports=(settings.beside.chat_port,),
         volume=("chat", "/app/backend/data"),

@@ -10,6 +10,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from simulator.genuine import beside as genuine_beside
 from simulator.genuine import image
 from simulator.layout import CACHE
 
@@ -20,6 +21,9 @@ GB = 10**9
 MEMORY, DISK = 10 * GB, 14 * GB
 """Bytes that two ranks, their server and the Sparks take, and that the image takes: as a layer, and in Docker's
 store."""
+
+BESIDE = 6 * GB
+"""Bytes that a genuine gateway and chat page take on top of DISK."""
 
 
 def config(executor: str = "mp") -> dict[str, Any]:
@@ -42,15 +46,16 @@ def config(executor: str = "mp") -> dict[str, Any]:
     return {"dgx-spark:model": ADA, "dgx-spark:image": {"name": image.IMAGE}, "dgx-spark:serving": serving}
 
 
-def lacking() -> str:
-    """What this machine has too little of; '' where it can run all this."""
+def lacking(*, beside: bool = False) -> str:
+    """What this machine has too little of; '' where it can run all this. `beside`: with gateway and chat page."""
     found = re.search(r"^MemAvailable: +(\d+) kB$", Path("/proc/meminfo").read_text(), re.MULTILINE)
     available = int(found[1]) * 1024 if found else 0
     if available < MEMORY:
         return f"{MEMORY / GB:.0f} GB of free memory are needed, and there are {available / GB:.1f}"
     free = shutil.disk_usage(_existing(CACHE)).free
-    if not image.is_made() and free < DISK:
-        return f"{DISK / GB:.0f} GB are needed below {CACHE}, and {free / GB:.1f} are free"
+    needed = (0 if image.is_made() else DISK) + (0 if not beside or genuine_beside.is_made() else BESIDE)
+    if free < needed:
+        return f"{needed / GB:.0f} GB are needed below {CACHE}, and {free / GB:.1f} are free"
     return ""
 
 

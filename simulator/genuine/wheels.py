@@ -1,4 +1,5 @@
-"""PyPI's packages by a lock of their own: SGLang's wheel, of which its reading of a command line is asked."""
+"""PyPI's packages by a lock of their own: SGLang's wheel, of which its reading of a command line is asked, and what
+beside.py makes images of."""
 
 from __future__ import annotations
 
@@ -23,9 +24,10 @@ def _sglang(folder: Path) -> None:
     (folder / "moved").rmdir()
 
 
-def key(name: str) -> str:
+def key(name: str, *more: Path) -> str:
+    """Changes with the lock, this file and those."""
     content = hashlib.sha256(rootfs.root().name.encode())
-    for path in (_lock(name), Path(__file__)):
+    for path in (_lock(name), Path(__file__), *more):
         content.update(path.read_bytes())
     return content.hexdigest()[:12]
 

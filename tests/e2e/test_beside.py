@@ -67,9 +67,14 @@ def opens_for_its_key_alone(gateway, model):
     ):
         assert "not for a request to say" in chat(gateway, model, KEY, **more).json()["error"]["message"]
     root = gateway.removesuffix("/v1")
-    for path in ("health/test_connection", "config/update", "key/generate"):
-        refused = requests.post(f"{root}/{path}", json={"litellm_params": elsewhere}, headers=bearer(KEY), timeout=30)
-        assert (path, refused.status_code) == (path, 401)
+    for key in (KEY, None):
+        for path in ("health/test_connection", "config/update", "key/generate", "login"):
+            order = {"litellm_params": elsewhere}
+            refused = requests.post(f"{root}/{path}", json=order, headers=bearer(key), timeout=30)
+            assert (path, refused.status_code) == (path, 404)
+        for path in ("", "openapi.json", "ui", "memory-usage-in-mem-cache-items"):
+            refused = requests.get(f"{root}/{path}", headers=bearer(key), timeout=30)
+            assert (path, refused.status_code) == (path, 404)
     return said
 
 

@@ -11,7 +11,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parent.parent.parent
-NAMES = tuple(f"requirements{end}.txt" for end in ("", "-dev", "-uv", "-bench", "-real", "-sglang", "-simulator"))
+ENDS = ("", "-dev", "-uv", "-bench", "-real", "-sglang", "-litellm", "-open-webui", "-simulator")
+NAMES = tuple(f"requirements{end}.txt" for end in ENDS)
 
 
 @dataclass(frozen=True)

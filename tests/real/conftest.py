@@ -1,4 +1,4 @@
-"""Simulated Sparks with a genuine vLLM on them."""
+"""Simulated Sparks with a genuine vLLM on them, and a genuine gateway and chat page beside it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ KNOWN = "The capital of France is"
 @pytest.fixture(scope="session")
 def simulated(warm_starts: None) -> Iterator[list[Spark]]:
     """Sparks of its own, unless SPARK_KEEP=1: then those that are up."""
-    if lacking := genuine.lacking():
+    if lacking := genuine.lacking(beside=True):
         pytest.skip(lacking)
     if os.environ.get("SPARK_KEEP") == "1":
         yield sparks.existing()
@@ -33,7 +33,7 @@ def simulated(warm_starts: None) -> Iterator[list[Spark]]:
         pytest.exit("Sparks are simulated already: ./spark demo --down first", returncode=1)
     preflight.ensure()
     try:
-        yield simulation.up(2, print, real=True)
+        yield simulation.up(2, print, real=True, beside=True)
     finally:
         simulation.down()
         assert simulation.remains() == ""

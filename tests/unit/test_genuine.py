@@ -6,9 +6,11 @@ import re
 
 import pytest
 
+from components.plan.beside import IMAGES
 from components.plan.engines import vllm
-from simulator import hub
-from simulator.genuine import image, stack
+from simulator import hub, images
+from simulator.genuine import beside, image, stack
+from tests.install.locks import ROOT, read
 
 
 def test_a_machine_that_is_too_small_is_told_what_it_lacks(monkeypatch, tmp_path):
@@ -26,6 +28,31 @@ def test_what_is_made_already_needs_no_more_room(monkeypatch):
     monkeypatch.setattr(stack, "MEMORY", 0)
     monkeypatch.setattr(stack, "DISK", 10**18)
     assert stack.lacking() == ""
+
+
+def test_a_gateway_and_a_chat_page_need_more_room(monkeypatch, tmp_path):
+    monkeypatch.setattr(image, "is_made", lambda: True)
+    monkeypatch.setattr(beside, "is_made", lambda: False)
+    monkeypatch.setattr(stack, "CACHE", tmp_path)
+    monkeypatch.setattr(stack, "MEMORY", 0)
+    monkeypatch.setattr(stack, "BESIDE", 10**18)
+    assert stack.lacking() == ""
+    assert stack.lacking(beside=True).startswith("1000000000 GB are needed below ")
+
+
+@pytest.mark.parametrize(("role", "package"), [("gateway", "litellm"), ("chat", "open-webui")])
+def test_gateway_and_chat_page_are_of_the_versions_that_the_program_pins(role, package):
+    locked = {pin.name: pin.requirement.specifier for pin in read((ROOT / f"requirements-{package}.txt").read_text())}
+    tag = IMAGES[role].partition(":v")[2].removesuffix("-stable")
+    assert str(locked[package]) == f"=={tag}"
+
+
+def test_they_take_the_place_of_their_stand_ins_and_of_nothing_else(monkeypatch, tmp_path):
+    monkeypatch.setattr(beside, "_layer", lambda name, _make: tmp_path / name)
+    made = beside.added(images.Built({}))
+    assert [one.name for one in made.images] == [one.name for one in images.IMAGES]
+    changed = {one.name for one in made.images if one not in images.IMAGES}
+    assert changed == {IMAGES["gateway"], IMAGES["chat"]}
 
 
 def test_its_version_is_the_locked_one():

@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 from fastapi import URL, Request
+from litellm.proxy.proxy_server import OPEN, app
 
 
 def value(text: str) -> str:
@@ -42,13 +43,17 @@ class Handler(BaseHTTPRequestHandler):
         self._answer(self.rfile.read(int(self.headers["Content-Length"])))
 
     def _answer(self, content: bytes) -> None:
-        if self.path == "/health/liveliness":
-            self._json({"status": "ok"})
+        path = self.path.split("?")[0]
+        if path not in {route.path for route in app.router.routes}:
+            self._json({"detail": "Not Found"}, 404)
+            return
+        if path in OPEN:
+            self._json({})
             return
         given = self.headers.get("Authorization")
         key = None if given is None else given.removeprefix("Bearer ")
         try:
-            asyncio.run(type(self).authenticate(Request(self.command, URL(self.path.split("?")[0]), content), key))
+            asyncio.run(type(self).authenticate(Request(self.command, URL(path), content), key))
         except Exception as error:
             self._json({"error": {"message": f"Authentication Error, {error}", "code": "401"}}, 401)
             return
