@@ -23,7 +23,7 @@ MEMORY, DISK = 10 * GB, 14 * GB
 store."""
 
 BESIDE = 6 * GB
-"""Bytes that a genuine gateway and chat page take on top of DISK."""
+"""Bytes that a genuine gateway and chat page take on top of DISK, since Docker's store is copied while it is made."""
 
 
 def config(executor: str = "mp") -> dict[str, Any]:
@@ -53,8 +53,9 @@ def lacking(*, beside: bool = False) -> str:
     if available < MEMORY:
         return f"{MEMORY / GB:.0f} GB of free memory are needed, and there are {available / GB:.1f}"
     free = shutil.disk_usage(_existing(CACHE)).free
-    needed = (0 if image.is_made() else DISK) + (0 if not beside or genuine_beside.is_made() else BESIDE)
-    if free < needed:
+    made = image.is_made() and (genuine_beside.is_made() or not beside)
+    needed = DISK + (BESIDE if beside else 0)
+    if not made and free < needed:
         return f"{needed / GB:.0f} GB are needed below {CACHE}, and {free / GB:.1f} are free"
     return ""
 

@@ -73,11 +73,14 @@ class Browser:
         self._ask("DELETE", "")
 
 
-@contextlib.contextmanager
-def browser(address: str) -> Iterator[Browser]:
-    """Raises SimulatorError where this machine's packages have none."""
+def install() -> None:
+    """Raises SimulatorError where this machine's packages have none, as Ubuntu's."""
     with cache.lock("packages"):
         preflight.install([package for program, package in PROGRAMS.items() if not shutil.which(program)])
+
+
+@contextlib.contextmanager
+def browser(address: str) -> Iterator[Browser]:
     with subprocess.Popen(["chromedriver", "--port=0"], stdout=subprocess.PIPE, text=True) as driver:
         assert driver.stdout
         try:

@@ -9,15 +9,18 @@ import requests
 
 from simulator import sparks
 from simulator.genuine.stack import ADA
+from simulator.shell import SimulatorError
 from tests.e2e.conftest import left_behind, step
 from tests.e2e.test_beside import ENGINE_KEY, KEY, answers, bearer, configure, opens_for_its_key_alone
-from tests.real.browser import ENTER, browser
+from tests.real.browser import ENTER, browser, install
+from tests.real.conftest import Genuine
 
 pytestmark = [pytest.mark.long, pytest.mark.real]
 
 WHO = {"role": "user", "content": "Who are you?"}
+EMAIL, PASSWORD = "alice@example.org", "a-password"
 START = 240
-"""Seconds in which both are there, on a machine that has other things to do."""
+"""Seconds in which either is there, on a machine that has other things to do."""
 
 
 def streamed(gateway):
@@ -31,28 +34,47 @@ def streamed(gateway):
     return [piece[0]["delta"].get("content") or "" for piece in pieces if piece]
 
 
-def test_the_gateway_and_the_chat_page_serve_people(alone, tmp_path):
-    spark = alone.nodes[0]
+@pytest.fixture(scope="module")
+def stack(simulated, tmp_path_factory):
+    """A server with both beside it, of which nothing stays."""
+    spark = simulated[-1]
     before = left_behind(spark)
-    step("up")
-    configure(alone)
-    alone.up()
-    assert alone.is_clean()
-    beside = alone.outputs()["beside"]
-    gateway, chat = beside["gateway"], beside["chat"]
-    sparks.wait_for(lambda: answers(f"{gateway}/models"), "the gateway", limit=START)
+    made = Genuine(tmp_path_factory.mktemp("beside"), "beside", [spark])
+    configure(made)
+    try:
+        made.up()
+        assert made.is_clean()
+        yield made
+    finally:
+        made.destroy()
+    assert left_behind(spark) == before
 
-    step("the gateway opens for its key alone")
+
+def comes(url):
+    sparks.wait_for(lambda: answers(url), url, limit=START)
+
+
+def test_the_gateway_opens_for_its_keys_alone_and_keeps_to_itself_what_is_said(stack):
+    gateway = stack.outputs()["beside"]["gateway"]
+    comes(f"{gateway}/models")
     opens_for_its_key_alone(gateway, ADA)
     pieces = streamed(gateway)
     assert "".join(pieces) == "I am Ada."
     assert len([piece for piece in pieces if piece]) > 1
-    log = sparks.on(spark, f"docker logs {alone.container('gateway')} 2>&1")
+    log = sparks.on(stack.nodes[0], f"docker logs {stack.container('gateway')} 2>&1")
     assert "POST /v1/chat/completions" in log
     assert "I am Ada." not in log
 
-    step("the chat page: the first account, the model, an answer")
-    sparks.wait_for(lambda: answers(f"{chat}/health"), "the chat page", limit=START)
+
+def test_whoever_opens_the_chat_page_first_registers_asks_and_finds_it_all_again(stack, tmp_path):
+    try:
+        install()
+    except SimulatorError as error:
+        pytest.skip(str(error))
+    spark, chat = stack.nodes[0], stack.outputs()["beside"]["chat"]
+    comes(f"{chat}/health")
+
+    step("the first account, the model, an answer")
     with browser(spark.address) as page:
         try:
             page.opens(chat)
@@ -61,17 +83,30 @@ def test_the_gateway_and_the_chat_page_serve_people(alone, tmp_path):
         finally:
             page.shoots(tmp_path / "chat.png")
 
-    step("no key shows in a container, and nothing is left behind")
+    step("another account is the first one's to make")
+    bob = {"name": "Bob", "email": "bob@example.org", "password": PASSWORD}
+    assert requests.post(f"{chat}/api/v1/auths/signup", json=bob, timeout=30).status_code == 403
+
+    step("on another port: the account and what was said are still there")
+    configure(stack, beside={"chatPort": 8081})
+    stack.up()
+    chat = stack.outputs()["beside"]["chat"]
+    assert chat.endswith(":8081")
+    comes(f"{chat}/health")
+    account = {"email": EMAIL, "password": PASSWORD}
+    token = requests.post(f"{chat}/api/v1/auths/signin", json=account, timeout=30).json()["token"]
+    kept = requests.get(f"{chat}/api/v1/chats/all", headers=bearer(token), timeout=30).text
+    assert "I am Ada." in kept
+
+    step("no key shows in a container")
     shown = sparks.on(spark, "docker ps -aq | xargs docker inspect")
     assert KEY not in shown
     assert ENGINE_KEY not in shown
-    alone.destroy()
-    assert left_behind(spark) == before
 
 
 def registers(page):
     page.clicks(page.finds("button[aria-labelledby=get-started]"))
-    for field, text in {"name": "Alice", "email": "alice@example.org", "password": "a-password"}.items():
+    for field, text in {"name": "Alice", "email": EMAIL, "password": PASSWORD}.items():
         page.types(page.finds(f"input#{field}"), text)
     page.clicks(page.finds("button[type=submit]"))
     # What is new in this version.
@@ -83,3 +118,5 @@ def asks(page):
     page.clicks(page.sees("button", ADA))
     page.types(page.finds("#chat-input"), WHO["content"] + ENTER)
     page.sees("div[@id='response-content-container']", "I am Ada.")
+    # There once the answer is whole.
+    page.finds("button.copy-response-button")

@@ -35,6 +35,7 @@ def test_a_gateway_and_a_chat_page_need_more_room(monkeypatch, tmp_path):
     monkeypatch.setattr(beside, "is_made", lambda: False)
     monkeypatch.setattr(stack, "CACHE", tmp_path)
     monkeypatch.setattr(stack, "MEMORY", 0)
+    monkeypatch.setattr(stack, "DISK", 0)
     monkeypatch.setattr(stack, "BESIDE", 10**18)
     assert stack.lacking() == ""
     assert stack.lacking(beside=True).startswith("1000000000 GB are needed below ")
