@@ -64,7 +64,7 @@ def inside(settings: Settings) -> list[Range]:
 
 def outside(settings: Settings, node: Node) -> list[int]:
     """SSH, and what is there for others: whatever the stack listens with that is not for the Sparks alone."""
-    own = {one.port for one in ports.LISTENERS if one.inside} | {settings.ray.port}
+    own = {port for first, last in inside(settings) for port in range(first, last + 1)}
     return [ports.SSH, settings.login(node.name).port, *(port for _, port in used_ports(settings) if port not in own)]
 
 

@@ -69,6 +69,7 @@ def test_both_halves_of_the_port_are_the_fabric_and_the_management_port_is_not()
 def test_rays_port_is_closed_where_it_was_moved_to():
     on_ray = wall(serving=ON_RAY, ray={"port": 6399})
     assert within(6399, on_ray.closed)
+    assert not {6399, *ports.RAY_AGENTS} & {port for first, last in on_ray.opened for port in range(first, last + 1)}
     assert not within(6379, on_ray.closed)
 
 
