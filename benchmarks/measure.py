@@ -306,6 +306,8 @@ def main() -> None:
     words.add_argument("--quick", action="store_true")
     words.add_argument("--only", choices=GROUPS, action="append")
     options = words.parse_args()
+    # Else each preview would compile the program anew, and people's do not.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     # Eight Sparks take minutes to come up.
     every = [name for name in GROUPS if not (options.quick and name == "growth")]
     run = measured(options.only or every, quick=options.quick)
