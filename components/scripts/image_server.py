@@ -54,12 +54,13 @@ def here(image: str) -> str:
 
 def asked() -> int:
     """Layers that need not be sent. Whoever asks knows it late: others may be asking there."""
-    return int(sys.stdin.readline() or 0)
+    line = sys.stdin.readline().strip()
+    return int(line) if line.isdecimal() else 0
 
 
 def save(image: str, without: int) -> NoReturn:
     """Send it from Docker."""
-    layers = layers_of(image)
+    layers = layers_of(image) if without else []
     needed = set(layers[without:])
     # Older Docker than 25 and containerd's image store name layers otherwise, and everything is sent.
     left_out = {f"blobs/sha256/{layer.partition(':')[2]}" for layer in layers[:without] if layer not in needed}
