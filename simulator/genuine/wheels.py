@@ -1,5 +1,5 @@
 """PyPI's packages by a lock of their own: SGLang's wheel, of which its reading of a command line is asked, and what
-beside.py makes images of."""
+image.py and beside.py make images of."""
 
 from __future__ import annotations
 
@@ -27,27 +27,28 @@ def _sglang(folder: Path) -> None:
 def key(name: str, *more: Path) -> str:
     """Changes with the lock, this file and those."""
     content = hashlib.sha256(rootfs.root().name.encode())
-    for path in (_lock(name), Path(__file__), *more):
+    for path in (lock(name), Path(__file__), *more):
         content.update(path.read_bytes())
     return content.hexdigest()[:12]
 
 
-def _lock(name: str) -> Path:
+def lock(name: str) -> Path:
     return ROOT / f"requirements-{name}.txt"
 
 
 def install(root: Path, name: str) -> Path:
     """What requirements-NAME.txt locks; the folder that it is in."""
     packages = root / images.PYTHON_PACKAGES
-    lock, scratch = root / "lock.txt", root / "scratch"
+    copy, scratch = root / "lock.txt", root / "scratch"
     scratch.mkdir(parents=True)
-    shutil.copy(_lock(name), lock)
-    # The root file system is in memory, and Open WebUI says that it is for an older Python.
+    shutil.copy(lock(name), copy)
+    # The root file system is in memory: gigabytes go through a folder of the cache. Open WebUI says that it is for an
+    # older Python.
     rootfs.inside(
         "env", f"TMPDIR={scratch}", "python3", "-m", "pip", "--disable-pip-version-check", "install", "-q",
         "--no-cache-dir", "--no-compile", "--no-deps", "--only-binary=:all:", "--ignore-requires-python",
-        "--require-hashes", "--target", str(packages), "-r", str(lock), timeout=3600,
+        "--require-hashes", "--target", str(packages), "-r", str(copy), timeout=3600,
     )  # fmt: skip
     shutil.rmtree(scratch)
-    lock.unlink()
+    copy.unlink()
     return packages

