@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import select
+import subprocess
 import sys
 from pathlib import Path
 
@@ -63,3 +65,27 @@ def test_a_connection_that_breaks_later_is_an_error_in_words(forwarded):
             connection.client.inspect_container("any")
     finally:
         connection.close()
+
+
+OPENS = """
+from simulator.engine.providers.docker_types import Connection
+Connection("ssh://nvidia@spark-1", [])
+print(flush=True)
+input()
+"""
+ENDS = """
+if "-N" not in sys.argv:  # else it looks at no input
+    sys.stdin.read()
+    sys.exit()
+"""
+
+
+def test_an_engine_that_is_killed_takes_its_ssh_with_it(tmp_path, forwarded):
+    forwarded(ANSWER + ENDS)
+    engine = subprocess.Popen([sys.executable, "-c", OPENS], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    with engine:
+        engine.stdout.readline()
+        ssh = os.pidfd_open(int((tmp_path / "pid").read_text()))
+        engine.kill()
+    assert select.select([ssh], [], [], 30)[0]
+    os.close(ssh)

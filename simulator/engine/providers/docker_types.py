@@ -70,10 +70,11 @@ class Connection:
     def __init__(self, host: str, options: list[str]) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="docker-")
         path = os.path.join(self._folder.name, "docker.sock")
-        forward = ["-N", "-o", "ExitOnForwardFailure=yes", "-L", f"{path}:/var/run/docker.sock"]
+        forward = ["-o", "ExitOnForwardFailure=yes", "-L", f"{path}:/var/run/docker.sock"]
+        # `cat` ends with its input, and ssh with it: also where this process is killed.
         self._process = subprocess.Popen(
-            ["ssh", *options, *forward, *target(host)],
-            stdin=subprocess.DEVNULL,
+            ["ssh", *options, *forward, *target(host), "exec cat"],
+            stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             start_new_session=True,
