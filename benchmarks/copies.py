@@ -56,7 +56,7 @@ def lay(spark: Spark) -> None:
         "stack": STACK, "node": spark.name, "cache": HUB.removesuffix("/hub"), "takeover": False, "record": record,
         "laid": {**record, "kind": "scripts"},
     }  # fmt: skip
-    text = json.dumps(parcel.pack("node.py", inputs, every=True))
+    text = json.dumps(parcel.pack_all(inputs))
     sparks.on(spark, parcel.command("node.py", "apply", limit=60), stdin=text)
 
 

@@ -17,6 +17,7 @@ from pulumi.runtime.sync_await import _sync_await
 from components.plan.values import Identity
 from components.planning import planned
 from components.problems import Problem, Refused, Severity
+from components.remote import ask
 from components.remote.reach import settled
 from components.resources.cluster import Cluster
 from components.settings import PROJECT, Settings, load
@@ -53,7 +54,7 @@ class Package(Provider):
         identity = Identity(pulumi.get_organization(), pulumi.get_project(), pulumi.get_stack())
         try:
             settings = settled(_settings(inputs))
-            plan = planned(settings, identity)
+            plan = planned(settings, identity, ask.dial(settings))
             cluster = Cluster(name, settings, plan, options)
         except Refused as refused:
             # Any other exception is shown with a traceback.

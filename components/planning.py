@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import sys
 from collections.abc import Awaitable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -12,9 +10,7 @@ from typing import Any
 
 import pulumi
 from pulumi.runtime.sync_await import _sync_await
-from pulumi_command import local
 
-from components import programs
 from components.facts.hub import Model
 from components.facts.spark import NodeFacts, parse
 from components.plan import decide, known, models, orders, steps
@@ -22,7 +18,7 @@ from components.plan.leftovers import State
 from components.plan.values import Identity, Plan
 from components.problems import Problem, Refused
 from components.programs import adopting, session
-from components.remote import hold, reach, ssh
+from components.remote import ask, hold, reach, ssh
 from components.scripts.contracts import Clearing
 from components.settings import Settings
 
@@ -32,15 +28,16 @@ CLEAR_LIMIT = 180
 OUR_DOCKERFILE = Path(__file__).parent / "images" / "vllm.Dockerfile"
 
 
-def planned(settings: Settings, identity: Identity) -> Plan:
+def planned(settings: Settings, identity: Identity, lines: ask.Lines) -> Plan:
     """Ask the Sparks and decide; for an `up`, with the Sparks held against others of the stack. Raises Refused.
 
     settings   with what ssh_config says (reach.settled)
+    lines      to all of its Sparks (ask.dial)
     """
     keys = reach.keys(settings)
     # The state is read while the Sparks are asked: a passphrase alone takes a third of a second.
     known_to_pulumi = asyncio.ensure_future(outputs_in_state(identity))
-    found = facts(settings, identity)
+    found = facts(settings, identity, lines)
     decide.before_model(settings, found, identity)
     head = found[settings.head.name]
     served = model(settings, head)
@@ -78,16 +75,9 @@ def clear(settings: Settings, identity: Identity, plan: Plan) -> None:
                 raise Refused([Problem(node.name, f"{kind} {name} is left over, and stays: {failed}", fix)]) from None
 
 
-def facts(settings: Settings, identity: Identity) -> dict[str, NodeFacts]:
+def facts(settings: Settings, identity: Identity, lines: ask.Lines) -> dict[str, NodeFacts]:
     """Facts of every Spark. Raises Refused naming each one that can't be asked."""
-    # One invoke for all: Pulumi runs invokes one after the other.
-    answer = local.run(
-        command=programs.command("components.remote.ask", sys.executable),
-        stdin=json.dumps(orders.probe(settings, identity.full)),
-        logging=local.Logging.NONE,
-        add_previous_output_in_env=False,
-    )
-    found, problems = parse(json.loads(answer.stdout), settings)
+    found, problems = parse(ask.ask(lines, orders.probe(settings, identity.full)), settings)
     if problems:
         raise Refused(problems)
     return found

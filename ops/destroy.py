@@ -84,7 +84,7 @@ def sweep(cluster: Stack, nodes: Sequence[Node]) -> dict[str, str]:
         inputs = Lease(stack=cluster.identity, node=node.name, cache=cache, takeover=False, laid=record, record=record)
         done = subprocess.run(
             [*ssh.argv(node, cluster.settings.ssh), parcel.command("node.py", "remove", limit=LIMIT)],
-            input=json.dumps(parcel.pack("node.py", inputs, every=True)),
+            input=json.dumps(parcel.pack_all(inputs)),
             capture_output=True,
             text=True,
         )

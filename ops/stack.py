@@ -75,11 +75,8 @@ class Stack:
             (node,) = self.nodes([name])
             command = parcel.command(script, "apply", limit=limit, root=root is not None, asks=password is not None)
             first = "" if password is None else f"{password}\n"
-            target = {
-                "argv": [*ssh.argv(node, self.settings.ssh), command],
-                "stdin": first + parcel.asking(script, inputs[name]),
-            }
-            return ask.ask(target, limit=limit + 10)
+            opened = ask.opened([*ssh.argv(node, self.settings.ssh), command])
+            return ask.answer(opened, first + parcel.asking(script, inputs[name]), limit=limit + 10)
 
         if root:
             users = {name: self.settings.login(name).user for name in inputs}
@@ -117,9 +114,7 @@ def of(where: Project, stack: str) -> Stack:
 
 def look(settings: Settings, stack: str) -> tuple[dict[str, NodeFacts], list[Problem]]:
     """Facts of every Spark, and a problem for each that can't be asked. `stack`: ORG/PROJECT/STACK."""
-    targets = orders.probe(settings, stack)
-    with ThreadPoolExecutor(len(targets)) as pool:
-        answers = dict(zip([target["name"] for target in targets], pool.map(ask.ask, targets), strict=True))
+    answers = ask.ask(ask.dial(settings), orders.probe(settings, stack))
     return spark.parse(answers, settings)
 
 

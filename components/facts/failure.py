@@ -1,5 +1,4 @@
-"""Why a Spark could not be asked. Standard library only: remote/ask.py, which is started at every preview, tells them
-apart, and facts/spark.py says what can be done."""
+"""Why a Spark could not be asked: remote/ask.py tells it, and facts/spark.py says what can be done."""
 
 from __future__ import annotations
 
@@ -7,8 +6,6 @@ from enum import Enum
 
 
 class Failure(str, Enum):
-    """Goes as its value through JSON."""
-
     HOST_KEY = "host key"
     """It shows another one than the pinned one."""
 

@@ -13,31 +13,24 @@ from components.remote import parcel, ssh
 from components.scripts.contracts import Probe, Record, Watch
 from components.settings import Node, Settings
 
-PROBE_LIMIT = 50
-"""Seconds after which a Spark's probe ends itself."""
 
-
-def probe(settings: Settings, stack: str) -> list[dict[str, Any]]:
-    """For remote/ask.py, one per Spark. `stack`: ORG/PROJECT/STACK."""
-    return [
-        {
-            "name": node.name,
-            "argv": [*ssh.argv(node, settings.ssh), parcel.command("probe.py", "apply", limit=PROBE_LIMIT)],
-            "stdin": parcel.asking(
-                "probe.py",
-                Probe(
-                    stack=stack,
-                    cache=node.cache or settings.weights.cache,
-                    repos=[models.repository(settings), *drafts(settings), *known.stored(settings)],
-                    look=models.look(settings),
-                    draft=_look_for_draft(settings),
-                    images=[image_name(settings)],
-                    sudo=on_swarm(settings),
-                ),
+def probe(settings: Settings, stack: str) -> dict[str, str]:
+    """Spark → what its probe is asked (remote/ask.py). `stack`: ORG/PROJECT/STACK."""
+    return {
+        node.name: parcel.asking(
+            "probe.py",
+            Probe(
+                stack=stack,
+                cache=node.cache or settings.weights.cache,
+                repos=[models.repository(settings), *drafts(settings), *known.stored(settings)],
+                look=models.look(settings),
+                draft=_look_for_draft(settings),
+                images=[image_name(settings)],
+                sudo=on_swarm(settings),
             ),
-        }
+        )
         for node in settings.nodes
-    ]
+    }
 
 
 def drafts(settings: Settings) -> list[str]:

@@ -1,11 +1,6 @@
-"""Probe all Sparks at once: one SSH round trip each, facts as JSON on stdout.
+"""Ask all Sparks at once, by one SSH connection each, which are opened before it is known what to ask.
 
-Run as a program, `python -m components.remote.ask`, because Pulumi's synchronous invokes run one after the
-other: one of them probes all Sparks in parallel. Standard library only.
-
-stdin   JSON: [{"name": node, "argv": [ssh …, command], "stdin": text}]
-stdout  JSON: {node: {"facts": …, "noise": what the login shell printed around them} or {"error": {"kind", "detail"}}};
-        kind: of facts/failure.py
+Most of the time goes into that; meanwhile this program imports what it needs for the question.
 """
 
 from __future__ import annotations
@@ -13,12 +8,17 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-import sys
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from components.facts.failure import Failure
+from components.remote import parcel, ssh
 from components.remote.parcel import BEGIN, END
+from components.settings import Settings
+
+REMOTE_LIMIT = 50
+"""Seconds after which a Spark's probe ends itself."""
 
 LIMIT = 60
 """Seconds for one Spark. A probe takes well under one."""
@@ -67,23 +67,52 @@ def last(stderr: str) -> str:
     return stderr.strip().rpartition("\n")[2]
 
 
-def ask(target: dict[str, Any], limit: int = LIMIT) -> dict[str, Any]:
+Lines = Mapping[str, "subprocess.Popen[str] | None"]
+"""Spark → the ssh that leads to its probe, which waits for its question; None: there is no ssh."""
+
+
+def dial(settings: Settings) -> Lines:
+    """Open them. Where they are not asked, they end with this process: a probe without a question ends."""
+    command = parcel.command("probe.py", "apply", limit=REMOTE_LIMIT)
+    return {node.name: opened([*ssh.argv(node, settings.ssh), command]) for node in settings.nodes}
+
+
+def opened(argv: list[str]) -> subprocess.Popen[str] | None:
+    pipes: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
     try:
-        done = subprocess.run(
-            target["argv"], input=target["stdin"], capture_output=True, text=True, errors="replace", timeout=limit
-        )
-    except subprocess.TimeoutExpired:
-        return {"error": {"kind": Failure.UNREACHABLE, "detail": f"no answer within {limit} s"}}
+        return subprocess.Popen(argv, text=True, errors="replace", **pipes)
     except FileNotFoundError:
+        return None
+
+
+def ask(lines: Lines, questions: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    """Spark → {"facts": …, "noise": what the login shell printed around them} or {"error": {"kind", "detail"}}, with a
+    kind of facts/failure.py.
+
+    questions   Spark → what goes to its probe's standard input
+    """
+    with ThreadPoolExecutor(max_workers=len(lines)) as pool:
+        answers: Iterator[dict[str, Any]] = pool.map(lambda name: answer(lines[name], questions[name]), lines)
+        return dict(zip(lines, answers, strict=True))
+
+
+def answer(process: subprocess.Popen[str] | None, question: str, limit: int = LIMIT) -> dict[str, Any]:
+    if process is None:
         return {"error": {"kind": Failure.NO_SSH, "detail": "no program `ssh` on this machine"}}
-    if done.returncode:
+    try:
+        stdout, stderr = process.communicate(question, timeout=limit)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.communicate()
+        return {"error": {"kind": Failure.UNREACHABLE, "detail": f"no answer within {limit} s"}}
+    if process.returncode:
         # Where the account may not log in, the shell says so on stdout.
-        said = last(done.stderr) or last(done.stdout) or f"exit code {done.returncode}"
-        kind = classify(done.returncode, done.stderr)
-        if kind == Failure.HOST_KEY and (shown := FINGERPRINT.search(done.stderr)):
+        said = last(stderr) or last(stdout) or f"exit code {process.returncode}"
+        kind = classify(process.returncode, stderr)
+        if kind == Failure.HOST_KEY and (shown := FINGERPRINT.search(stderr)):
             said = shown[0]
         return {"error": {"kind": kind, "detail": said}}
-    return read(done.stdout)
+    return read(stdout)
 
 
 def read(stdout: str) -> dict[str, Any]:
@@ -97,14 +126,3 @@ def read(stdout: str) -> dict[str, Any]:
         return {"facts": json.loads(answer), "noise": " ".join(noise)[:WORDS]}
     except ValueError:
         return {"error": {"kind": Failure.ANSWER, "detail": " ".join(stdout.split())[:WORDS]}}
-
-
-def main() -> None:
-    targets = json.load(sys.stdin)
-    with ThreadPoolExecutor(max_workers=max(1, len(targets))) as pool:
-        results = dict(zip([target["name"] for target in targets], pool.map(ask, targets), strict=True))
-    json.dump(results, sys.stdout)
-
-
-if __name__ == "__main__":
-    main()

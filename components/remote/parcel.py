@@ -8,7 +8,9 @@ line is short and holds no secret (sshd's log and Pulumi's error text show it).
 
 from __future__ import annotations
 
+import base64
 import json
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -48,6 +50,12 @@ exec(compile(job["scripts"][sys.argv[2]], sys.argv[2], "exec"), {"__name__": "__
 """Runs the script that the command line names, with the modules of `shared` to import and `input` on its standard
 input."""
 
+UNPACKING = f"""
+import base64, zlib
+job["scripts"] = json.loads(zlib.decompress(base64.b64decode(job["scripts"])))
+{LOADER}
+"""
+"""The same where they are `packed`."""
 
 SUDO = "sudo -n "
 SUDO_ASKS = "sudo -k -S -p '' "
@@ -95,13 +103,20 @@ sys.stdout.flush()
 """The same, with what it prints between marks."""
 
 
-def pack(name: str, inputs: Mapping[str, object], *, loader: str = LOADER, every: bool = False) -> dict[str, Any]:
-    """What goes to `command`'s standard input, as JSON; `inputs` may hold Pulumi outputs.
-
-    every   with all scripts, for the one that lays them
-    """
-    scripts = every_script() if every else {file: script(file) for file in (*_shared(), name)}
+def pack(name: str, inputs: Mapping[str, object], *, loader: str = LOADER) -> dict[str, Any]:
+    """What goes to `command`'s standard input, as JSON; `inputs` may hold Pulumi outputs."""
+    scripts = {file: script(file) for file in (*_shared(), name)}
     return {"loader": loader, "scripts": scripts, "input": dict(inputs)}
+
+
+def pack_all(inputs: Mapping[str, object]) -> dict[str, Any]:
+    """The same for node.py, which lays all scripts."""
+    return {"loader": UNPACKING, "scripts": packed(every_script()), "input": dict(inputs)}
+
+
+def packed(scripts: Mapping[str, str]) -> str:
+    """They are a Spark's largest input, which Pulumi keeps twice, and marshals, compares and logs at every preview."""
+    return base64.b64encode(zlib.compress(json.dumps(scripts).encode(), 9)).decode()
 
 
 def script(name: str) -> str:

@@ -74,7 +74,7 @@ class SparkAccess:
             name,
             parcel.command(step.script, "apply", limit=step.limit),
             parcel.command(step.script, "remove", limit=REMOVE_LIMIT),
-            json.dumps(parcel.pack(step.script, step.inputs, every=True)),
+            json.dumps(parcel.pack_all(step.inputs)),
             (),
             pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(ignore_changes=["triggers"])),
         )

@@ -14,18 +14,16 @@ from pulumi.runtime.proto import (
     callback_pb2_grpc,
     engine_pb2,
     engine_pb2_grpc,
-    provider_pb2,
     resource_pb2,
     resource_pb2_grpc,
 )  # fmt: skip
 
 from simulator.engine.deployment import Deployment
-from simulator.engine.providers import Canceled, ProviderError
-from simulator.engine.providers.command import local_run
+from simulator.engine.providers import ProviderError
 from simulator.engine.registrations import Registrations
 from simulator.engine.registry import UnknownType
 from simulator.engine.steps import Goal, Refused
-from simulator.engine.values import Properties, plain, struct_from_wire, struct_to_wire
+from simulator.engine.values import Properties, struct_from_wire, struct_to_wire
 
 FEATURES: list[Any] = [0, 1, 2, 3, 5, 10]
 """secrets, resourceReferences, outputValues, aliasSpecs, deletedWith, resourceHooks; resource.proto, MonitorFeature."""
@@ -132,16 +130,7 @@ class Monitor(resource_pb2_grpc.ResourceMonitorServicer):
     def Invoke(self, request: Any, context: grpc.ServicerContext) -> Any:
         if request.tok == "pulumi:pulumi:readStackResourceOutputs":
             return _returned({"outputs": self._deployment.saved_outputs()})
-        if request.tok != "command:local:run":
-            self._abort(context, f"the hermetic engine has no function {request.tok}")
-        arguments = plain(struct_from_wire(request.args))
-        try:
-            returned = local_run(arguments, lambda text: self._on_log("", text))
-        except Canceled:
-            self._terminate(context)
-        except ProviderError as error:
-            return resource_pb2.ResourceInvokeResponse(failures=[provider_pb2.CheckFailure(reason=str(error))])
-        return _returned(returned)
+        self._abort(context, f"the hermetic engine has no function {request.tok}")
 
     def SignalAndWaitForShutdown(self, request: Any, context: grpc.ServicerContext) -> Any:
         self.program_done.set()

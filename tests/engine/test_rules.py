@@ -105,11 +105,6 @@ def test_secrets_are_encrypted_in_the_state_and_masked_on_the_screen(lab):
     assert lab.up().calls == []
 
 
-def test_a_local_run_invoke_runs_at_preview_too(lab):
-    lab.program("print('said', local.run(command='echo $((1+1))', logging=local.Logging.NONE).stdout)\n")
-    assert "said 2" in lab.run("preview").text
-
-
 def test_an_unknown_resource_type_stops_the_run_and_is_named(lab):
     program = "pulumi.CustomResource('aws:s3/bucket:Bucket', 'b', {})\n"
     failed = lab.up(program)

@@ -23,7 +23,7 @@ IMAGE_ID = "sha256:1111"
 
 
 class Answers(Mocks):
-    """Resources are made at once; the probe's invoke answers with facts."""
+    """Resources are made at once."""
 
     def __init__(self, count: int, **of_last: Any) -> None:
         self.facts = {f"spark-{n}": facts(n, sudo=True) for n in range(1, count + 1)}
@@ -51,15 +51,18 @@ class Answers(Mocks):
         return "ssh-ed25519 AAAA dgx-spark:key"
 
     def call(self, args: MockCallArgs) -> dict[str, Any]:
-        if args.token == "pulumi:pulumi:readStackResourceOutputs":
-            return {"outputs": {}}
-        assert args.token == "command:local:run"
+        assert args.token == "pulumi:pulumi:readStackResourceOutputs"
+        return {"outputs": {}}
+
+    def ask(self, lines: Any, questions: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+        """In place of remote/ask.py's."""
+        assert lines == questions.keys() == self.facts.keys()
         answers = {}
         for name, known in self.facts.items():
             values = known.model_dump()
             values["model_config"] = values.pop("model_config_")
             answers[name] = {"facts": values}
-        return {"stdout": json.dumps(answers)}
+        return answers
 
 
 class Recorder(MockMonitor):
@@ -151,6 +154,8 @@ def run(
     )
     exports: dict[str, Any] = {}
     monkeypatch.setattr(pulumi, "export", exports.__setitem__)
+    monkeypatch.setattr(planning.ask, "dial", lambda settings: {node.name for node in settings.nodes})
+    monkeypatch.setattr(planning.ask, "ask", mocks.ask)
     monkeypatch.setattr(planning.hold, "hold", lambda settings, stack: [])
     # This process is that of the tests, too.
     monkeypatch.setattr(ending, "quietly", lambda: None)

@@ -64,7 +64,7 @@ class Home:
         return {**os.environ, "HOME": str(self.path), "SSH_CONNECTION": "10.0.0.9 50000 10.0.0.1 22"}
 
     def text(self, script: str, given: Mapping[str, Any]) -> str:
-        return json.dumps(parcel.pack(script, given, every=script == "node.py"))
+        return json.dumps(parcel.pack_all(given) if script == "node.py" else parcel.pack(script, given))
 
     def files(self) -> list[str]:
         return sorted(str(path.relative_to(self.path)) for path in self.path.rglob("*"))

@@ -21,7 +21,7 @@ PATH = f"/root/.cache/huggingface/hub/models--a--draft/snapshots/{'d' * 40}"
 
 def asked(order):
     """What the probe is told on a Spark."""
-    return json.loads(order["stdin"])["input"]
+    return json.loads(order)["input"]
 
 
 def command(made, rank=0):
@@ -95,7 +95,7 @@ def test_its_weights_are_pinned_placed_and_recorded_like_the_models():
         assert (step.inputs["commit"], step.inputs["revision"]) == ("d" * 40, "v1")
         assert step.inputs["files"][1]["sha256"] == "ef" * 32
     assert {step.inputs["revision"] for step in made.weights} == {None}
-    order = orders.probe(chosen, "o/p/s")[0]
+    order = orders.probe(chosen, "o/p/s")["spark-1"]
     assert asked(order)["repos"] == ["openai/gpt-oss-120b", "a/draft"]
 
 
@@ -234,7 +234,7 @@ def test_versions_are_compared_as_far_as_they_are_known(has, least, older):
 
 def test_offline_a_draft_must_be_in_the_heads_cache():
     chosen = settings(serving={"draft": EAGLE}, weights={"offline": True})
-    order = orders.probe(chosen, "o/p/s")[0]
+    order = orders.probe(chosen, "o/p/s")["spark-1"]
     assert asked(order)["draft"] == {"repo": "a/draft", "revision": None}
     there = {"commit": "e" * 40, "files": [{"path": "model.safetensors", "size": 7, "sha256": None}], "config": {}}
     found = known.present(chosen, facts(1, draft=there), "a/draft")

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from components.facts.failure import Failure
 from components.facts.spark import NodeFacts, explain, parse
-from components.remote import parcel
-from components.remote.ask import ask, classify, read
+from components.remote import ask, parcel
+from components.remote.ask import classify, opened, read
 from components.scripts.contracts import Facts
 from tests.unit.build import facts, settings
 
@@ -50,7 +50,7 @@ def test_every_kind_names_the_spark_and_a_remedy(kind):
 
 def test_the_reason_of_a_failing_probe_is_its_last_line():
     argv = [sys.executable, "-c", "import sys; print('first\\nPermission denied', file=sys.stderr); sys.exit(255)"]
-    assert ask({"argv": argv, "stdin": ""}) == {"error": {"kind": "login", "detail": "Permission denied"}}
+    assert ask.answer(opened(argv), "") == {"error": {"kind": "login", "detail": "Permission denied"}}
 
 
 CHANGED = """@@@ WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED! @@@
@@ -66,7 +66,7 @@ PINNED = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIL3bl9sYHTSwjQgYvQ0vBX1uJ6qZyq2l4X
 
 def test_another_host_key_is_refused_with_both_fingerprints():
     argv = [sys.executable, "-c", f"import sys; print({CHANGED!r}, file=sys.stderr); sys.exit(255)"]
-    answer = ask({"argv": argv, "stdin": ""})
+    answer = ask.answer(opened(argv), "")
     shown = "SHA256:9ulMqrCAPFBC1ttyUZbQQqvEOgBdL0pTzSiGZ4eEkbA"
     assert answer == {"error": {"kind": "host key", "detail": shown}}
     given = settings(ssh={"hostKeys": {"spark-1": PINNED, "spark-2": PINNED}})
@@ -86,7 +86,7 @@ def answer(monkeypatch, tmp_path, text):
     (tmp_path / "shared").mkdir()
     (tmp_path / "shared" / "__init__.py").write_text("")
     monkeypatch.setattr(parcel, "FOLDER", tmp_path)
-    return ask({"argv": shell(text), "stdin": parcel.asking("probe.py", {"a": "ä <"})})
+    return ask.answer(opened(shell(text)), parcel.asking("probe.py", {"a": "ä <"}))
 
 
 @pytest.mark.parametrize(
@@ -145,9 +145,24 @@ def test_every_spark_that_fails_is_reported():
     assert [problem.at.split()[0] for problem in problems] == ["spark-1", "spark-2"]
 
 
-def test_the_module_runs_as_a_program():
-    done = subprocess.run([sys.executable, "-m", "components.remote.ask"], input="[]", capture_output=True, text=True)
-    assert (done.returncode, done.stdout) == (0, "{}")
+def test_each_answers_its_own_question(monkeypatch):
+    script = "import sys; print(sys.argv[1] + sys.stdin.read())"
+    lines = {name: opened([sys.executable, "-c", script, name]) for name in ("spark-1", "spark-2")}
+    monkeypatch.setattr(ask, "read", lambda stdout: {"facts": stdout})
+    assert ask.ask(lines, {"spark-1": " a", "spark-2": " b"}) == {
+        "spark-1": {"facts": "spark-1 a\n"},
+        "spark-2": {"facts": "spark-2 b\n"},
+    }
+
+
+def test_without_ssh_each_spark_says_so(tmp_path):
+    assert ask.answer(opened([str(tmp_path / "ssh")]), "")["error"]["kind"] == "no ssh"
+
+
+def test_a_spark_that_stays_silent_is_left(monkeypatch):
+    line = opened([sys.executable, "-c", "import signal; signal.pause()"])
+    silent = ask.answer(line, "", limit=0)
+    assert (silent["error"]["kind"], line.poll() is None) == ("unreachable", False)
 
 
 def test_what_the_probe_answers_and_what_is_read_of_it_have_the_same_names():

@@ -1,4 +1,4 @@
-"""command:local:Command, command:remote:Command and the invoke command:local:run, as pulumi-command 1.2 has them.
+"""command:local:Command and command:remote:Command, as pulumi-command 1.2 has them.
 
 Remote commands go over OpenSSH, one connection each, as the real provider opens one each.
 """
@@ -237,10 +237,3 @@ def _words(connection: dict[str, Any], key: str, *more: str) -> list[str]:
         options["IdentityAgent"] = connection["agentSocketPath"]
     words = [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
     return ["-F", "none", *words, *more, "-p", str(int(connection["port"])), f"{connection['user']}@{host}"]
-
-
-def local_run(arguments: Properties, log: Log) -> Properties:
-    """The invoke command:local:run, which really runs, also at preview."""
-    interpreter = arguments.get("interpreter") or ["/bin/sh", "-c"]
-    text = arguments["command"]
-    return {**arguments, **execute([*interpreter, text], text, arguments, log, arguments.get("environment"))}
