@@ -2,6 +2,7 @@
 
 import glob
 import os
+import re
 import time
 
 from standin import fabric
@@ -17,20 +18,22 @@ PLACES = {
 
 
 def compile_once(family: str, world: int, knobs: Knobs, log) -> None:
-    """What was compiled is loaded the next time; where it is damaged, the engine ends, as some versions do."""
-    path, graph = PLACES[family](), f"{family} for {world}"
+    """What was compiled for as many ranks is loaded the next time; where the place is damaged, the engine ends, as some
+    versions do. Source: vllm, compilation/backends.py, whose directories are named by a hash of the configuration."""
+    path, graph, found = PLACES[family](), f"{family} for {world}", []
     if path and os.path.exists(path):
         with open(path) as stream:
-            found = stream.read()
-        if found != graph:
+            found = stream.read().splitlines()
+        if not all(re.fullmatch(f"{family} for [0-9]+", line) for line in found):
             raise RuntimeError(f"{path}: cannot load the compiled graph")
+    if graph in found:
         log("Directly load the compiled graph(s) from the cache")
         return
     time.sleep(knobs.compile_seconds)
     if path:
         os.makedirs(os.path.dirname(path), exist_ok=True)
-        with open(path, "w") as stream:
-            stream.write(graph)
+        with open(path, "a") as stream:
+            stream.write(f"{graph}\n")
     log(f"torch.compile took {knobs.compile_seconds:.2f} s in total")
 
 
