@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pulumi
 from pulumi.runtime.sync_await import _sync_await
@@ -21,6 +21,8 @@ from components.programs import adopting, session
 from components.remote import ask, hold, reach, ssh
 from components.scripts.contracts import Clearing
 from components.settings import Settings
+
+T = TypeVar("T")
 
 CLEAR_LIMIT = 180
 """Seconds for one thing to go; a service's task has 30 to end."""
@@ -77,10 +79,18 @@ def clear(settings: Settings, identity: Identity, plan: Plan) -> None:
 
 def facts(settings: Settings, identity: Identity, lines: ask.Lines) -> dict[str, NodeFacts]:
     """Facts of every Spark. Raises Refused naming each one that can't be asked."""
-    found, problems = parse(ask.ask(lines, orders.probe(settings, identity.full)), settings)
+    # In a thread, so that what else was begun goes on meanwhile.
+    asking = asyncio.to_thread(ask.ask, lines, orders.probe(settings, identity.full))
+    found, problems = parse(waited(asking), settings)
     if problems:
         raise Refused(problems)
     return found
+
+
+def waited(for_: Awaitable[T]) -> T:
+    """As the SDK's own synchronous invokes wait; it has no public name for that."""
+    result: T = _sync_await(for_)
+    return result
 
 
 CONTAINER = "docker:index/container:Container"
@@ -102,8 +112,7 @@ async def outputs_in_state(identity: Identity) -> dict[str, Any]:
 def state(reading: Awaitable[dict[str, Any]]) -> State | None:
     """What Pulumi's state knows of what is in Docker; None where this Pulumi does not tell."""
     try:
-        # As the SDK's own synchronous invokes wait; it has no public name for that.
-        found = _sync_await(reading)
+        found = waited(reading)
     except Exception as error:  # noqa: BLE001 - the SDK raises Exception itself
         pulumi.log.debug(f"the state can't be read: {error}")
         return None
