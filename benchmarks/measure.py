@@ -136,7 +136,8 @@ def previews(bench: Bench) -> Iterator[Figure]:
             dialled.append(max(connections(spark) - was for spark, was in zip(pair, before, strict=True)))
             bare.append(seconds(nothing.is_clean))
             logins.append(asked(pair))
-        stays = sum(map(staying, pair)) - stayed
+        # What was still ending at first is gone.
+        stays = max(0, sum(map(staying, pair)) - stayed)
     ours = tuple(one.seconds for one in seen)
     name = "preview without changes, 2 Sparks"
     yield Figure("preview", name, ours, "an empty program", tuple(bare), Aim("more", 1.3))
@@ -149,15 +150,19 @@ def previews(bench: Bench) -> Iterator[Figure]:
 
 def growth(bench: Bench) -> Iterator[Figure]:
     found: dict[int, tuple[float, ...]] = {}
+    busy: dict[int, tuple[float, ...]] = {}
     for count in (1, 2, 4, 8):
         with bench.serving("growth", count, **MP) as stack:
             last = bench.nodes[count - 1]
             before = connections(last)
-            found[count] = tuple(bench.previewed(stack).seconds for _ in range(bench.repeats))
+            seen = [bench.previewed(stack) for _ in range(bench.repeats)]
+            found[count], busy[count] = tuple(one.seconds for one in seen), tuple(one.cpu for one in seen)
             dialled = (connections(last) - before) / bench.repeats
         yield Figure("growth", f"preview without changes, {count} Spark{'s' * (count > 1)}", found[count])
         yield Figure("growth", f"its connections to the last of {count}", (dialled,), aim=CONNECTIONS, unit="")
     yield Figure("growth", "preview of 8 Sparks", found[8], "of 2 Sparks", found[2], Aim("times", 1.5))
+    # The rest of it is the simulated Sparks', which have processors of their own elsewhere.
+    yield Figure("growth", "its own processors' time, 8 Sparks", busy[8], "2 Sparks", busy[2])
 
 
 class Reference:
@@ -165,6 +170,10 @@ class Reference:
 
     def __init__(self, engine: str, image: str, outputs: dict[str, Any], nodes: Sequence[Spark]) -> None:
         head, worker = (outputs["nodes"][spark.name] for spark in nodes)
+        # They name no revision, as `hf download` does not; the program loads by commit.
+        refs = f"{CACHE}/hub/models--{outputs['model'].replace('/', '--')}/refs"
+        for spark in nodes:
+            sparks.on(spark, f"mkdir -p {refs} && printf %s {outputs['revision']} > {refs}/main")
         logins = [" ".join(sparks.ssh_argv(spark)) for spark in nodes]
         self.engine = engine
         self.environment = {

@@ -18,6 +18,15 @@ from typing import Any
 FOLDER = Path(__file__).parent.parent / "scripts"
 INSIDE = FOLDER.parent / "inside"
 
+QUESTIONS = frozenset(
+    f"{name}.py"
+    for name in (
+        *("bandwidth", "clear", "doctor", "gpu_busy", "guard", "hold", "logs", "look", "nccl", "netplan", "probe"),
+        *("prune", "watch", "contracts"),
+    )
+)
+"""Scripts that always travel whole, and the types of what they are given: a stack's folder has none of them."""
+
 INTO_CONTAINERS = ("download.py", "ray_ready.py")
 """Programs of inside/ that scripts hand to a container."""
 
@@ -111,7 +120,7 @@ def pack(name: str, inputs: Mapping[str, object], *, loader: str = LOADER) -> di
 
 def pack_all(inputs: Mapping[str, object]) -> dict[str, Any]:
     """The same for node.py, which lays all scripts."""
-    return {"loader": UNPACKING, "scripts": packed(every_script()), "input": dict(inputs)}
+    return {"loader": UNPACKING, "scripts": packed(laid_scripts()), "input": dict(inputs)}
 
 
 def packed(scripts: Mapping[str, str]) -> str:
@@ -123,10 +132,10 @@ def script(name: str) -> str:
     return (FOLDER / name).read_text()
 
 
-def every_script() -> dict[str, str]:
+def laid_scripts() -> dict[str, str]:
     """Name in the stack's folder → text."""
     inside = {f"inside/{name}": (INSIDE / name).read_text() for name in INTO_CONTAINERS}
-    names = (path.name for path in sorted(FOLDER.glob("[!_]*.py")))
+    names = (path.name for path in sorted(FOLDER.glob("[!_]*.py")) if path.name not in QUESTIONS)
     return {name: script(name) for name in (*_shared(), *names)} | inside
 
 

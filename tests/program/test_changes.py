@@ -1,5 +1,6 @@
 """What of the resources changes with what: a preview shows it, and nothing else."""
 
+import re
 import shutil
 
 import pytest
@@ -32,7 +33,7 @@ def scripts(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("layout", ["vLLM on Ray", "TensorRT-LLM on Swarm"])
 @pytest.mark.parametrize(
-    "script", ["scripts/shared/files.py", "scripts/copy_server.py", "scripts/watch.py", "inside/download.py"]
+    "script", ["scripts/shared/files.py", "scripts/copy_server.py", "scripts/evict.py", "inside/download.py"]
 )
 def test_an_edited_script_changes_what_takes_each_spark_and_nothing_else(
     script, layout, scripts, tmp_path, monkeypatch
@@ -45,6 +46,28 @@ def test_an_edited_script_changes_what_takes_each_spark_and_nothing_else(
     assert changed(before, after).keys() == LEASES
     # As an update: new triggers would make it anew.
     assert "triggers" not in after.raw("spark-1-lease")
+
+
+def test_an_edited_question_changes_nothing(scripts, tmp_path, monkeypatch):
+    before = run(tmp_path, monkeypatch)
+    for name in parcel.QUESTIONS:
+        path = scripts / "scripts" / name
+        path.write_text(path.read_text() + "\n# A word more.\n")
+    assert not changed(before, run(tmp_path, monkeypatch))
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_what_a_step_runs_is_laid_before(layout, tmp_path, monkeypatch):
+    count, config = LAYOUTS[layout]
+    made = run(tmp_path, monkeypatch, count, **config)
+    ran = {
+        script
+        for name in set(made.of_type("command:remote:Command")) - LEASES
+        for verb in ("create", "delete")
+        for script in re.findall(r"/scripts/(\S+)", made.inputs(name).get(verb) or "")
+    }
+    assert ran
+    assert ran <= parcel.laid_scripts().keys()
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

@@ -200,7 +200,7 @@ def test_a_script_of_a_former_version_stays_for_what_it_has_made(home):
 
 def test_no_script_has_the_name_of_a_module_of_pythons_own():
     # They find each other by name, and so would Python's own modules find them.
-    assert not {Path(name).stem for name in parcel.every_script()} & sys.stdlib_module_names
+    assert not {Path(name).stem for name in (*parcel.laid_scripts(), *parcel.QUESTIONS)} & sys.stdlib_module_names
 
 
 def lived_in(home: Home) -> Path:
