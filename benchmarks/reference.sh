@@ -20,7 +20,7 @@ run() { # NAME ADDRESS FLAGS… -- COMMAND…
         --device /dev/infiniband -v "$CACHE:/root/.cache/huggingface" -e HF_HOME=/root/.cache/huggingface -e HF_HUB_OFFLINE=1 \
         -e TIKTOKEN_ENCODINGS_BASE=/root/.cache/huggingface/hub/tiktoken-encodings \
         -e NCCL_DEBUG=INFO -e NCCL_IB_DISABLE=0 -e "NCCL_IB_HCA=$HCAS" -e "NCCL_SOCKET_IFNAME=$INTERFACE" \
-        -e "GLOO_SOCKET_IFNAME=$INTERFACE" -e "VLLM_HOST_IP=$address" "$@"
+        -e "GLOO_SOCKET_IFNAME=$INTERFACE" -e "VLLM_HOST_IP=$address" -e "SGLANG_HOST_IP=$address" "$@"
 }
 
 # Each second, as their scripts do.
@@ -29,7 +29,7 @@ until_healthy() { # URL
 }
 
 sglang_rank() { # RANK
-    echo python3 -m sglang.launch_server --model-path "$model" --tp 2 --nnodes 2 --node-rank "$1" \
+    echo python3 -m sglang.launch_server --model-path "$model" --tp-size 2 --nnodes 2 --node-rank "$1" \
         --dist-init-addr "$HEAD:50000" --host 0.0.0.0 --port 30000 --mem-fraction-static 0.80 --disable-cuda-graph
 }
 
