@@ -170,19 +170,18 @@ class Reference:
 
     def __init__(self, engine: str, image: str, outputs: dict[str, Any], nodes: Sequence[Spark]) -> None:
         head, worker = (outputs["nodes"][spark.name] for spark in nodes)
-        # They name no revision, as `hf download` does not; the program loads by commit.
-        refs = f"{CACHE}/hub/models--{outputs['model'].replace('/', '--')}/refs"
-        for spark in nodes:
-            sparks.on(spark, f"mkdir -p {refs} && printf %s {outputs['revision']} > {refs}/main")
         logins = [" ".join(sparks.ssh_argv(spark)) for spark in nodes]
         self.engine = engine
+        # As the program has it: by name they would want every file of the repository, also what no engine reads.
+        repository = f"models--{outputs['model'].replace('/', '--')}"
+        self.model = f"/root/.cache/huggingface/hub/{repository}/snapshots/{outputs['revision']}"
         self.environment = {
             **os.environ, "HEAD_SSH": logins[0], "WORKER_SSH": logins[1], "HEAD": head["address"], "IMAGE": image,
             "WORKER": worker["address"], "INTERFACE": head["interface"], "HCAS": ",".join(head["hcas"]), "CACHE": CACHE,
         }  # fmt: skip
 
-    def run(self, action: str, model: str = "") -> None:
-        argv = [str(REFERENCE), self.engine, action, model]
+    def run(self, action: str) -> None:
+        argv = [str(REFERENCE), self.engine, action, self.model]
         subprocess.run(argv, env=self.environment, check=True, timeout=600)
 
 
@@ -203,7 +202,7 @@ def ups(bench: Bench) -> Iterator[Figure]:
             reference = Reference(engine, image.partition("@")[0], outputs, bench.nodes[:2])
             try:
                 began = time.monotonic()
-                reference.run("start", outputs["model"])
+                reference.run("start")
                 theirs.append(time.monotonic() - began)
             finally:
                 reference.run("stop")
@@ -224,7 +223,7 @@ def switches(bench: Bench) -> Iterator[Figure]:
     config = {"engine": "sglang", "weights": {"stage": models}, "serving": {"servedModelName": NAME}}
     ours, beyond, lost = [], [], []
     with bench.serving("switch", 2, **config) as stack:
-        outputs, repository = stack.outputs(), "openai/gpt-oss-120b"
+        outputs = stack.outputs()
         for number in range(bench.repeats):
             stack.configure(**config, model=models[number % 2])
             with Client(outputs["api_base"], NAME) as client:
@@ -234,12 +233,12 @@ def switches(bench: Bench) -> Iterator[Figure]:
             beyond.append(ours[-1] - startup(stack))
             lost.append(client.lost)
     reference, theirs = Reference("sglang", sglang.IMAGE.partition("@")[0], outputs, bench.nodes[:2]), []
-    reference.run("start", repository)
+    reference.run("start")
     try:
         for _ in range(bench.repeats):
-            with Client(outputs["api_base"], repository) as client:
+            with Client(outputs["api_base"], reference.model) as client:
                 reference.run("stop")
-                reference.run("start", repository)
+                reference.run("start")
                 client.answers_again()
             theirs.append(client.silence())
     finally:

@@ -18,8 +18,9 @@ run() { # NAME ADDRESS FLAGS… -- COMMAND…
     shift 2
     echo docker run -d --name "$name" --gpus all --network host --ulimit memlock=-1 --ulimit stack=67108864 \
         --device /dev/infiniband -v "$CACHE:/root/.cache/huggingface" -e HF_HOME=/root/.cache/huggingface -e HF_HUB_OFFLINE=1 \
+        -e TIKTOKEN_ENCODINGS_BASE=/root/.cache/huggingface/hub/tiktoken-encodings \
         -e NCCL_DEBUG=INFO -e NCCL_IB_DISABLE=0 -e "NCCL_IB_HCA=$HCAS" -e "NCCL_SOCKET_IFNAME=$INTERFACE" \
-        -e "GLOO_SOCKET_IFNAME=$INTERFACE" -e "VLLM_HOST_IP=$address" "$@"
+        -e "GLOO_SOCKET_IFNAME=$INTERFACE" -e "VLLM_HOST_IP=$address" -e "SGLANG_HOST_IP=$address" "$@"
 }
 
 # Each second, as their scripts do.
@@ -28,7 +29,7 @@ until_healthy() { # URL
 }
 
 sglang_rank() { # RANK
-    echo python3 -m sglang.launch_server --model-path "$model" --tp 2 --nnodes 2 --node-rank "$1" \
+    echo python3 -m sglang.launch_server --model-path "$model" --tp-size 2 --nnodes 2 --node-rank "$1" \
         --dist-init-addr "$HEAD:50000" --host 0.0.0.0 --port 30000 --mem-fraction-static 0.80 --disable-cuda-graph
 }
 
@@ -63,18 +64,18 @@ start_vllm() {
     # Nothing is to be sent: it is in place.
     head "rsync -a --dry-run -e 'ssh -o StrictHostKeyChecking=no' $CACHE/ $CACHE.none/ >/dev/null 2>&1 || true"
     head docker exec ray-head ray stop --force >/dev/null
-    head docker exec ray-head ray start --head "--node-ip-address=$HEAD" --port 6379 --dashboard-host 0.0.0.0 >/dev/null
+    head docker exec ray-head ray start --head "--node-ip-address=$HEAD" --port 6379 --dashboard-host 0.0.0.0 --num-gpus 1 >/dev/null
     until [ "$(nodes)" -ge 1 ]; do sleep 1; done
     worker "timeout 3 bash -c '</dev/tcp/$HEAD/6379'"
     worker "docker rm -f ray-worker >/dev/null 2>&1 || true"
     worker "$(sleeping ray-worker "$WORKER")" >/dev/null
     worker docker exec ray-worker python3 -c "'import ray'"
     worker docker exec ray-worker ray stop --force >/dev/null
-    worker docker exec ray-worker ray start "--address=$HEAD:6379" "--node-ip-address=$WORKER" >/dev/null
+    worker docker exec ray-worker ray start "--address=$HEAD:6379" "--node-ip-address=$WORKER" --num-gpus 1 >/dev/null
     until [ "$(nodes)" -ge 2 ]; do sleep 1; done
     head "docker exec -d -e RAY_ADDRESS=127.0.0.1:6379 -e PYTHONUNBUFFERED=1 ray-head sh -c \
         'vllm serve $model --distributed-executor-backend ray --host 0.0.0.0 --port 8000 --tensor-parallel-size 2 \
-        --max-model-len 8192 --gpu-memory-utilization 0.70 > /var/log/vllm.log 2>&1'"
+        --max-model-len 8192 --gpu-memory-utilization 0.70 > /tmp/vllm.log 2>&1'"
     until_healthy http://127.0.0.1:8000/health
 }
 

@@ -23,10 +23,10 @@ BIN = Path(sys.executable).parent
 SHELL_SCRIPTS = (
     "spark",
     ".ci/run",
+    "benchmarks/reference.sh",
+    "simulator/in_root.sh",
     "simulator/spark_init.sh",
-    "simulator/bin/ibdev2netdev",
-    "simulator/bin/nvidia-smi",
-    "simulator/bin/systemctl",
+    *(f"simulator/bin/{name}" for name in ("ibdev2netdev", "journalctl", "nvidia-smi", "start-dockerd", "systemctl")),
 )
 DOCKERFILES = ("components/images/vllm.Dockerfile", "tests/e2e/small.Dockerfile")
 
