@@ -39,6 +39,9 @@ REFERENCE = Path(__file__).with_name("reference.sh")
 CACHE = f"/home/{USER}/.cache/huggingface"
 MP: dict[str, Any] = {"serving": {"executor": "mp"}}
 RAY: dict[str, Any] = {"serving": {"executor": "ray"}}
+FOLDER = "models--openai--gpt-oss-120b"
+"""Of the model of a stack that names none, in the cache."""
+
 OTHER_MODEL = "gpt-oss-20b"
 CONNECTIONS = Aim("value", 2)
 """SSH connections of a run to a Spark: one for all that is ours, and the docker provider's."""
@@ -173,8 +176,7 @@ class Reference:
         logins = [" ".join(sparks.ssh_argv(spark)) for spark in nodes]
         self.engine = engine
         # As the program has it: by name they would want every file of the repository, also what no engine reads.
-        repository = f"models--{outputs['model'].replace('/', '--')}"
-        self.model = f"/root/.cache/huggingface/hub/{repository}/snapshots/{outputs['revision']}"
+        self.model = f"/root/.cache/huggingface/hub/{FOLDER}/snapshots/{outputs['revision']}"
         self.environment = {
             **os.environ, "HEAD_SSH": logins[0], "WORKER_SSH": logins[1], "HEAD": head["address"], "IMAGE": image,
             "WORKER": worker["address"], "INTERFACE": head["interface"], "HCAS": ",".join(head["hcas"]), "CACHE": CACHE,
