@@ -28,6 +28,9 @@ MBIT = 60
 SIZE = 160 << 20
 """Bytes of weights, and of an image."""
 
+QUICK = 32 << 20
+"""The same where time is short: logins then count for a tenth."""
+
 VERIFIED = 1 << 30
 """Bytes whose checksums are made: so many that a login counts for little."""
 
@@ -171,11 +174,11 @@ class Image:
         sparks.on(spark, get, timeout=3600)
 
 
-def measured(every: Sequence[Spark], repeats: int) -> Iterator[Figure]:
-    """To one Spark, and to all of them, over links of `MBIT`."""
+def measured(every: Sequence[Spark], repeats: int, size: int = SIZE) -> Iterator[Figure]:
+    """To one Spark, and to all of them, over links of `MBIT`. `size`: bytes of either."""
     for spark in every:
         lay(spark)
-    weights, image = Weights(every, SIZE), Image(every, SIZE)
+    weights, image = Weights(every, size), Image(every, size)
     for before, spark in pairwise(every):
         let_in(before, spark, "copy-key", directory=HUB)
         let_in(before, spark, "image-key", image=image.id)

@@ -59,8 +59,12 @@ class Bench:
     """The simulated Sparks, and how often each thing is done."""
 
     nodes: Sequence[Spark]
-    repeats: int
+    quick: bool
     folder: Path
+
+    @property
+    def repeats(self) -> int:
+        return 1 if self.quick else 5
 
     @contextmanager
     def serving(self, name: str, count: int, **config: Any) -> Iterator[Stack]:
@@ -195,6 +199,8 @@ ENGINES = {
 
 def ups(bench: Bench) -> Iterator[Figure]:
     for name, (config, engine, image, limit) in ENGINES.items():
+        if bench.quick and config is RAY:
+            continue
         ours, own, theirs = [], [], []
         for _ in range(bench.repeats):
             with bench.prepared("up", 2, **config) as stack:
@@ -284,8 +290,10 @@ GROUPS: dict[str, Callable[[Bench], Iterator[Figure]]] = {
     "up": ups,
     "switch": switches,
     "start": starts,
-    "copy": lambda bench: copies.measured(bench.nodes, bench.repeats),
+    "copy": lambda bench: copies.measured(bench.nodes, bench.repeats, copies.QUICK if bench.quick else copies.SIZE),
 }
+LONG = ("growth", "start")
+"""Not where time is short, nor what Ray adds."""
 
 
 @contextmanager
@@ -303,7 +311,7 @@ def up(count: int) -> Iterator[list[Spark]]:
 def measured(names: Sequence[str], *, quick: bool) -> Run:
     found: list[Figure] = []
     with up(8 if "growth" in names else 3) as nodes, tempfile.TemporaryDirectory() as folder:
-        bench = Bench(nodes, 1 if quick else 5, Path(folder).resolve())
+        bench = Bench(nodes, quick, Path(folder).resolve())
         for name in names:
             print(f"measuring: {name}", flush=True)
             found += GROUPS[name](bench)
@@ -318,8 +326,7 @@ def main() -> None:
     options = words.parse_args()
     # Else each preview would compile the program anew, and people's do not.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-    # Eight Sparks take minutes to come up.
-    every = [name for name in GROUPS if not (options.quick and name == "growth")]
+    every = [name for name in GROUPS if not (options.quick and name in LONG)]
     run = measured(options.only or every, quick=options.quick)
     before = figures.last(RESULTS, run.where)
     path = figures.keep(RESULTS, run)

@@ -137,7 +137,7 @@ def engine_command(context: typer.Context) -> None:
 @app.command(name="measure")
 def measure_command(
     stack: Annotated[str | None, typer.Option(help="Of real Sparks, while they serve; else on simulated ones.")] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="Each once, in three minutes, and no growth.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="The short ones, each once, in some three minutes.")] = False,
     only: Annotated[str, typer.Option(help="Between commas: preview, growth, up, switch, copy, start.")] = "",
 ) -> None:
     """What the program adds to an engine's own time, against what people would do otherwise, in one run."""
