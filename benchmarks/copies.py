@@ -100,7 +100,7 @@ class Weights:
         make = (
             f"mkdir -p {folder}/blobs {folder}/snapshots/{COMMIT} && cd {folder} && for n in $(seq {FILES}); do "
             f"head -c {size // FILES} /dev/urandom > blobs/new && d=$(sha256sum blobs/new | cut -d' ' -f1) && "
-            f"mv blobs/new blobs/$d && ln -s ../../blobs/$d snapshots/{COMMIT}/$n.safetensors && echo $n $d; done"
+            f"mv blobs/new blobs/$d && ln -sf ../../blobs/$d snapshots/{COMMIT}/$n.safetensors && echo $n $d; done"
         )
         found = [line.split() for line in sparks.on(self.head, make).splitlines()]
         self.files = [{"path": f"{n}.safetensors", "size": size // FILES, "sha256": d} for n, d in found]
