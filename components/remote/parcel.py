@@ -19,12 +19,11 @@ FOLDER = Path(__file__).parent.parent / "scripts"
 INSIDE = FOLDER.parent / "inside"
 
 QUESTIONS = frozenset(
-    f"{name}.py"
-    for name in (
-        *("bandwidth", "clear", "doctor", "gpu_busy", "guard", "hold", "logs", "look", "nccl", "netplan", "probe"),
-        *("prune", "watch", "contracts"),
-    )
-)
+    {
+        "bandwidth.py", "clear.py", "contracts.py", "doctor.py", "gpu_busy.py", "guard.py", "hold.py", "logs.py",
+        "look.py", "nccl.py", "netplan.py", "probe.py", "prune.py", "watch.py",
+    }
+)  # fmt: skip
 """Scripts that always travel whole, and the types of what they are given: a stack's folder has none of them."""
 
 INTO_CONTAINERS = ("download.py", "ray_ready.py")
@@ -119,7 +118,7 @@ def pack(name: str, inputs: Mapping[str, object], *, loader: str = LOADER) -> di
 
 
 def pack_all(inputs: Mapping[str, object]) -> dict[str, Any]:
-    """The same for node.py, which lays all scripts."""
+    """The same for node.py, with all that it lays."""
     return {"loader": UNPACKING, "scripts": packed(laid_scripts()), "input": dict(inputs)}
 
 

@@ -37,15 +37,8 @@ INFO, WARNING, ERROR = 1, 2, 3
 
 
 class Monitor(resource_pb2_grpc.ResourceMonitorServicer):
-    def __init__(
-        self,
-        deployment: Deployment,
-        registrations: Registrations,
-        on_log: Callable[[str, str], None],
-        end_program: Callable[[], None],
-    ) -> None:
-        self._deployment, self._registrations = deployment, registrations
-        self._on_log, self._end_program = on_log, end_program
+    def __init__(self, deployment: Deployment, registrations: Registrations, end_program: Callable[[], None]) -> None:
+        self._deployment, self._registrations, self._end_program = deployment, registrations, end_program
         self.state_ready = threading.Event()
         """The state has been refreshed: registrations may be compared with it."""
 

@@ -62,7 +62,7 @@ class Operation:
 
     def _run_program(self, values: dict[str, str], secrets: list[str]) -> None:
         registrations = Registrations(self.deployment, self.deletions, self.project.disabled_providers)
-        monitor = Monitor(self.deployment, registrations, self.display.log, self._ended_program)
+        monitor = Monitor(self.deployment, registrations, self._ended_program)
         server, address = serve(monitor, Engine(self.display.diagnostic))
         arguments = [address, self.project.name, self.stack, str(self.dry_run).lower()]
         environment = {

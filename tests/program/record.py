@@ -54,8 +54,12 @@ class Answers(Mocks):
         assert args.token == "pulumi:pulumi:readStackResourceOutputs"
         return {"outputs": {}}
 
-    def ask(self, lines: Any, questions: Mapping[str, str]) -> dict[str, dict[str, Any]]:
-        """In place of remote/ask.py's."""
+    def stand_in(self, monkeypatch: Any) -> None:
+        """For the Sparks, which remote/ask.py would reach."""
+        monkeypatch.setattr(planning.ask, "dial", lambda settings: {node.name for node in settings.nodes})
+        monkeypatch.setattr(planning.ask, "ask", self._ask)
+
+    def _ask(self, lines: Any, questions: Mapping[str, str]) -> dict[str, dict[str, Any]]:
         assert lines == questions.keys() == self.facts.keys()
         answers = {}
         for name, known in self.facts.items():
@@ -154,8 +158,7 @@ def run(
     )
     exports: dict[str, Any] = {}
     monkeypatch.setattr(pulumi, "export", exports.__setitem__)
-    monkeypatch.setattr(planning.ask, "dial", lambda settings: {node.name for node in settings.nodes})
-    monkeypatch.setattr(planning.ask, "ask", mocks.ask)
+    mocks.stand_in(monkeypatch)
     monkeypatch.setattr(planning.hold, "hold", lambda settings, stack: [])
     # This process is that of the tests, too.
     monkeypatch.setattr(ending, "quietly", lambda: None)

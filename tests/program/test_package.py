@@ -64,8 +64,7 @@ class Engine(engine_pb2_grpc.EngineServicer):
 @pytest.fixture
 def monitor(monkeypatch):
     served = Monitor()
-    monkeypatch.setattr(package.ask, "dial", lambda settings: {node.name for node in settings.nodes})
-    monkeypatch.setattr(planning.ask, "ask", served.answers.ask)
+    served.answers.stand_in(monkeypatch)
     server = grpc.server(futures.ThreadPoolExecutor(64))
     resource_pb2_grpc.add_ResourceMonitorServicer_to_server(served, server)
     engine_pb2_grpc.add_EngineServicer_to_server(Engine(), server)

@@ -159,7 +159,7 @@ def test_without_ssh_each_spark_says_so(tmp_path):
     assert ask.answer(opened([str(tmp_path / "ssh")]), "")["error"]["kind"] == "no ssh"
 
 
-def test_a_spark_that_stays_silent_is_left(monkeypatch):
+def test_a_spark_that_stays_silent_is_left():
     line = opened([sys.executable, "-c", "import signal; signal.pause()"])
     silent = ask.answer(line, "", limit=0)
     assert (silent["error"]["kind"], line.poll() is None) == ("unreachable", False)
