@@ -17,6 +17,9 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 LATE = 3
 
+PAUSE = 0.2
+"""Seconds until Ray is asked again."""
+
 DROP_LIMIT = 60
 """Seconds for all Sparks to have dropped the weights' pages; without it, the engine may still find enough memory."""
 
@@ -31,7 +34,7 @@ def all_there(address: str, limit: int, wanted: list[str]) -> list[str]:
         except (ConnectionError, RuntimeError):
             if time.monotonic() > deadline:
                 late(f"Ray's head does not answer at {address}")
-            time.sleep(1)
+            time.sleep(PAUSE)
     said = None
     while True:
         nodes = {n["NodeManagerAddress"]: n for n in ray.nodes() if n["Alive"] and n["Resources"].get("GPU", 0) >= 1}
@@ -44,7 +47,7 @@ def all_there(address: str, limit: int, wanted: list[str]) -> list[str]:
         if missing != said:
             print(f"waiting for {', '.join(missing)} to join Ray", file=sys.stderr, flush=True)
             said = missing
-        time.sleep(1)
+        time.sleep(PAUSE)
 
 
 def late(reason: str) -> NoReturn:

@@ -12,6 +12,7 @@ import base64
 import json
 import zlib
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -124,7 +125,13 @@ def pack_all(inputs: Mapping[str, object]) -> dict[str, Any]:
 
 def packed(scripts: Mapping[str, str]) -> str:
     """They are a Spark's largest input, which Pulumi keeps twice, and marshals, compares and logs at every preview."""
-    return base64.b64encode(zlib.compress(json.dumps(scripts).encode(), 9)).decode()
+    return _compressed(json.dumps(scripts))
+
+
+@lru_cache(maxsize=1)
+def _compressed(text: str) -> str:
+    """Every Spark of a run is brought the same."""
+    return base64.b64encode(zlib.compress(text.encode(), 9)).decode()
 
 
 def script(name: str) -> str:

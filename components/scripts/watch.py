@@ -40,7 +40,10 @@ if TYPE_CHECKING:
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 POLL = 1.0
-"""Seconds between two looks."""
+"""Seconds between two looks at the containers."""
+
+OFTEN = 0.2
+"""Seconds between two at the API, which cost less."""
 
 OURS = "dgx-spark: "
 """How each line of inside/together.py itself begins."""
@@ -313,6 +316,15 @@ def ended(name: str, found: dict | None, lines: list[str], known: dict[str, Know
     return ""
 
 
+def rest(inputs: Watch, *, asked: bool) -> None:
+    """Until the next look, which is due at once where the API begins to answer."""
+    until = time.monotonic() + POLL
+    while time.monotonic() < until:
+        time.sleep(OFTEN)
+        if "api" in inputs and not asked and healthy(inputs):
+            return
+
+
 def tell_network(name: str, inputs: Watch, told: dict) -> None:
     """What NCCL has said since; with one Spark there is no network to speak of."""
     found = networks(log(name, "all")) if inputs["several"] else []
@@ -363,7 +375,7 @@ def main() -> None:
                 tell_network(name, inputs, told)
             try_it(inputs, beginning)
             asked = True
-        time.sleep(POLL)
+        rest(inputs, asked=asked)
 
 
 if __name__ == "__main__":

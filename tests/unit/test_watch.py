@@ -181,6 +181,28 @@ def test_a_server_that_docker_had_to_start_again_has_failed(looks):
     assert "started again by Docker" in looks("loading", restarts=1)
 
 
+def test_an_api_is_seen_to_answer_before_the_next_look_at_the_containers_is_due(monkeypatch):
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    from components.scripts import watch
+
+    now = [0.0]
+    monkeypatch.setattr(watch.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(watch.time, "sleep", lambda seconds: now.__setitem__(0, now[0] + seconds))
+    monkeypatch.setattr(watch, "healthy", lambda inputs: now[0] >= answers)
+
+    def rests(*, asked=False, **inputs):
+        began = now[0]
+        watch.rest(inputs, asked=asked)
+        return round(now[0] - began, 1)
+
+    answers = 0.4
+    assert rests(api="http://10.0.0.1:8000/v1") == 0.4
+    answers = 1000
+    assert rests(api="http://10.0.0.1:8000/v1") == watch.POLL
+    answers = 0
+    assert rests(api="http://10.0.0.1:8000/v1", asked=True) == rests() == watch.POLL
+
+
 @pytest.fixture
 def beginning(monkeypatch):
     """A server whose container started 2026-11-26 at 20:00:00 UTC; seconds since then → what watch.py sees at them."""
