@@ -14,7 +14,7 @@ Runs inside the engine's image: Python 3.10+, standard library only.
 
 usage   together.py --rank R --names NODE,NODE… [--address HOST:PORT --key FILE] [--restarts N] [--pause SECONDS]
                     [--health URL] [--ask JSON] [--needs COMMAND] [--weights DIRECTORY] [--alias PATH]
-                    [--compiled DIRECTORY] -- COMMAND…
+                    [--compiled DIRECTORY] [--drain SECONDS] -- COMMAND…
         --key     a secret that all ranks of the stack have and nobody else; any text
         --pause   before the first restart, doubled for each further one
         --health  answers 200 when the engine serves
@@ -22,6 +22,7 @@ usage   together.py --rank R --names NODE,NODE… [--address HOST:PORT --key FIL
         --needs   must succeed before the engine is started
         --weights that the engine loads (drop_pages)
         --compiled  where the engine keeps what it compiled (start_clean)
+        --drain   that an engine which is told to end has for the requests that it has accepted
         --alias   another path at which the engine finds them, for one that serves a model under its directory's name
 env     DGX_SPARK_SERVER   what tells this server's ranks from those of another one
 exit    0 gave up | 143 was told to end
@@ -33,9 +34,11 @@ import argparse
 import contextlib
 import ctypes
 import hmac
+import http.client
 import json
 import os
 import queue
+import re
 import secrets
 import shlex
 import shutil
@@ -57,7 +60,15 @@ SILENCE = 15
 """Seconds without one after which a rank counts as lost."""
 
 GRACE = 20
-"""Seconds from SIGTERM to SIGKILL; a remote rank of vLLM takes about 11 (measured, vLLM 0.32)."""
+"""Seconds from SIGTERM to SIGKILL, beside those for requests; a remote rank of vLLM takes about 11 (measured, vLLM
+0.32)."""
+
+REQUESTS = re.compile(
+    r"^\w+:(?:num_requests_running|num_requests_waiting|num_running_reqs|num_queue_reqs)(?:\{.*\})? (\S+)$",
+    re.MULTILINE,
+)
+"""How many an engine has accepted and not answered. Source: vllm/v1/metrics/loggers.py of vLLM 0.19,
+sglang/srt/observability/metrics_collector.py of SGLang 0.5."""
 
 STARTING = 120
 """Seconds within which a rank that is told to start says that it has. One that says nothing, though it is there, waits
@@ -78,7 +89,7 @@ LONGEST_LINE = 4096
 STRANGERS = 16
 """Connections at once of those who have not proven yet who they are; a further one ends the oldest."""
 
-SAID = {"started", "stopped", "ended"}
+SAID = {"started", "stopped", "ended", "leaving"}
 """What a rank may say to rank 0."""
 
 REFUSALS = {"server": "this is another server", "key": "the key of this rank is not its server's"}
@@ -196,17 +207,17 @@ class Engine:
     def _wait(self, process: subprocess.Popen[bytes]) -> None:
         self.ended(process, process.wait())
 
-    def stop(self) -> None:
-        """End it and whatever it has started."""
+    def stop(self, drain: int = 0) -> None:
+        """End it and whatever it has started. `drain`: seconds that it may take for its requests, if it does."""
         process, self.process = self.process, None
         if process is None:
             return
         if process.poll() is None:
             process.terminate()
             try:
-                process.wait(GRACE)
+                process.wait(drain + GRACE)
             except subprocess.TimeoutExpired:
-                say(f"the engine is still there after {GRACE} s: killing it")
+                say(f"the engine is still there after {drain + GRACE} s: killing it")
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         while True:
@@ -291,6 +302,9 @@ class Lead:
         self.ended = False
         """An engine ended by itself in this attempt."""
 
+        self.left = False
+        """Docker wants another rank's container to end, which waits for us to have answered."""
+
         self.pulse: Any = None
         self.strangers: deque[Link] = deque()
         if len(options.names) > 1:
@@ -303,7 +317,7 @@ class Lead:
         while True:
             self._gather()
             clean = self.ended and not self.served
-            self.served, self.ended, self.pulse = 0.0, False, None
+            self.served, self.ended, self.left, self.pulse = 0.0, False, False, None
             reason = self._needs() or self._serve(clean)
             steady = self._worked_for() > STEADY
             self._stop()
@@ -394,6 +408,9 @@ class Lead:
         kind, rank, value = event
         if kind == "lost":
             return f"{self._name(rank)} is lost"
+        if kind == "leaving":
+            self.left = True
+            return f"{self._name(rank)} was told to end"
         if kind == "ended" and rank:
             self.ended = True
             return f"{self._name(rank)} ended with exit code {value}"
@@ -406,18 +423,25 @@ class Lead:
         return ""
 
     def _stop(self) -> None:
-        if self.pulse:
-            self.pulse.ended.set()
         waiting = set(self.links)
-        for link in self.links.values():
-            link.send(stop=True)
-        self.engine.stop()
+        self._end(drain=self.left)
         deadline = time.monotonic() + GRACE + SILENCE
         while waiting & set(self.links) and time.monotonic() < deadline:
             event = self._next(1)
             # One that was lost has nothing to stop, even where it has joined again since.
             if event and event[0] in ("stopped", "lost"):
                 waiting.discard(event[1])
+
+    def _end(self, *, drain: bool) -> None:
+        """The engine on all ranks. `drain`: after it has answered what it has accepted, for which it needs them all."""
+        if self.pulse:
+            self.pulse.ended.set()
+        if drain and self._busy():
+            say(f"answering what was accepted, within {self.options.drain} s")
+            self.engine.stop(self.options.drain)
+        for link in self.links.values():
+            link.send(stop=True)
+        self.engine.stop()
 
     def _pause(self, seconds: float) -> None:
         deadline = time.monotonic() + seconds
@@ -431,7 +455,7 @@ class Lead:
         except queue.Empty:
             return None
         if event[0] == "told":
-            self.engine.stop()
+            self._end(drain=True)
             raise Told
         if event[0] == "joined":
             _, rank, link = event
@@ -465,6 +489,17 @@ class Lead:
                 return bool(answer.status == 200)
         except OSError:
             return False
+
+    def _busy(self) -> bool:
+        """By its own counters; False where it shows none."""
+        if not self.options.health:
+            return False
+        try:
+            with urllib.request.urlopen(f"{self.options.health.removesuffix('/health')}/metrics", timeout=5) as shown:
+                counts = REQUESTS.findall(shown.read().decode(errors="replace"))
+        except (OSError, http.client.HTTPException):
+            return False
+        return any(count != "0.0" for count in counts)
 
     def _accept(self, listener: socket.socket) -> None:
         while True:
@@ -573,7 +608,7 @@ class Follow:
         while True:
             order = self.inbox.get()
             if "told" in order:
-                self.engine.stop()
+                self._leave(link)
                 raise Told
             if "ended" in order:
                 process, code = order["ended"]
@@ -595,6 +630,18 @@ class Follow:
                 elif self.engine.process:
                     say(f"rank 0 ({self.options.names[0]}) is lost: stopping")
                 return None
+
+    def _leave(self, link: Link) -> None:
+        """Once rank 0 needs this rank no more: it may still answer what it has accepted."""
+        deadline = time.monotonic() + self.options.drain
+        if self.engine.process:
+            link.send(leaving=True)
+            with contextlib.suppress(queue.Empty):
+                while (
+                    not {"stop", "lost", "ended"} & self.inbox.get(timeout=max(0.0, deadline - time.monotonic())).keys()
+                ):
+                    pass
+        self.engine.stop()
 
     def _pause(self, seconds: float) -> None:
         deadline = time.monotonic() + seconds
@@ -629,6 +676,7 @@ def main() -> int:
     words.add_argument("--weights", default="/nowhere")
     words.add_argument("--alias")
     words.add_argument("--compiled")
+    words.add_argument("--drain", type=int, default=0)
     words.add_argument("command", nargs="+")
     options = words.parse_args()
     if options.alias:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from ops.project import Project
@@ -75,3 +78,39 @@ def test_another_stack_takes_its_turn_and_a_broken_one_gives_it_back(alone, thir
         assert other.complete()["choices"]
     finally:
         other.destroy()
+
+
+@pytest.mark.parametrize("engine", ["vllm", pytest.param("sglang", marks=pytest.mark.long)])
+def test_what_a_pair_has_accepted_is_answered_before_another_model_comes(simulated, tmp_path, engine):
+    pair = simulated[:2]
+    for spark in pair:
+        sparks.set_knobs(spark, word_seconds=0.2)
+    stack = Stack(tmp_path, "drains", pair, engine=engine, serving={"executor": "mp"} if engine == "vllm" else {})
+    try:
+        stack.up()
+        outputs, began = stack.outputs(), time.time()
+
+        def answer():
+            text = stack.complete(outputs=outputs, max_tokens=90)["choices"][0]["text"]
+            return len(text.split()), time.time()
+
+        with ThreadPoolExecutor(1) as pool:
+            step("an answer of 18 s, and another model meanwhile")
+            asked = pool.submit(answer)
+            switch(where(stack), "gpt-oss-20b", None, yes)
+            words, answered = asked.result()
+        assert words == 90
+        told = moment(pair[0], stack.container("server"), "kill", began)
+        ended = moment(pair[1], stack.container("server"), "die", began)
+        assert told < answered < ended
+    finally:
+        for spark in pair:
+            spark.knobs.unlink()
+        stack.destroy()
+
+
+def moment(spark, container, event, since):
+    """When something first happened to a container, in seconds since 1970."""
+    about = f"--filter container={container} --filter event={event} --format '{{{{.TimeNano}}}}'"
+    shown = sparks.on(spark, f"docker events --since {since:.0f} --until $(date +%s) {about}")
+    return int(shown.split()[0]) / 1e9

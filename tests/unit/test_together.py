@@ -514,6 +514,73 @@ def test_the_engine_finds_the_weights_under_another_name_too_also_when_it_starts
         rank.ends()
 
 
+ANSWERING = """
+import http.server, signal, sys, threading, time
+port, started, left = int(sys.argv[1]), sys.argv[2], float(sys.argv[3])
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b'vllm:num_requests_running{model_name="a"} %.1f\\n' % (left > 0))
+    def log_message(self, *args):
+        pass
+def answer():
+    time.sleep(left)
+    print("answered", flush=True)
+    sys.exit()
+signal.signal(signal.SIGTERM, lambda *_: answer())
+threading.Thread(target=http.server.HTTPServer(("127.0.0.1", port), Handler).serve_forever, daemon=True).start()
+open(started, "w").close()
+print("engine started", flush=True)
+signal.pause()
+"""
+"""An engine that takes some seconds to end, for a request that it has accepted."""
+
+
+@pytest.fixture
+def answering(start, tmp_path):
+    """Two ranks whose engines run, of which the first answers a request for so many seconds once it is to end."""
+
+    def make(seconds, drain=20):
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        engines = [sys.executable, "-c", ANSWERING, str(port), str(tmp_path / "started"), str(seconds)]
+        first = start(0, engines, health=f"http://127.0.0.1:{port}/health", drain=drain)
+        second = start(1, engine(tmp_path, "b"), drain=drain)
+        first.says("engine started")
+        second.says("b started")
+        return first, second
+
+    return make
+
+
+@pytest.mark.parametrize("told", ["both", "the other"])
+def test_all_ranks_stay_until_what_was_accepted_is_answered(answering, tmp_path, told):
+    first, second = answering(2)
+    second.process.terminate()
+    if told == "both":
+        first.process.terminate()
+    first.says("answering what was accepted")
+    assert alive(pid(tmp_path, "b"))
+    first.says("answered")
+    assert second.ends() == 143
+    assert not alive(pid(tmp_path, "b"))
+
+
+def test_an_answer_that_takes_longer_than_there_is_time_for_holds_no_rank_up(answering, tmp_path):
+    _, second = answering(1000, drain=1)
+    second.process.terminate()
+    assert second.ends() == 143
+    assert not alive(pid(tmp_path, "b"))
+
+
+def test_ranks_of_a_server_that_has_nothing_to_answer_end_at_once(answering, monkeypatch):
+    first, second = answering(0, drain=1000)
+    second.process.terminate()
+    first.process.terminate()
+    assert second.ends() == first.ends() == 143
+
+
 STUCK = """
 import http.server, sys, time
 class Handler(http.server.BaseHTTPRequestHandler):

@@ -43,8 +43,12 @@ ALWAYS = {
 }
 """Environment of every container of ours."""
 
-GRACE = 30
-"""Seconds for a server to end its requests; a remote rank of vLLM takes about 11 (measured, vLLM 0.32)."""
+DRAIN = 20
+"""Seconds that a server which is to end has for the requests that it has accepted."""
+
+GRACE = DRAIN + 40
+"""Seconds from a container's SIGTERM to its SIGKILL: those, and what rank 0 and then the others take to end
+(GRACE of inside/together.py)."""
 
 CRASHES = 10
 """How often Docker starts a rank's container again that was killed. An engine's own failures are counted by
@@ -314,6 +318,7 @@ class ContainerMaker:
             *([f"--needs={shlex.join(needs)}"] if needs else []),
             f"--weights={snapshot_directory(HF_HOME, context.model)}",
             *([f"--compiled={compiled.DIRECTORY}"] if serving.compile_cache else []),
+            f"--drain={DRAIN}",
         )
 
     def _asked(self, node: str) -> tuple[str, ...]:

@@ -13,10 +13,12 @@ from components import catalog, ports
 from components.facts.fabric import NodeLink
 from components.plan.engines import Context, EnginePlan
 from components.plan.engines.common import (
+    DRAIN,
     HF_HOME,
     PREFETCH,
     ContainerMaker,
     Environments,
+    chosen_image,
     draft_directory,
     more_arguments,
     on_ray,
@@ -26,6 +28,7 @@ from components.plan.engines.common import (
     together,
     wanted,
 )
+from components.plan.engines.flags import version
 from components.plan.environment import ray_node
 from components.plan.models import snapshot_directory
 from components.plan.steps import inside
@@ -260,8 +263,16 @@ def arguments(context: Context) -> tuple[str, ...]:
         *(["--enable-auto-tool-choice"] if want.tool_call_parser else []),
         *option("--tool-call-parser", want.tool_call_parser),
         *speculation(context),
+        *_draining(context),
         *more_arguments(context),
     )
+
+
+def _draining(context: Context) -> tuple[str, ...]:
+    """Without it, a server that is told to end breaks its answers off. An image whose tag tells no version may be
+    older than the option. Source: vLLM pull request 36666, in 0.18."""
+    has = version("vllm", chosen_image(context.settings, context.known, IMAGE))
+    return (f"--shutdown-timeout={DRAIN}",) if has and (0, 18) <= has < (1,) else ()
 
 
 def speculation(context: Context) -> tuple[str, ...]:

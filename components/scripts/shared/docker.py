@@ -116,8 +116,8 @@ def _below(pid: int) -> Iterator[int]:
                     yield from (child, *_below(child))
 
 
-GRACE = "30"
-"""Seconds between a container's SIGTERM and SIGKILL."""
+GRACE = "60"
+"""Seconds between a container's SIGTERM and SIGKILL, as plan/engines/common.py has them."""
 
 
 def remove_container(id_: str) -> None:

@@ -1,6 +1,7 @@
 """`python3 -m sglang.launch_server`."""
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -131,7 +132,8 @@ def main() -> None:
         metrics=bool(arguments.enable_metrics),
     )
     log("The server is fired up and ready to roll!")
-    server.serve(arguments.host, arguments.port, state)
+    # It answers what it has accepted, however long that takes (srt/managers/tokenizer_manager.py, sigterm_watchdog).
+    server.serve(arguments.host, arguments.port, state, drain=math.inf)
 
 
 if __name__ == "__main__":

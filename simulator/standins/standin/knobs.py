@@ -33,6 +33,9 @@ class Knobs:
     wedged: bool = False
     """/health answers, and no request is; also one that is asked when it serves already."""
 
+    word_seconds: float = 0.0
+    """Seconds that each word of an answer takes."""
+
     garbles: bool = False
     """The kernels are wrong for this GPU: all is healthy, and answers are noise."""
 

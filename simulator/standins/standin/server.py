@@ -1,11 +1,13 @@
 """The OpenAI-compatible HTTP API: /health, /version, /v1/models, /metrics; /v1/completions and /v1/chat/completions, or
 of a pooling model /v1/embeddings or /v1/rerank and /v1/score."""
 
+import contextlib
 import itertools
 import json
 import operator
 import os
 import re
+import signal
 import threading
 import time
 import uuid
@@ -70,6 +72,10 @@ class State:
         self.lock = threading.Lock()
         self.counts = {"prompt_tokens": 0, "generation_tokens": 0, "request_success": 0}
         self.running = 0
+        """Requests that were accepted and are not answered."""
+
+        self.ending = False
+        """It was told to end."""
 
     def count(self, **more: int) -> None:
         with self.lock:
@@ -77,7 +83,17 @@ class State:
                 self.counts[name] += value
 
 
-def serve(host: str, port: int, state: State) -> None:
+def serve(host: str, port: int, state: State, drain: float = 0) -> None:
+    """`drain`: seconds from SIGTERM in which what was accepted may still be answered."""
+
+    def end() -> None:
+        state.ending = True
+        deadline = time.monotonic() + drain
+        while state.running and time.monotonic() < deadline:
+            time.sleep(0.05)
+        os._exit(0)
+
+    signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=end).start())
     handler = type("Bound", (Handler,), {"state": state})
     server = ThreadingHTTPServer((host, port), handler)
     server.daemon_threads = True
@@ -153,6 +169,24 @@ class Handler(BaseHTTPRequestHandler):
     def _guard(self, answer) -> None:
         length = int(self.headers.get("Content-Length") or 0)
         body = self.rfile.read(length)
+        if self.state.ending and self.state.family == "vllm":
+            self._json(503, {"error": "Server is shutting down"})
+            return
+        with self._accepted():
+            self._answer(answer, body)
+
+    @contextlib.contextmanager
+    def _accepted(self):
+        change = int(self.command == "POST")
+        with self.state.lock:
+            self.state.running += change
+        try:
+            yield
+        finally:
+            with self.state.lock:
+                self.state.running -= change
+
+    def _answer(self, answer, body: bytes) -> None:
         while self.command == "POST" and knobs().wedged:
             time.sleep(1)
         try:
@@ -190,12 +224,10 @@ class Handler(BaseHTTPRequestHandler):
         words = self._words(prompt, wanted)
         usage = {"prompt_tokens": used, "completion_tokens": len(words), "total_tokens": used + len(words)}
         began = time.monotonic()
-        try:
-            self.state.step()
-        except DeadRank as error:
-            # A dead rank shows at the first request: it fails, and the server ends about a second later (measured).
-            threading.Timer(1, os._exit, [DEAD[self.state.family]]).start()
-            raise Refusal(500, f"EngineDeadError: {error}") from error
+        self._step()
+        if not request.get("stream"):
+            for _ in self._spoken(words):
+                pass
         self.state.took.append(time.monotonic() - began)
         self.state.count(prompt_tokens=used, generation_tokens=len(words), request_success=1)
         head = {
@@ -214,6 +246,23 @@ class Handler(BaseHTTPRequestHandler):
         kind = "chat.completion" if chat else "text_completion"
         self._json(200, {**head, "object": kind, "choices": [choice], "usage": usage})
 
+    def _step(self) -> None:
+        try:
+            self.state.step()
+        except DeadRank as error:
+            # A dead rank shows at the first request: it fails, and the server ends about a second later (measured).
+            threading.Timer(1, os._exit, [DEAD[self.state.family]]).start()
+            raise Refusal(500, f"EngineDeadError: {error}") from error
+
+    def _spoken(self, words: list):
+        """One after the other, each a step of all ranks where it takes its time."""
+        pause = knobs().word_seconds
+        for word in words:
+            if pause:
+                time.sleep(pause)
+                self._step()
+            yield word
+
     def _words(self, prompt: str, wanted: int) -> list:
         """The answer to what every model knows, else some words."""
         if knobs().garbles:
@@ -231,11 +280,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def _pool(self, request: dict) -> None:
         self._known(request)
-        try:
-            self.state.step()
-        except DeadRank as error:
-            threading.Timer(1, os._exit, [DEAD[self.state.family]]).start()
-            raise Refusal(500, f"EngineDeadError: {error}") from error
+        self._step()
 
     def _embed(self, request: dict) -> None:
         self._pool(request)
@@ -287,7 +332,7 @@ class Handler(BaseHTTPRequestHandler):
             # The first piece says who speaks, and nothing more.
             said = {"role": "assistant", "content": ""}
             self._event({**head, "object": kind, "choices": [{"index": 0, "finish_reason": None, "delta": said}]})
-        for number, word in enumerate(words):
+        for number, word in enumerate(self._spoken(words)):
             part = {"delta": {"content": word}} if chat else {"text": word}
             last = number == len(words) - 1
             choice = {"index": 0, "finish_reason": "length" if last else None, **part}
@@ -309,8 +354,8 @@ class Handler(BaseHTTPRequestHandler):
         for name in ("prompt_tokens", "generation_tokens"):
             value = float(self.state.counts[name])
             lines += [f"# TYPE {family}:{name} counter", f"{family}:{name}_total{{{label}}} {value}"]
-        for name in GAUGES[family]:
-            lines += [f"# TYPE {family}:{name} gauge", f"{family}:{name}{{{label}}} 0.0"]
+        for name, value in zip(GAUGES[family], (float(self.state.running), 0.0, 0.0), strict=False):
+            lines += [f"# TYPE {family}:{name} gauge", f"{family}:{name}{{{label}}} {value}"]
         for name in ("time_to_first_token_seconds", "inter_token_latency_seconds", "e2e_request_latency_seconds"):
             lines.append(f"# TYPE {family}:{name} histogram")
             for bound in (0.01, 0.1, 1.0, 10.0, float("inf")):

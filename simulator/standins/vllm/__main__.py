@@ -143,7 +143,7 @@ def main() -> None:
         template=server.has_template(path),
         reasons=bool(arguments.reasoning_parser),
     )
-    server.serve(arguments.host or "0.0.0.0", arguments.port, state)
+    server.serve(arguments.host or "0.0.0.0", arguments.port, state, drain=float(arguments.shutdown_timeout or 0))
 
 
 if __name__ == "__main__":
