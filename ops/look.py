@@ -7,7 +7,7 @@ import json
 import subprocess
 import sys
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import requests
@@ -50,7 +50,14 @@ def status(cluster: Stack) -> dict[str, Any]:
             "startup": startup,
             "former_starts": [one for one in known if one != startup],
         },
+        "pages": pages(outputs),
     }
+
+
+def pages(outputs: Mapping[str, Any]) -> dict[str, str]:
+    """What a browser or another program opens, beside the endpoint."""
+    found = {**(outputs.get("beside") or {}), "Ray's dashboard": outputs.get("dashboard")}
+    return {name: where for name, where in found.items() if where}
 
 
 def startup(cluster: Stack) -> Startup | None:
@@ -99,6 +106,8 @@ def show(found: dict[str, Any]) -> None:
     console.print(table)
     end = found["endpoint"]
     console.print(f"Endpoint: {end['state']}" + (f", {end['model']} at {end['url']}" if end["url"] else ""))
+    for name, where in found["pages"].items():
+        console.print(f"{name[0].upper()}{name[1:]}: {where}")
     if startup := end["startup"]:
         console.print(f"Started {startup['started'][:16].replace('T', ' ')} UTC: {in_words(startup)}")
         if usual := startups.usual(end["former_starts"]):

@@ -7,6 +7,9 @@ import requests
 
 from components import ports
 from components.plan.dashboards import dashboards
+from ops import look
+from ops.project import Project
+from ops.stack import of
 from simulator import sparks
 from tests.e2e.conftest import left_behind, step
 
@@ -122,6 +125,7 @@ def test_the_gateway_opens_for_its_keys_alone_and_the_chat_knows_the_model(alone
     assert alone.is_clean()
     outputs = alone.outputs()
     gateway, model = outputs["beside"]["gateway"], outputs["model"]
+    assert look.status(of(Project(alone.folder, alone.environment), alone.name))["pages"] == outputs["beside"]
 
     step("the gateway opens for that key alone")
     sparks.wait_for(lambda: answers(outputs["beside"]["chat"]) and answers(f"{gateway}/models"), "gateway and chat")

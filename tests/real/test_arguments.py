@@ -22,11 +22,26 @@ pytestmark = [pytest.mark.long, pytest.mark.real]
 HERE = Path(__file__).parent
 
 
-def ranks(name, count, **serving):
-    """Rank → the words after `vllm serve`. Whether the model fits is another question."""
-    made = plan(settings(count, model=name, serving={"checkFit": False, **serving}))
-    assert all(rank.command[:2] == ("vllm", "serve") for rank in made.ranks)
-    return {f"{name} on {count}, {serving}, rank {n}": rank.command[2:] for n, rank in enumerate(made.ranks)}
+EVERYDAY = (
+    {"maxModelLen": 8192, "gpuMemoryUtilization": 0.8, "servedModelName": "demo"},
+    {"loader": "prefetch", "trustRemoteCode": True},
+    {"loader": "fastsafetensors", "stuckAfter": 0},
+    {"expertParallel": True, "reasoningParser": "qwen3"},
+    {"pipelineParallel": 2, "tensorParallel": 1},
+    {"draft": {"method": "ngram"}},
+)
+"""What README changes in `serving`."""
+
+
+def words(name, count, before, **config):
+    """Rank → the words after those that start an engine. Whether the model fits is another question."""
+    chosen = {**config, "serving": {"checkFit": False, **config.get("serving", {})}}
+    made = plan(settings(count, model=name, **chosen))
+    assert all(rank.command[: len(before)] == before for rank in made.ranks)
+    return {f"{name} on {count}, {config}, rank {n}": rank.command[len(before) :] for n, rank in enumerate(made.ranks)}
+
+
+VLLM, SGLANG = ("vllm", "serve"), ("python3", "-m", "sglang.launch_server")
 
 
 def test_vllm_takes_what_every_catalog_model_is_started_with(simulated):
@@ -34,7 +49,9 @@ def test_vllm_takes_what_every_catalog_model_is_started_with(simulated):
     # Those with an image of their own have options of it.
     for entry in (entry for entry in catalog.entries() if not entry.served("vllm").image):
         for count, serving in ((1, {}), (2, {"executor": "mp"}), (2, {"executor": "ray"}), (2, {"dataParallel": 2})):
-            lines |= ranks(entry.name, count, **serving)
+            lines |= words(entry.name, count, VLLM, serving=serving)
+    for serving in EVERYDAY:
+        lines |= words("gpt-oss-120b", 2, VLLM, serving=serving, monitoring=True)
     lines["wrong"] = ["/model", "--no-such-option"]
     (simulated[-1].home / "parse.py").write_text((HERE / "parse.py").read_text())
     parse = f"docker run -i --rm -v /srv/spark/parse.py:/parse.py:ro {image.IMAGE} python3 /parse.py"
@@ -44,18 +61,15 @@ def test_vllm_takes_what_every_catalog_model_is_started_with(simulated):
 
 
 def test_sglang_takes_what_every_catalog_model_is_started_with_and_reads_the_key(simulated):
-    start = ("python3", "-m", "sglang.launch_server")
     lines = {}
     for entry in (entry for entry in catalog.entries() if not entry.served("sglang").image):
         for count in (1, 2, 3):
-            chosen = settings(count, engine="sglang", model=entry.name, apiKey="the-key", serving={"checkFit": False})
             try:
-                made = plan(chosen)
+                lines |= words(entry.name, count, SGLANG, engine="sglang", apiKey="the-key")
             except Refused:  # a kind of model that SGLang does not serve
                 continue
-            for number, rank in enumerate(made.ranks):
-                assert rank.command[:3] == start
-                lines[f"{entry.name} on {count}, rank {number}"] = rank.command[3:]
+    for serving in EVERYDAY[:4]:
+        lines |= words("gpt-oss-120b", 2, SGLANG, engine="sglang", apiKey="the-key", serving=serving, monitoring=True)
     lines["wrong"] = ["--model-path=/model", "--no-such-option"]
     home = simulated[-1].home
     shutil.copytree(wheels.sglang(), home / "sglang", dirs_exist_ok=True)

@@ -11,13 +11,14 @@ from simulator import sparks
 from simulator.genuine.stack import ADA
 from simulator.shell import SimulatorError
 from tests.e2e.conftest import left_behind, step
-from tests.e2e.test_beside import ENGINE_KEY, KEY, answers, bearer, configure, opens_for_its_key_alone
+from tests.e2e.test_beside import ENGINE_KEY, KEY, answers, bearer, chat, configure, opens_for_its_key_alone
 from tests.real.browser import ENTER, browser, install
 from tests.real.conftest import Genuine
 
 pytestmark = [pytest.mark.long, pytest.mark.real]
 
 WHO = {"role": "user", "content": "Who are you?"}
+BOBS = "sk-of-bob-0123456789"
 EMAIL, PASSWORD = "alice@example.org", "a-password"
 START = 240
 """Seconds in which either is there, on a machine that has other things to do."""
@@ -66,39 +67,49 @@ def test_the_gateway_opens_for_its_keys_alone_and_keeps_to_itself_what_is_said(s
     assert "POST /v1/chat/completions" in log
     assert said not in log
 
+    step("another person's key, and hers no more")
+    stack("config", "set", "--secret", "--path", "gatewayKeys.bob", BOBS, "--stack", stack.name)
+    stack("config", "rm", "--path", "gatewayKeys.alice", "--stack", stack.name)
+    stack.up()
+    comes(f"{gateway}/models")
+    opened = {key: chat(gateway, ADA, key).status_code for key in (BOBS, KEY)}
+    assert opened == {BOBS: 200, KEY: 401}
+    configure(stack)
+    stack.up()
+
 
 def test_whoever_opens_the_chat_page_first_registers_asks_and_finds_it_all_again(stack, tmp_path):
     try:
         install()
     except SimulatorError as error:
         pytest.skip(str(error))
-    spark, chat = stack.nodes[0], stack.outputs()["beside"]["chat"]
-    comes(f"{chat}/health")
+    spark, page_at = stack.nodes[0], stack.outputs()["beside"]["chat"]
+    comes(f"{page_at}/health")
 
     step("the first account, the model, an answer")
     with browser(spark.address) as page:
         try:
-            page.opens(chat)
+            page.opens(page_at)
             registers(page)
             asks(page)
         finally:
             page.shoots(tmp_path / "chat.png")
 
     step("it asks nobody for a newer version, and another account is the first one's to make")
-    about = requests.get(f"{chat}/api/config", timeout=30).json()
+    about = requests.get(f"{page_at}/api/config", timeout=30).json()
     assert about["features"]["enable_version_update_check"] is False
     bob = {"name": "Bob", "email": "bob@example.org", "password": PASSWORD}
-    assert requests.post(f"{chat}/api/v1/auths/signup", json=bob, timeout=30).status_code == 403
+    assert requests.post(f"{page_at}/api/v1/auths/signup", json=bob, timeout=30).status_code == 403
 
     step("on another port: the account and what was said are still there")
     configure(stack, beside={"chatPort": 8081})
     stack.up()
-    chat = stack.outputs()["beside"]["chat"]
-    assert chat.endswith(":8081")
-    comes(f"{chat}/health")
+    page_at = stack.outputs()["beside"]["chat"]
+    assert page_at.endswith(":8081")
+    comes(f"{page_at}/health")
     account = {"email": EMAIL, "password": PASSWORD}
-    token = requests.post(f"{chat}/api/v1/auths/signin", json=account, timeout=30).json()["token"]
-    kept = requests.get(f"{chat}/api/v1/chats/all", headers=bearer(token), timeout=30).text
+    token = requests.post(f"{page_at}/api/v1/auths/signin", json=account, timeout=30).json()["token"]
+    kept = requests.get(f"{page_at}/api/v1/chats/all", headers=bearer(token), timeout=30).text
     assert "I am Ada." in kept
 
     step("no key shows in a container")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import requests
@@ -15,7 +16,7 @@ from ops.check import TOOL, Api, asked, events
 from ops.project import Project
 from ops.pulumi import CommandError
 from ops.stack import of
-from ops.switch import switch
+from ops.switch import rollback, switch
 from simulator import sparks
 from simulator.genuine.stack import ADA, GRACE
 from simulator.layout import RUN
@@ -116,6 +117,9 @@ def test_the_api_refuses_as_its_stand_in_does(alone):
     assert body["error"]["message"].startswith("max_tokens=100000 cannot be greater than max_model_len=2048.")
 
 
+LONG = 1900
+"""Tokens of an answer that takes some seconds."""
+
 FEW = {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "TORCHDYNAMO_DISABLE": "1"}
 """What the genuine engine needs of variables, but for its cache's size."""
 
@@ -192,6 +196,12 @@ def test_a_switch_to_a_model_that_fails_brings_the_former_back(alone, torn, capf
     assert alone.says(WHO) == "I am Ada."
     assert alone.is_clean()
 
+    step("one that serves, and back")
+    switch(where, GRACE, None, lambda _question: True)
+    assert alone.says(WHO) == "I am Grace."
+    rollback(where, None, lambda _question: True)
+    assert alone.says(WHO) == "I am Ada."
+
 
 def test_two_sparks_live_and_die_together(pair):
     head, other = pair.nodes
@@ -217,6 +227,23 @@ def test_two_sparks_live_and_die_together(pair):
     says(head, server, "FAILED: the engine is stuck", limit=UP)
     pair.comes_back(limit=UP)
     assert pair.says(WHO) == "I am Ada."
+
+    step("both are told to end while they answer")
+    metrics = pair.outputs()["api_base"].replace("/v1", "/metrics")
+
+    def runs():
+        return re.search(r"^vllm:num_requests_running\{.*\} 1.0$", requests.get(metrics, timeout=30).text, re.MULTILINE)
+
+    with ThreadPoolExecutor() as pool:
+        asked = pool.submit(pair.complete, max_tokens=LONG, ignore_eos=True)
+        sparks.wait_for(lambda: bool(runs()), "the request to run")
+        ended = [pool.submit(sparks.on, spark, f"docker stop --time 60 {server}", timeout=90) for spark in pair.nodes]
+        assert not asked.done()
+        assert asked.result()["usage"]["completion_tokens"] == LONG
+        assert not any(one.done() for one in ended)
+    pair.up()
+    assert pair.says(WHO) == "I am Ada."
+    ids = [container_id(spark, server) for spark in pair.nodes]
 
     step("both containers are killed")
     for spark in (other, head):
