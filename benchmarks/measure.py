@@ -19,10 +19,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-
-from benchmarks import chart, copies, figures
+from benchmarks import copies, report
 from benchmarks.figures import Aim, Figure, Run
 from benchmarks.watching import Client, Seen, connections, cores, staying, watched
 from components.plan.engines import sglang, vllm
@@ -34,7 +31,6 @@ from simulator import up as simulation
 from simulator.layout import USER, Spark
 from tests.e2e.conftest import Stack
 
-RESULTS = Path(__file__).with_name("results")
 REFERENCE = Path(__file__).with_name("reference.sh")
 CACHE = f"/home/{USER}/.cache/huggingface"
 MP: dict[str, Any] = {"serving": {"executor": "mp"}}
@@ -316,7 +312,8 @@ def measured(names: Sequence[str], *, quick: bool) -> Run:
             print(f"measuring: {name}", flush=True)
             found += GROUPS[name](bench)
     where = f"{pulumi.chosen().name}, simulated Sparks, {platform.machine()}, {cores()} cores"
-    return Run(datetime.now(timezone.utc).isoformat(timespec="seconds"), where, found)
+    when = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    return Run(when, where, found, "quick" if quick else "full")
 
 
 def main() -> None:
@@ -328,15 +325,7 @@ def main() -> None:
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     every = [name for name in GROUPS if not (options.quick and name in LONG)]
     run = measured(options.only or every, quick=options.quick)
-    before = figures.last(RESULTS, run.where)
-    path = figures.keep(RESULTS, run)
-    table = Table(title=run.where, title_justify="left")
-    for heading in figures.HEADINGS:
-        table.add_column(heading, overflow="fold")
-    for row in figures.rows(run, before):
-        table.add_row(*row)
-    Console().print(table)
-    print(f"kept as {path}, drawn in {', '.join(one.name for one in chart.keep(RESULTS, run))}")
+    report.finish(run)
 
 
 if __name__ == "__main__":
