@@ -20,8 +20,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import copies, report
+from benchmarks.empty import Empty
 from benchmarks.figures import Aim, Figure, Run
-from benchmarks.watching import Client, Seen, connections, cores, staying, watched
+from benchmarks.processes import Seen, cores, idle, watched
+from benchmarks.watching import Client, connections, root, staying
 from components.plan.engines import sglang, vllm
 from ops import look, pulumi
 from ops.project import Project
@@ -45,7 +47,6 @@ CONNECTIONS = Aim("value", 2)
 COMPILES = 3.0
 """Seconds that a stand-in compiles, where it finds nothing."""
 
-EMPTY = "import pulumi\n"
 NAME = "measured"
 """Of either model, for its clients."""
 
@@ -79,8 +80,9 @@ class Bench:
         finally:
             stack.destroy()
 
-    def previewed(self, stack: Stack) -> Seen:
-        with watched(stack.folder) as seen:
+    def previewed(self, stack: Stack, roots: Sequence[int] = ()) -> Seen:
+        """`roots`: of the Sparks that are looked at meanwhile."""
+        with watched(stack.folder, roots) as seen:
             assert stack.is_clean()
         return seen
 
@@ -90,16 +92,6 @@ def startup(stack: Stack) -> float:
     found = look.startup(of(Project(stack.folder, stack.environment), stack.name))
     assert found
     return float(found["answer"])
-
-
-def empty(bench: Bench) -> Stack:
-    """A program without resources, under the same Pulumi and with the same packages."""
-    folder = bench.folder / "empty"
-    folder.mkdir()
-    (folder / "__main__.py").write_text(EMPTY)
-    runtime = "runtime: {name: python, options: {toolchain: pip, virtualenv: .venv}}"
-    (folder / "Pulumi.yaml").write_text(f"name: dgx-spark\n{runtime}\n")
-    return Stack(folder, "empty", list(bench.nodes[:1]))
 
 
 def seconds(do: Callable[[], object]) -> float:
@@ -127,17 +119,18 @@ def asked(nodes: Sequence[Spark]) -> float:
 
 
 def previews(bench: Bench) -> Iterator[Figure]:
-    nothing = empty(bench)
-    nothing.up()
+    nothing = Empty(bench.folder / "empty", pulumi.chosen().argv)
     with bench.serving("preview", 2, **MP) as stack:
         pair = bench.nodes[:2]
-        seen, bare, logins, dialled = [], [], [], []
+        roots = [root(spark) for spark in pair]
+        seen, bare, logins, dialled, still = [], [], [], [], []
         stayed = sum(map(staying, pair))
         for _ in range(bench.repeats):
             before = [connections(spark) for spark in pair]
-            seen.append(bench.previewed(stack))
+            seen.append(bench.previewed(stack, roots))
             dialled.append(max(connections(spark) - was for spark, was in zip(pair, before, strict=True)))
-            bare.append(seconds(nothing.is_clean))
+            still.append(max(idle(roots, seen[-1].seconds)))
+            bare.append(seconds(nothing.preview))
             logins.append(asked(pair))
         # What was still ending at first is gone.
         stays = max(0, sum(map(staying, pair)) - stayed)
@@ -147,7 +140,12 @@ def previews(bench: Bench) -> Iterator[Figure]:
     yield Figure("preview", f"{name}: beside it", ours, "one `ssh true` to each Spark", tuple(logins))
     yield Figure("preview", "its connections to a Spark, at most", tuple(dialled), aim=CONNECTIONS, unit="")
     yield Figure("preview", "its program's memory", tuple(o.memory for o in seen), aim=Aim("value", 120), unit="MB")
+    yield Figure("preview", "memory of program, engine and ssh", tuple(one.whole for one in seen), unit="MB")
     yield Figure("preview", "its processors' time", tuple(one.cpu for one in seen))
+    there = tuple(max(one.cpu_there) for one in seen)
+    yield Figure("preview", "a Spark's processors' time, at most", there, "as long without a preview", tuple(still))
+    memory = tuple(max(one.memory_there) for one in seen)
+    yield Figure("preview", "memory that it takes on a Spark, at most", memory, unit="MB")
     yield Figure("preview", "processes that stay on the Sparks", (stays,), aim=Aim("value", 0), unit="")
 
 
