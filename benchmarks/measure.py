@@ -15,14 +15,13 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from benchmarks import copies, report
 from benchmarks.empty import Empty
 from benchmarks.figures import Aim, Figure, Run
-from benchmarks.processes import Seen, cores, idle, watched
+from benchmarks.processes import Seen, cores, idle, seconds, watched
 from benchmarks.watching import Client, connections, root, staying
 from components.plan.engines import sglang, vllm
 from ops import look, pulumi
@@ -92,12 +91,6 @@ def startup(stack: Stack) -> float:
     found = look.startup(of(Project(stack.folder, stack.environment), stack.name))
     assert found
     return float(found["answer"])
-
-
-def seconds(do: Callable[[], object]) -> float:
-    began = time.monotonic()
-    do()
-    return time.monotonic() - began
 
 
 def to_an_answer(stack: Stack) -> float:
@@ -310,8 +303,7 @@ def measured(names: Sequence[str], *, quick: bool) -> Run:
             print(f"measuring: {name}", flush=True)
             found += GROUPS[name](bench)
     where = f"{pulumi.chosen().name}, simulated Sparks, {platform.machine()}, {cores()} cores"
-    when = datetime.now(timezone.utc).isoformat(timespec="seconds")
-    return Run(when, where, found, "quick" if quick else "full")
+    return report.now(where, found, quick=quick)
 
 
 def main() -> None:

@@ -1,5 +1,5 @@
-"""What a command takes while it runs, by looks at /proc: its seconds, processors and memory, and what other machines take
-that are simulated on this one. Where there is no /proc, memory is 0."""
+"""What a command takes while it runs, by looks at /proc: its seconds, processors and memory, and what is taken of other
+machines that are simulated on this one. Where there is no /proc, memory is 0."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import resource
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,6 +86,12 @@ def cpu(every: Mapping[int, Process], root: int) -> float:
 
 def resident(every: Mapping[int, Process], pids: Collection[int]) -> float:
     return sum(every[pid].memory for pid in pids)
+
+
+def seconds(do: Callable[[], object]) -> float:
+    began = time.monotonic()
+    do()
+    return time.monotonic() - began
 
 
 @contextmanager

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from datetime import datetime, timezone
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
 from benchmarks import chart, figures
-from benchmarks.figures import Run
+from benchmarks.figures import Figure, Run
 
 RESULTS = Path(__file__).with_name("results")
 """The history, of this machine alone: git leaves it out."""
+
+
+def now(where: str, found: Sequence[Figure], *, quick: bool) -> Run:
+    when = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    return Run(when, where, list(found), "quick" if quick else "full")
 
 
 def finish(run: Run, folder: Path = RESULTS, console: Console | None = None) -> None:
