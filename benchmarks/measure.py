@@ -9,12 +9,14 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+import re
 import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +50,9 @@ COMPILES = 3.0
 
 NAME = "measured"
 """Of either model, for its clients."""
+
+FORMED = re.compile(r"-ray-formed created \(([\d.]+)s\)")
+"""What either Pulumi says of the step that waits for Ray."""
 
 
 @dataclass(frozen=True)
@@ -93,12 +98,47 @@ def startup(stack: Stack) -> float:
     return float(found["answer"])
 
 
-def to_an_answer(stack: Stack) -> float:
-    """Seconds of an `up` and the first completion."""
+class Dialled:
+    """SSH connections to Sparks since this was made."""
+
+    def __init__(self, nodes: Sequence[Spark]) -> None:
+        self._before = [(spark, connections(spark)) for spark in nodes]
+
+    def most(self) -> int:
+        return max(connections(spark) - before for spark, before in self._before)
+
+
+@dataclass(frozen=True)
+class Risen:
+    """What an `up` took."""
+
+    seconds: float
+    """Until the first completion."""
+
+    own: float
+    """Seconds of them that are not the server's start."""
+
+    forming: float | None
+    """Seconds of them in which Ray's nodes came together; None: there is no Ray."""
+
+    dialled: int
+    """SSH connections to a Spark, at most."""
+
+
+def risen(stack: Stack) -> Risen:
+    logged_in = Dialled(stack.nodes)
     began = time.monotonic()
-    stack.up()
+    said = stack.up().text
     stack.complete()
-    return time.monotonic() - began
+    took = time.monotonic() - began
+    dialled = logged_in.most()
+    return Risen(took, took - startup(stack), forming(said), dialled)
+
+
+def forming(said: str) -> float | None:
+    """Seconds in which Ray's nodes came together, by what an `up` said; None where it said nothing of it."""
+    found = FORMED.search(said)
+    return float(found[1]) if found else None
 
 
 def asked(nodes: Sequence[Spark]) -> float:
@@ -119,9 +159,9 @@ def previews(bench: Bench) -> Iterator[Figure]:
         seen, bare, logins, dialled, still = [], [], [], [], []
         stayed = sum(map(staying, pair))
         for _ in range(bench.repeats):
-            before = [connections(spark) for spark in pair]
+            logged_in = Dialled(pair)
             seen.append(bench.previewed(stack, roots))
-            dialled.append(max(connections(spark) - was for spark, was in zip(pair, before, strict=True)))
+            dialled.append(logged_in.most())
             still.append(max(idle(roots, seen[-1].seconds)))
             bare.append(seconds(nothing.preview))
             logins.append(asked(pair))
@@ -147,11 +187,10 @@ def growth(bench: Bench) -> Iterator[Figure]:
     busy: dict[int, tuple[float, ...]] = {}
     for count in (1, 2, 4, 8):
         with bench.serving("growth", count, **MP) as stack:
-            last = bench.nodes[count - 1]
-            before = connections(last)
+            logged_in = Dialled(bench.nodes[count - 1 : count])
             seen = [bench.previewed(stack) for _ in range(bench.repeats)]
             found[count], busy[count] = tuple(one.seconds for one in seen), tuple(one.cpu for one in seen)
-            dialled = (connections(last) - before) / bench.repeats
+            dialled = logged_in.most() / bench.repeats
         yield Figure("growth", f"preview without changes, {count} Spark{'s' * (count > 1)}", found[count])
         yield Figure("growth", f"its connections to the last of {count}", (dialled,), aim=CONNECTIONS, unit="")
     yield Figure("growth", "preview of 8 Sparks", found[8], "of 2 Sparks", found[2], Aim("times", 1.5))
@@ -188,28 +227,37 @@ def ups(bench: Bench) -> Iterator[Figure]:
     for name, (config, engine, image, limit) in ENGINES.items():
         if bench.quick and config is RAY:
             continue
-        ours, own, theirs = [], [], []
+        ours, theirs, their_logins = [], [], []
         for _ in range(bench.repeats):
             with bench.prepared("up", 2, **config) as stack:
-                ours.append(to_an_answer(stack))
-                own.append(ours[-1] - startup(stack))
+                ours.append(risen(stack))
                 outputs = stack.outputs()
-            reference = Reference(engine, image.partition("@")[0], outputs, bench.nodes[:2])
+            reference = Reference(engine, image.partition("@")[0], outputs, stack.nodes)
+            logged_in = Dialled(stack.nodes)
             try:
-                began = time.monotonic()
-                reference.run("start")
-                theirs.append(time.monotonic() - began)
+                theirs.append(seconds(partial(reference.run, "start")))
+                their_logins.append(logged_in.most())
             finally:
                 reference.run("stop")
-        yield Figure(
-            "up", f"{name}: `up` to the first answer", tuple(ours), "the scripts", tuple(theirs), Aim("times", 0.5)
-        )
-        yield Figure("up", f"{name}: of it, not the server's start", tuple(own), aim=Aim("value", limit))
-    own = []
+        whole = tuple(one.seconds for one in ours)
+        yield Figure("up", f"{name}: `up` to the first answer", whole, "the scripts", tuple(theirs), Aim("times", 0.5))
+        yield from parts(name, ours, limit, tuple(their_logins))
+    ours = []
     for _ in range(bench.repeats):
         with bench.prepared("up", 2, **MP) as stack:
-            own.append(to_an_answer(stack) - startup(stack))
-    yield Figure("up", "vLLM without Ray: of `up`, not the server's start", tuple(own), aim=Aim("value", 10.0))
+            ours.append(risen(stack))
+    yield from parts("vLLM without Ray", ours, 10.0)
+
+
+def parts(name: str, ours: Sequence[Risen], limit: float, theirs: tuple[int, ...] = ()) -> Iterator[Figure]:
+    """Of some `up`s. `theirs`: connections of the scripts."""
+    own = tuple(one.own for one in ours)
+    yield Figure("up", f"{name}: of `up`, not the server's start", own, aim=Aim("value", limit))
+    if formed := tuple(one.forming for one in ours if one.forming is not None):
+        yield Figure("up", f"{name}: of which Ray's forming", formed)
+    dialled = tuple(one.dialled for one in ours)
+    against = "the scripts" if theirs else ""
+    yield Figure("up", f"{name}: connections to a Spark during `up`, at most", dialled, against, theirs, unit="")
 
 
 def switches(bench: Bench) -> Iterator[Figure]:
@@ -295,9 +343,14 @@ def up(count: int) -> Iterator[list[Spark]]:
         simulation.down()
 
 
+def needed(names: Sequence[str], *, quick: bool) -> int:
+    """Sparks for these groups."""
+    return 8 if "growth" in names or ("copy" in names and not quick) else 3
+
+
 def measured(names: Sequence[str], *, quick: bool) -> Run:
     found: list[Figure] = []
-    with up(8 if "growth" in names else 3) as nodes, tempfile.TemporaryDirectory() as folder:
+    with up(needed(names, quick=quick)) as nodes, tempfile.TemporaryDirectory() as folder:
         bench = Bench(nodes, quick, Path(folder).resolve())
         for name in names:
             print(f"measuring: {name}", flush=True)

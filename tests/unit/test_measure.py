@@ -6,7 +6,8 @@ import subprocess
 
 import pytest
 
-from benchmarks import real, sockets
+from benchmarks import copies, real, sockets
+from benchmarks import measure as simulated
 from components.programs.startups import Starts
 from ops import measure, pulumi
 from ops.project import Project
@@ -33,7 +34,7 @@ def sshd():
 
 @pytest.fixture
 def cluster(tmp_path, monkeypatch, sshd):
-    """Makes a stack of two Sparks, one of which listens. pulumi writes down its words, and connects to that one once."""
+    """Makes a stack of two Sparks, one of which listens. pulumi writes down its words and connects to that one once."""
     monkeypatch.delenv("SPARK_ENGINE", raising=False)
     programs = {
         "pulumi": f"echo $* >>{tmp_path}/calls; exec 3<>/dev/tcp/127.0.0.1/{sshd}; cat {tmp_path}/steps",
@@ -48,7 +49,8 @@ def cluster(tmp_path, monkeypatch, sshd):
     def make(steps="[]"):
         (tmp_path / "steps").write_text(f'{{"steps": {steps}}}')
         nodes = [{"name": f"spark-{n}", "host": f"127.0.0.{n}", "port": sshd} for n in (1, 2)]
-        Starts(tmp_path, "test").remember(FORMER)
+        for start in (FORMER, NOW):
+            Starts(tmp_path, "test").remember(start)
         return Serving(Project(tmp_path, dict(os.environ)), "test", settings(nodes=nodes))
 
     return make
@@ -140,3 +142,29 @@ def test_each_is_measured_by_a_program_of_its_own(monkeypatch, given, program):
     monkeypatch.setattr(measure.subprocess, "run", run)
     assert measure.measure(*given, quick=True) == 3
     assert called == [(program, pulumi.ROOT)]
+
+
+def test_copies_go_to_seven_as_the_documentation_says_but_not_where_time_is_short():
+    assert simulated.needed(["copy"], quick=False) == 8
+    assert simulated.needed(["preview", "copy"], quick=True) == 3
+    assert simulated.needed(["growth"], quick=True) == 8
+    assert simulated.needed(["preview", "up", "switch", "start"], quick=False) == 3
+
+
+@pytest.mark.parametrize(
+    ("said", "seconds"),
+    [
+        (" +  command:remote:Command cluster-ray-formed created (3.25s)\n", 3.25),
+        (" +  command:remote:Command cluster-ray-formed creating (0s) \n"
+         " +  command:remote:Command cluster-ray-formed created (12s) \n", 12.0),
+        (" +  command:remote:Command endpoint-ready created (3.25s)\n", None),
+    ],
+    ids=["hermetic", "CLI", "no Ray"],
+)  # fmt: skip
+def test_how_long_ray_took_to_form_is_read_of_what_pulumi_says(said, seconds):
+    assert simulated.forming(said) == seconds
+
+
+def test_bytes_that_left_are_read_of_the_kernels_count():
+    written = '[{"ifname": "x", "stats64": {"rx": {"bytes": 5}, "tx": {"bytes": 2500000, "packets": 9}}}]'
+    assert copies.sent(written) == 2.5
