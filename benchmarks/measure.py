@@ -7,6 +7,7 @@ what has become worse since the last run of the same kind of machine and engine.
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 import platform
 import re
@@ -41,12 +42,17 @@ RAY: dict[str, Any] = {"serving": {"executor": "ray"}}
 FOLDER = "models--openai--gpt-oss-120b"
 """Of the model of a stack that names none, in the cache."""
 
-OTHER_MODEL = "gpt-oss-20b"
+MODELS = ["gpt-oss-20b", "gpt-oss-120b"]
+"""Between which is switched, from the last one."""
+
 CONNECTIONS = Aim("value", 2)
 """SSH connections of a run to a Spark: one for all that is ours, and the docker provider's."""
 
 COMPILES = 3.0
 """Seconds that a stand-in compiles, where it finds nothing."""
+
+SLOWLY = {"word_seconds": 0.1}
+"""Knob of an engine that takes seconds for an answer to a long request (simulator/standins/standin/knobs.py)."""
 
 NAME = "measured"
 """Of either model, for its clients."""
@@ -262,20 +268,21 @@ def parts(name: str, ours: Sequence[Risen], limit: float, theirs: tuple[int, ...
 
 def switches(bench: Bench) -> Iterator[Figure]:
     """With weights of both models in place; a client that asks for the name that both are served under."""
-    models = [OTHER_MODEL, "gpt-oss-120b"]
-    config = {"engine": "sglang", "weights": {"stage": models}, "serving": {"servedModelName": NAME}}
+    config = {"engine": "sglang", "weights": {"stage": MODELS}, "serving": {"servedModelName": NAME}}
+    models = itertools.cycle(MODELS)
     ours, beyond, lost = [], [], []
     with bench.serving("switch", 2, **config) as stack:
         outputs = stack.outputs()
-        for number in range(bench.repeats):
-            stack.configure(**config, model=models[number % 2])
+        for _ in range(bench.repeats):
+            stack.configure(**config, model=next(models))
             with Client(outputs["api_base"], NAME) as client:
                 stack.up()
                 client.answers_again()
             ours.append(client.silence())
             beyond.append(ours[-1] - startup(stack))
             lost.append(client.lost)
-    reference, theirs = Reference("sglang", sglang.IMAGE.partition("@")[0], outputs, bench.nodes[:2]), []
+        drained = list(drains(stack, config, models, bench.repeats))
+    reference, theirs, their_lost = Reference("sglang", sglang.IMAGE.partition("@")[0], outputs, stack.nodes), [], []
     reference.run("start")
     try:
         for _ in range(bench.repeats):
@@ -284,13 +291,41 @@ def switches(bench: Bench) -> Iterator[Figure]:
                 reference.run("start")
                 client.answers_again()
             theirs.append(client.silence())
+            their_lost.append(client.lost)
     finally:
         reference.run("stop")
     yield Figure(
         "switch", "another model: silence", tuple(ours), "stop all, start all", tuple(theirs), Aim("times", 1.0)
     )
     yield Figure("switch", "of it, beyond the server's start", tuple(beyond), aim=Aim("value", 2.0))
-    yield Figure("switch", "requests accepted and lost", tuple(lost), aim=Aim("value", 0), unit="")
+    none = Aim("value", 0)
+    yield Figure(
+        "switch", "requests accepted and lost", tuple(lost), "stop all, start all", tuple(their_lost), none, unit=""
+    )
+    longest = tuple(max(client.took) for client in drained)
+    yield Figure("switch", "long requests: the longest answer", longest)
+    yield Figure("switch", "long requests accepted and lost", tuple(one.lost for one in drained), aim=none, unit="")
+
+
+def drains(stack: Stack, config: dict[str, Any], models: Iterator[str], repeats: int) -> Iterator[Client]:
+    """One for each switch, whose client had a request in flight all the time that took seconds."""
+    for spark in stack.nodes:
+        sparks.set_knobs(spark, **SLOWLY)
+    try:
+        # Servers read their knobs when they start.
+        stack.configure(**config, model=next(models))
+        stack.up()
+        base = stack.outputs()["api_base"]
+        for _ in range(repeats):
+            stack.configure(**config, model=next(models))
+            with Client(base, NAME, long=True) as client:
+                client.answers_again()
+                stack.up()
+                client.answers_again()
+            yield client
+    finally:
+        for spark in stack.nodes:
+            spark.knobs.unlink()
 
 
 def starts(bench: Bench) -> Iterator[Figure]:

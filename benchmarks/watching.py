@@ -21,6 +21,9 @@ OFTEN = 0.1
 SHORT: Mapping[str, Any] = {"max_tokens": 5}
 """Of a request, beside its model and prompt."""
 
+LONG: Mapping[str, Any] = {"max_tokens": 50, "stream": True}
+"""Of one that is answered for seconds by an engine that takes its time for each word."""
+
 UNAVAILABLE = 503
 """A server that starts or ends says so and accepts nothing."""
 
@@ -77,8 +80,14 @@ class Client:
 
     base: str
     model: str
+    long: bool = False
+    """One request after the other, each for seconds."""
+
     answered: list[float] = field(default_factory=list)
     """When answers came."""
+
+    took: list[float] = field(default_factory=list)
+    """Seconds of each of them."""
 
     def __post_init__(self) -> None:
         self._ended = threading.Event()
@@ -103,15 +112,20 @@ class Client:
 
     def _ask_on(self) -> None:
         while not self._ended.wait(OFTEN):
+            if self.long:
+                self._ask()
+                continue
             thread = threading.Thread(target=self._ask)
             thread.start()
             self._threads = [one for one in self._threads if one.is_alive()] + [thread]
 
     def _ask(self) -> None:
-        outcome = ask(self.base, self.model, SHORT)
+        began = time.monotonic()
+        outcome = ask(self.base, self.model, LONG if self.long else SHORT)
         self._outcomes.append(outcome)
         if outcome == "answered":
             self.answered.append(time.monotonic())
+            self.took.append(self.answered[-1] - began)
 
     def answers_again(self) -> None:
         """Wait for an answer to a request of after now."""

@@ -1,7 +1,9 @@
 """The client of ./spark measure: which of its requests were accepted and lost."""
 
+import json
 import socket
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -17,8 +19,17 @@ class Handler(BaseHTTPRequestHandler):
     """Answers as its server says: a status, a length (None: until it closes) and what comes of that."""
 
     def do_POST(self):
-        self.rfile.read(int(self.headers["Content-Length"]))
-        status, length, said = self.server.says
+        server = self.server
+        server.asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        with server.lock:
+            server.inside += 1
+            server.most = max(server.most, server.inside)
+        time.sleep(server.pause)
+        with server.lock:
+            server.inside -= 1
+        self.answer(*server.says)
+
+    def answer(self, status, length, said):
         if not status:
             return
         self.send_response(status)
@@ -31,18 +42,24 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
 
+class Says:
+    """Has the server answer so from now on; its API's address."""
+
+    def __init__(self, server):
+        self.server = server
+
+    def __call__(self, status, length=None, said=b"", pause=0.0):
+        self.server.says, self.server.pause = (status, length, said), pause
+        return f"http://127.0.0.1:{self.server.server_port}/v1"
+
+
 @pytest.fixture
 def says():
-    """A server of these answers; its API's address."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
+    server.lock, server.inside, server.most = threading.Lock(), 0, 0
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
-
-    def of(status, length=None, said=b""):
-        server.says = status, length, said
-        return f"http://127.0.0.1:{server.server_port}/v1"
-
-    yield of
+    yield Says(server)
     server.shutdown()
     thread.join()
     server.server_close()
@@ -94,3 +111,14 @@ def test_a_client_counts_what_is_lost_and_what_is_answered(says):
         says(200, 2, b"{}")
         client.answers_again()
     assert client.silence() >= watching.OFTEN
+
+
+@pytest.mark.parametrize("long", [True, False])
+def test_a_client_of_long_requests_has_one_in_flight_and_any_other_as_many_as_it_takes(says, long):
+    base = says(200, None, WHOLE, pause=3 * watching.OFTEN)
+    with Client(base, "m", long=long) as client:
+        sparks.wait_for(lambda: len(client.took) >= 4, "some answers")
+    assert (says.server.most == 1) is long
+    assert says.server.asked["model"] == "m"
+    assert ("stream" in says.server.asked) is long
+    assert min(client.took) > 0
