@@ -1,4 +1,5 @@
-"""Weights and an image to the other Sparks over links of one speed: a chain against a star and one raw stream.
+"""Weights and an image to the other Sparks over links of one speed: a chain against a star and one raw stream. sparkrun
+0.2.40 copies as these stars do: rsync, and docker save into docker load, from the head to each.
 
 Of `./spark measure`; for simulated Sparks alone: it lays keys and files there and leaves them. The Sparks share this
 machine's processors, so `MBIT` is small enough for the links to be the limit.
@@ -17,7 +18,7 @@ from typing import Any
 from benchmarks.figures import Aim, Figure
 from components.remote import parcel
 from simulator import network, sparks
-from simulator.layout import USER, Spark
+from simulator.layout import TWINS, USER, Spark
 
 STACK = "organization/dgx-spark/copies"
 HUB = f"/home/{USER}/.cache/huggingface/hub"
@@ -103,7 +104,10 @@ class Weights:
             f"mv blobs/new blobs/$d && ln -sf ../../blobs/$d snapshots/{COMMIT}/$n.safetensors && echo $n $d; done"
         )
         found = [line.split() for line in sparks.on(self.head, make).splitlines()]
-        self.files = [{"path": f"{n}.safetensors", "size": size // FILES, "sha256": d} for n, d in found]
+        self.size = size // FILES
+        """Bytes of each file."""
+
+        self.files = [{"path": f"{n}.safetensors", "size": self.size, "sha256": d} for n, d in found]
         self.folder = folder
 
     def clear(self) -> None:
@@ -120,6 +124,11 @@ class Weights:
     def raw(self, spark: Spark) -> None:
         get = f"{SSH} {USER}@{self.head.fabric_address(0)} 'cat {self.folder}/blobs/*' > mine"
         sparks.on(spark, get, timeout=3600)
+
+    def halve(self, spark: Spark) -> None:
+        """Leave the first half of each file, as a copy does that was interrupted."""
+        half = f"truncate -s {self.size // 2} {self.folder}/blobs/*"
+        sparks.on(spark, f"{half}; rm -f ~/.local/state/dgx-spark/*copies/weights.json")
 
     def rsync(self, spark: Spark) -> None:
         """What a star was: the whole folder from the head."""
@@ -186,8 +195,11 @@ def measured(every: Sequence[Spark], repeats: int, size: int = SIZE) -> Iterator
         network.throttle(before, MBIT)
     repeats = min(repeats, REPEATS)
     try:
-        yield from compared("weights", weights, "rsync from the head", weights.rsync, every[1:], repeats)
-        yield from compared("image", image, "docker save | docker load from the head", image.raw, every[1:], repeats)
+        star = "rsync from the head to each (sparkrun's way)"
+        yield from compared("weights", weights, star, weights.rsync, every[1:], repeats)
+        yield resumed(weights, every[0], every[1])
+        star = "docker save | docker load from the head to each (sparkrun's way)"
+        yield from compared("image", image, star, image.raw, every[1:], repeats)
         yield children(image, every[0], every[1], repeats)
     finally:
         for before, _ in pairwise(every):
@@ -210,10 +222,36 @@ def compared(
 
     one, every = took(thing.chain, 1), took(thing.chain, len(others))
     yield Figure("copy", f"{what} to one", one, "one raw stream", took(thing.raw, 1), Aim("at least times", 0.9))
+    # Of an image the raw stream is what people do.
+    if from_head != thing.raw:
+        yield Figure("copy", f"{what} to one, again", one, "plain rsync", took(from_head, 1, 1), Aim("times", 1.1))
     yield Figure("copy", f"{what} to {len(others)}", every, "to one", one, Aim("times", 1.3))
     yield Figure(
         "copy", f"{what} to {len(others)}, again", every, star, took(from_head, len(others), 1), Aim("times", 1.0)
     )
+
+
+def resumed(weights: Weights, head: Spark, spark: Spark) -> Figure:
+    """MB that left the head for a Spark that has the first half of each file."""
+    weights.clear()
+    weights.chain(spark)
+    weights.halve(spark)
+    before = sent(counted(head))
+    weights.chain(spark)
+    went = sent(counted(head)) - before
+    missing = FILES * (weights.size - weights.size // 2) / 1e6
+    return Figure("copy", "weights resumed: sent", (went,), "missing", (missing,), Aim("times", 1.1), unit="MB")
+
+
+def counted(spark: Spark) -> str:
+    """What ip(8) says of its first link to the others."""
+    name = TWINS[0][0].format(port=1)
+    return network.ip("-s", "-j", "link", "show", "dev", name, namespace=spark.name)
+
+
+def sent(link: str) -> float:
+    """MB so far, with TCP's headers."""
+    return float(json.loads(link)[0]["stats64"]["tx"]["bytes"]) / 1e6
 
 
 def children(image: Image, head: Spark, spark: Spark, repeats: int) -> Figure:

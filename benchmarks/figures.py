@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import median
@@ -13,6 +13,8 @@ WORSE = 1.25
 """Times the last run's figure from which on it is called worse: two runs of one machine differ by less."""
 
 Kind = Literal["times", "at least times", "more", "value"]
+Former = Mapping[tuple[str, str], "Figure"]
+"""Group and name → the newest figure of it in the history."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,8 @@ class Run:
     """Engine, machine and Sparks: figures of the same place can be compared."""
 
     figures: list[Figure] = field(default_factory=list)
+    kind: Literal["full", "quick", ""] = ""
+    """Of one kind figures can be compared: a quick run copies less. Empty: kept before this was."""
 
     def written(self) -> dict[str, Any]:
         return asdict(self)
@@ -100,7 +104,7 @@ def read(document: dict[str, Any]) -> Run:
         })
         for one in document["figures"]
     ]  # fmt: skip
-    return Run(document["when"], document["where"], figures)
+    return Run(document["when"], document["where"], figures, document.get("kind", ""))
 
 
 def spread(values: Sequence[float], unit: str) -> str:
@@ -111,9 +115,8 @@ def spread(values: Sequence[float], unit: str) -> str:
     return middle if len(values) == 1 else f"{middle} ({min(values):.2f} to {max(values):.2f})"
 
 
-def rows(run: Run, before: Run | None) -> list[tuple[str, ...]]:
+def rows(run: Run, before: Former) -> list[tuple[str, ...]]:
     """Measure, ours, against, theirs, figure, aim, and what became of it."""
-    former = {(one.group, one.name): one.value for one in before.figures} if before else {}
     return [
         (
             one.name,
@@ -122,36 +125,32 @@ def rows(run: Run, before: Run | None) -> list[tuple[str, ...]]:
             spread(one.theirs, one.unit),
             "" if one.value is None else f"{one.value:.2f}",
             one.aim.text() if one.aim else "",
-            verdict(one, former.get((one.group, one.name))),
+            verdict(one, before.get((one.group, one.name))),
         )
         for one in run.figures
     ]
 
 
-def verdict(figure: Figure, before: float | None) -> str:
+def verdict(figure: Figure, before: Figure | None) -> str:
     if figure.aim is None or figure.value is None:
         return ""
     said = "met" if figure.aim.met(figure.value) else "MISSED"
-    if before is not None and figure.aim.worse(figure.value, before):
-        return f"{said}, worse: was {before:.2f}"
+    if before and before.value is not None and figure.aim.worse(figure.value, before.value):
+        return f"{said}, worse: was {before.value:.2f}"
     return said
 
 
 HEADINGS = ("Measure", "Ours", "Against", "Theirs", "Figure", "Aim", "")
 
 
-def markdown(found: Iterable[tuple[str, ...]]) -> str:
-    lines = [HEADINGS, ("---",) * len(HEADINGS), *found]
-    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
-
-
-def last(folder: Path, where: str) -> Run | None:
-    """The newest run of this place in the history."""
+def former(folder: Path, run: Run) -> Former:
+    """Of this place and kind, over all that was kept: a run may have measured some groups alone."""
+    newest: dict[tuple[str, str], Figure] = {}
     for path in sorted(folder.glob("*.json"), reverse=True):
-        run = read(json.loads(path.read_text()))
-        if run.where == where:
-            return run
-    return None
+        kept = read(json.loads(path.read_text()))
+        if (kept.where, kept.kind) == (run.where, run.kind):
+            newest = {(one.group, one.name): one for one in kept.figures} | newest
+    return newest
 
 
 def keep(folder: Path, run: Run) -> Path:

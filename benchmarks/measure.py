@@ -7,24 +7,25 @@ what has become worse since the last run of the same kind of machine and engine.
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 import platform
+import re
 import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-
-from benchmarks import chart, copies, figures
+from benchmarks import copies, report
+from benchmarks.empty import Empty
 from benchmarks.figures import Aim, Figure, Run
-from benchmarks.watching import Client, Seen, connections, cores, staying, watched
+from benchmarks.processes import Seen, cores, idle, seconds, watched
+from benchmarks.watching import Client, connections, root, staying
 from components.plan.engines import sglang, vllm
 from ops import look, pulumi
 from ops.project import Project
@@ -34,7 +35,6 @@ from simulator import up as simulation
 from simulator.layout import USER, Spark
 from tests.e2e.conftest import Stack
 
-RESULTS = Path(__file__).with_name("results")
 REFERENCE = Path(__file__).with_name("reference.sh")
 CACHE = f"/home/{USER}/.cache/huggingface"
 MP: dict[str, Any] = {"serving": {"executor": "mp"}}
@@ -42,16 +42,23 @@ RAY: dict[str, Any] = {"serving": {"executor": "ray"}}
 FOLDER = "models--openai--gpt-oss-120b"
 """Of the model of a stack that names none, in the cache."""
 
-OTHER_MODEL = "gpt-oss-20b"
+MODELS = ["gpt-oss-20b", "gpt-oss-120b"]
+"""Between which is switched, from the last one."""
+
 CONNECTIONS = Aim("value", 2)
 """SSH connections of a run to a Spark: one for all that is ours, and the docker provider's."""
 
 COMPILES = 3.0
 """Seconds that a stand-in compiles, where it finds nothing."""
 
-EMPTY = "import pulumi\n"
+SLOWLY = {"word_seconds": 0.1}
+"""Knob of an engine that takes seconds for an answer to a long request (simulator/standins/standin/knobs.py)."""
+
 NAME = "measured"
 """Of either model, for its clients."""
+
+FORMED = re.compile(r"-ray-formed created \(([\d.]+)s\)")
+"""What either Pulumi says of the step that waits for Ray."""
 
 
 @dataclass(frozen=True)
@@ -83,8 +90,9 @@ class Bench:
         finally:
             stack.destroy()
 
-    def previewed(self, stack: Stack) -> Seen:
-        with watched(stack.folder) as seen:
+    def previewed(self, stack: Stack, roots: Sequence[int] = ()) -> Seen:
+        """`roots`: of the Sparks that are looked at meanwhile."""
+        with watched(stack.folder, roots) as seen:
             assert stack.is_clean()
         return seen
 
@@ -96,28 +104,47 @@ def startup(stack: Stack) -> float:
     return float(found["answer"])
 
 
-def empty(bench: Bench) -> Stack:
-    """A program without resources, under the same Pulumi and with the same packages."""
-    folder = bench.folder / "empty"
-    folder.mkdir()
-    (folder / "__main__.py").write_text(EMPTY)
-    runtime = "runtime: {name: python, options: {toolchain: pip, virtualenv: .venv}}"
-    (folder / "Pulumi.yaml").write_text(f"name: dgx-spark\n{runtime}\n")
-    return Stack(folder, "empty", list(bench.nodes[:1]))
+class Dialled:
+    """SSH connections to Sparks since this was made."""
+
+    def __init__(self, nodes: Sequence[Spark]) -> None:
+        self._before = [(spark, connections(spark)) for spark in nodes]
+
+    def most(self) -> int:
+        return max(connections(spark) - before for spark, before in self._before)
 
 
-def seconds(do: Callable[[], object]) -> float:
+@dataclass(frozen=True)
+class Risen:
+    """What an `up` took."""
+
+    seconds: float
+    """Until the first completion."""
+
+    own: float
+    """Seconds of them that are not the server's start."""
+
+    forming: float | None
+    """Seconds of them in which Ray's nodes came together; None: there is no Ray."""
+
+    dialled: int
+    """SSH connections to a Spark, at most."""
+
+
+def risen(stack: Stack) -> Risen:
+    logged_in = Dialled(stack.nodes)
     began = time.monotonic()
-    do()
-    return time.monotonic() - began
-
-
-def to_an_answer(stack: Stack) -> float:
-    """Seconds of an `up` and the first completion."""
-    began = time.monotonic()
-    stack.up()
+    said = stack.up().text
     stack.complete()
-    return time.monotonic() - began
+    took = time.monotonic() - began
+    dialled = logged_in.most()
+    return Risen(took, took - startup(stack), forming(said), dialled)
+
+
+def forming(said: str) -> float | None:
+    """Seconds in which Ray's nodes came together, by what an `up` said; None where it said nothing of it."""
+    found = FORMED.search(said)
+    return float(found[1]) if found else None
 
 
 def asked(nodes: Sequence[Spark]) -> float:
@@ -131,17 +158,18 @@ def asked(nodes: Sequence[Spark]) -> float:
 
 
 def previews(bench: Bench) -> Iterator[Figure]:
-    nothing = empty(bench)
-    nothing.up()
+    nothing = Empty(bench.folder / "empty", pulumi.chosen().argv)
     with bench.serving("preview", 2, **MP) as stack:
         pair = bench.nodes[:2]
-        seen, bare, logins, dialled = [], [], [], []
+        roots = [root(spark) for spark in pair]
+        seen, bare, logins, dialled, still = [], [], [], [], []
         stayed = sum(map(staying, pair))
         for _ in range(bench.repeats):
-            before = [connections(spark) for spark in pair]
-            seen.append(bench.previewed(stack))
-            dialled.append(max(connections(spark) - was for spark, was in zip(pair, before, strict=True)))
-            bare.append(seconds(nothing.is_clean))
+            logged_in = Dialled(pair)
+            seen.append(bench.previewed(stack, roots))
+            dialled.append(logged_in.most())
+            still.append(max(idle(roots, seen[-1].seconds)))
+            bare.append(seconds(nothing.preview))
             logins.append(asked(pair))
         # What was still ending at first is gone.
         stays = max(0, sum(map(staying, pair)) - stayed)
@@ -151,7 +179,12 @@ def previews(bench: Bench) -> Iterator[Figure]:
     yield Figure("preview", f"{name}: beside it", ours, "one `ssh true` to each Spark", tuple(logins))
     yield Figure("preview", "its connections to a Spark, at most", tuple(dialled), aim=CONNECTIONS, unit="")
     yield Figure("preview", "its program's memory", tuple(o.memory for o in seen), aim=Aim("value", 120), unit="MB")
+    yield Figure("preview", "memory of program, engine and ssh", tuple(one.whole for one in seen), unit="MB")
     yield Figure("preview", "its processors' time", tuple(one.cpu for one in seen))
+    there = tuple(max(one.cpu_there) for one in seen)
+    yield Figure("preview", "a Spark's processors' time, at most", there, "as long without a preview", tuple(still))
+    memory = tuple(max(one.memory_there) for one in seen)
+    yield Figure("preview", "memory that it takes on a Spark, at most", memory, unit="MB")
     yield Figure("preview", "processes that stay on the Sparks", (stays,), aim=Aim("value", 0), unit="")
 
 
@@ -160,11 +193,10 @@ def growth(bench: Bench) -> Iterator[Figure]:
     busy: dict[int, tuple[float, ...]] = {}
     for count in (1, 2, 4, 8):
         with bench.serving("growth", count, **MP) as stack:
-            last = bench.nodes[count - 1]
-            before = connections(last)
+            logged_in = Dialled(bench.nodes[count - 1 : count])
             seen = [bench.previewed(stack) for _ in range(bench.repeats)]
             found[count], busy[count] = tuple(one.seconds for one in seen), tuple(one.cpu for one in seen)
-            dialled = (connections(last) - before) / bench.repeats
+            dialled = logged_in.most() / bench.repeats
         yield Figure("growth", f"preview without changes, {count} Spark{'s' * (count > 1)}", found[count])
         yield Figure("growth", f"its connections to the last of {count}", (dialled,), aim=CONNECTIONS, unit="")
     yield Figure("growth", "preview of 8 Sparks", found[8], "of 2 Sparks", found[2], Aim("times", 1.5))
@@ -201,46 +233,56 @@ def ups(bench: Bench) -> Iterator[Figure]:
     for name, (config, engine, image, limit) in ENGINES.items():
         if bench.quick and config is RAY:
             continue
-        ours, own, theirs = [], [], []
+        ours, theirs, their_logins = [], [], []
         for _ in range(bench.repeats):
             with bench.prepared("up", 2, **config) as stack:
-                ours.append(to_an_answer(stack))
-                own.append(ours[-1] - startup(stack))
+                ours.append(risen(stack))
                 outputs = stack.outputs()
-            reference = Reference(engine, image.partition("@")[0], outputs, bench.nodes[:2])
+            reference = Reference(engine, image.partition("@")[0], outputs, stack.nodes)
+            logged_in = Dialled(stack.nodes)
             try:
-                began = time.monotonic()
-                reference.run("start")
-                theirs.append(time.monotonic() - began)
+                theirs.append(seconds(partial(reference.run, "start")))
+                their_logins.append(logged_in.most())
             finally:
                 reference.run("stop")
-        yield Figure(
-            "up", f"{name}: `up` to the first answer", tuple(ours), "the scripts", tuple(theirs), Aim("times", 0.5)
-        )
-        yield Figure("up", f"{name}: of it, not the server's start", tuple(own), aim=Aim("value", limit))
-    own = []
+        whole = tuple(one.seconds for one in ours)
+        yield Figure("up", f"{name}: `up` to the first answer", whole, "the scripts", tuple(theirs), Aim("times", 0.5))
+        yield from parts(name, ours, limit, tuple(their_logins))
+    ours = []
     for _ in range(bench.repeats):
         with bench.prepared("up", 2, **MP) as stack:
-            own.append(to_an_answer(stack) - startup(stack))
-    yield Figure("up", "vLLM without Ray: of `up`, not the server's start", tuple(own), aim=Aim("value", 10.0))
+            ours.append(risen(stack))
+    yield from parts("vLLM without Ray", ours, 10.0)
+
+
+def parts(name: str, ours: Sequence[Risen], limit: float, theirs: tuple[int, ...] = ()) -> Iterator[Figure]:
+    """Of some `up`s. `theirs`: connections of the scripts."""
+    own = tuple(one.own for one in ours)
+    yield Figure("up", f"{name}: of `up`, not the server's start", own, aim=Aim("value", limit))
+    if formed := tuple(one.forming for one in ours if one.forming is not None):
+        yield Figure("up", f"{name}: of which Ray's forming", formed)
+    dialled = tuple(one.dialled for one in ours)
+    against = "the scripts" if theirs else ""
+    yield Figure("up", f"{name}: connections to a Spark during `up`, at most", dialled, against, theirs, unit="")
 
 
 def switches(bench: Bench) -> Iterator[Figure]:
     """With weights of both models in place; a client that asks for the name that both are served under."""
-    models = [OTHER_MODEL, "gpt-oss-120b"]
-    config = {"engine": "sglang", "weights": {"stage": models}, "serving": {"servedModelName": NAME}}
+    config = {"engine": "sglang", "weights": {"stage": MODELS}, "serving": {"servedModelName": NAME}}
+    models = itertools.cycle(MODELS)
     ours, beyond, lost = [], [], []
     with bench.serving("switch", 2, **config) as stack:
         outputs = stack.outputs()
-        for number in range(bench.repeats):
-            stack.configure(**config, model=models[number % 2])
+        for _ in range(bench.repeats):
+            stack.configure(**config, model=next(models))
             with Client(outputs["api_base"], NAME) as client:
                 stack.up()
                 client.answers_again()
             ours.append(client.silence())
             beyond.append(ours[-1] - startup(stack))
             lost.append(client.lost)
-    reference, theirs = Reference("sglang", sglang.IMAGE.partition("@")[0], outputs, bench.nodes[:2]), []
+        drained = list(drains(stack, config, models, bench.repeats))
+    reference, theirs, their_lost = Reference("sglang", sglang.IMAGE.partition("@")[0], outputs, stack.nodes), [], []
     reference.run("start")
     try:
         for _ in range(bench.repeats):
@@ -249,13 +291,41 @@ def switches(bench: Bench) -> Iterator[Figure]:
                 reference.run("start")
                 client.answers_again()
             theirs.append(client.silence())
+            their_lost.append(client.lost)
     finally:
         reference.run("stop")
     yield Figure(
         "switch", "another model: silence", tuple(ours), "stop all, start all", tuple(theirs), Aim("times", 1.0)
     )
     yield Figure("switch", "of it, beyond the server's start", tuple(beyond), aim=Aim("value", 2.0))
-    yield Figure("switch", "requests accepted and lost", tuple(lost), aim=Aim("value", 0), unit="")
+    none = Aim("value", 0)
+    yield Figure(
+        "switch", "requests accepted and lost", tuple(lost), "stop all, start all", tuple(their_lost), none, unit=""
+    )
+    longest = tuple(max(client.took) for client in drained)
+    yield Figure("switch", "long requests: the longest answer", longest)
+    yield Figure("switch", "long requests accepted and lost", tuple(one.lost for one in drained), aim=none, unit="")
+
+
+def drains(stack: Stack, config: dict[str, Any], models: Iterator[str], repeats: int) -> Iterator[Client]:
+    """One for each switch, whose client had a request in flight all the time that took seconds."""
+    for spark in stack.nodes:
+        sparks.set_knobs(spark, **SLOWLY)
+    try:
+        # Servers read their knobs when they start.
+        stack.configure(**config, model=next(models))
+        stack.up()
+        base = stack.outputs()["api_base"]
+        for _ in range(repeats):
+            stack.configure(**config, model=next(models))
+            with Client(base, NAME, long=True) as client:
+                client.answers_again()
+                stack.up()
+                client.answers_again()
+            yield client
+    finally:
+        for spark in stack.nodes:
+            spark.knobs.unlink()
 
 
 def starts(bench: Bench) -> Iterator[Figure]:
@@ -308,15 +378,20 @@ def up(count: int) -> Iterator[list[Spark]]:
         simulation.down()
 
 
+def needed(names: Sequence[str], *, quick: bool) -> int:
+    """Sparks for these groups."""
+    return 8 if "growth" in names or ("copy" in names and not quick) else 3
+
+
 def measured(names: Sequence[str], *, quick: bool) -> Run:
     found: list[Figure] = []
-    with up(8 if "growth" in names else 3) as nodes, tempfile.TemporaryDirectory() as folder:
+    with up(needed(names, quick=quick)) as nodes, tempfile.TemporaryDirectory() as folder:
         bench = Bench(nodes, quick, Path(folder).resolve())
         for name in names:
             print(f"measuring: {name}", flush=True)
             found += GROUPS[name](bench)
     where = f"{pulumi.chosen().name}, simulated Sparks, {platform.machine()}, {cores()} cores"
-    return Run(datetime.now(timezone.utc).isoformat(timespec="seconds"), where, found)
+    return report.now(where, found, quick=quick)
 
 
 def main() -> None:
@@ -328,15 +403,7 @@ def main() -> None:
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     every = [name for name in GROUPS if not (options.quick and name in LONG)]
     run = measured(options.only or every, quick=options.quick)
-    before = figures.last(RESULTS, run.where)
-    path = figures.keep(RESULTS, run)
-    table = Table(title=run.where, title_justify="left")
-    for heading in figures.HEADINGS:
-        table.add_column(heading, overflow="fold")
-    for row in figures.rows(run, before):
-        table.add_row(*row)
-    Console().print(table)
-    print(f"kept as {path}, drawn in {', '.join(one.name for one in chart.keep(RESULTS, run))}")
+    report.finish(run)
 
 
 if __name__ == "__main__":

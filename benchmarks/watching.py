@@ -1,19 +1,15 @@
-"""What is seen of a command while it runs: its seconds and memory, connections to the Sparks, and what a client of the
-API notices."""
+"""What the simulated Sparks and a client of the API notice while something runs."""
 
 from __future__ import annotations
 
 import http.client
 import json
-import os
-import resource
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
-from pathlib import Path
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from simulator import sparks
@@ -22,60 +18,17 @@ from simulator.layout import USER, Spark
 OFTEN = 0.1
 """Seconds between a client's requests."""
 
+SHORT: Mapping[str, Any] = {"max_tokens": 5}
+"""Of a request, beside its model and prompt."""
 
-@dataclass
-class Seen:
-    """Of one command."""
+LONG: Mapping[str, Any] = {"max_tokens": 50, "stream": True}
+"""Of one that is answered for seconds by an engine that takes its time for each word."""
 
-    seconds: float = 0.0
-    cpu: float = 0.0
-    """Seconds of processors, of all its processes."""
+UNAVAILABLE = 503
+"""A server that starts or ends says so and accepts nothing."""
 
-    memory: float = 0.0
-    """MB of the largest Python process, at its largest: the program's."""
-
-
-@contextmanager
-def watched(folder: Path) -> Iterator[Seen]:
-    """What runs meanwhile; `folder`: where the command runs."""
-    seen, ended = Seen(), threading.Event()
-
-    def look() -> None:
-        while not ended.wait(0.05):
-            seen.memory = max(seen.memory, *map(memory, pythons(folder)), 0.0)
-
-    watcher = threading.Thread(target=look)
-    before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
-    watcher.start()
-    try:
-        yield seen
-    finally:
-        seen.seconds = time.monotonic() - began
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        seen.cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-        ended.set()
-        watcher.join()
-
-
-def pythons(folder: Path) -> list[Path]:
-    """/proc/PID of the Python processes that run in this folder."""
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            if (process / "cwd").readlink() == folder and b"python" in (process / "cmdline").read_bytes():
-                found.append(process)
-        except OSError:
-            continue
-    return found
-
-
-def memory(process: Path) -> float:
-    """MB, at its largest; 0 when it is gone."""
-    try:
-        lines = (process / "status").read_text().splitlines()
-    except OSError:
-        return 0.0
-    return next((int(line.split()[1]) / 1000 for line in lines if line.startswith("VmHWM:")), 0.0)
+Outcome = Literal["answered", "refused", "lost"]
+"""lost: it was accepted, and no answer, half of one, or an error of the server's came. refused: all else."""
 
 
 def connections(spark: Spark) -> int:
@@ -88,21 +41,63 @@ def staying(spark: Spark) -> int:
     return len(sparks.inside(spark, "pgrep", "-u", USER, check=False).split())
 
 
+def root(spark: Spark) -> int:
+    """PID here of its first process."""
+    return int((spark.home / "pid").read_text())
+
+
+def ask(base: str, model: str, more: Mapping[str, Any]) -> Outcome:
+    """For one completion. `more`: of the request."""
+    place = urlsplit(base)
+    connection = http.client.HTTPConnection(str(place.hostname), place.port, timeout=30)
+    try:
+        connection.connect()
+    except OSError:
+        return "refused"
+    body = json.dumps({"model": model, "prompt": "Hello", **more})
+    try:
+        connection.request("POST", f"{place.path}/completions", body, {"Content-Type": "application/json"})
+        answer = connection.getresponse()
+        said = answer.read()
+    except (OSError, http.client.HTTPException):
+        return "lost"
+    finally:
+        connection.close()
+    if answer.status == 200:
+        return "answered" if not more.get("stream") or is_whole(said) else "lost"
+    return "lost" if answer.status >= 500 and answer.status != UNAVAILABLE else "refused"
+
+
+def is_whole(stream: bytes) -> bool:
+    """One that breaks off ends like one that does not; and what goes wrong on the way is one of its events."""
+    events = stream.strip().split(b"\n\n")
+    return events[-1] == b"data: [DONE]" and not any(event.startswith(b'data: {"error"') for event in events)
+
+
 @dataclass
 class Client:
     """Asks every `OFTEN` seconds, as users do who do not know that something happens."""
 
     base: str
     model: str
+    long: bool = False
+    """One request after the other, each for seconds."""
+
     answered: list[float] = field(default_factory=list)
     """When answers came."""
 
-    lost: int = 0
-    """Requests that were accepted and never answered."""
+    took: list[float] = field(default_factory=list)
+    """Seconds of each of them."""
 
     def __post_init__(self) -> None:
         self._ended = threading.Event()
         self._threads: list[threading.Thread] = []
+        self._outcomes: list[Outcome] = []
+
+    @property
+    def lost(self) -> int:
+        """Requests that were accepted and never answered."""
+        return self._outcomes.count("lost")
 
     def __enter__(self) -> Client:
         self._asker = threading.Thread(target=self._ask_on)
@@ -117,29 +112,20 @@ class Client:
 
     def _ask_on(self) -> None:
         while not self._ended.wait(OFTEN):
+            if self.long:
+                self._ask()
+                continue
             thread = threading.Thread(target=self._ask)
             thread.start()
             self._threads = [one for one in self._threads if one.is_alive()] + [thread]
 
     def _ask(self) -> None:
-        place = urlsplit(self.base)
-        connection = http.client.HTTPConnection(str(place.hostname), place.port, timeout=30)
-        try:
-            connection.connect()
-        except OSError:
-            return
-        body = json.dumps({"model": self.model, "prompt": "Hello", "max_tokens": 5})
-        try:
-            connection.request("POST", f"{place.path}/completions", body, {"Content-Type": "application/json"})
-            answer = connection.getresponse()
-            answer.read()
-        except (OSError, http.client.HTTPException):
-            self.lost += 1
-            return
-        finally:
-            connection.close()
-        if answer.status == 200:
+        began = time.monotonic()
+        outcome = ask(self.base, self.model, LONG if self.long else SHORT)
+        self._outcomes.append(outcome)
+        if outcome == "answered":
             self.answered.append(time.monotonic())
+            self.took.append(self.answered[-1] - began)
 
     def answers_again(self) -> None:
         """Wait for an answer to a request of after now."""
@@ -150,7 +136,3 @@ class Client:
         """Seconds of the longest time without an answer."""
         when = sorted(self.answered)
         return max((after - before for before, after in pairwise(when)), default=0.0)
-
-
-def cores() -> int:
-    return os.cpu_count() or 1

@@ -141,10 +141,7 @@ def measure_command(
     only: Annotated[str, typer.Option(help="Between commas: preview, growth, up, switch, copy, start.")] = "",
 ) -> None:
     """What the program adds to an engine's own time, against what people would do otherwise, in one run."""
-    if stack:
-        measure.real(selected(stack), quick=quick)
-    else:
-        raise typer.Exit(measure.simulated(words(only), quick=quick))
+    raise typer.Exit(measure.measure(stack, words(only), quick=quick))
 
 
 @app.command(name="models")
