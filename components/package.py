@@ -27,10 +27,16 @@ VERSION = "0.1.0"
 TOKEN = "dgx-spark:cluster:Cluster"
 SECRETS = ("hfToken", "apiKey", "gatewayKeys")
 OUTPUTS = {
-    "apiBase": "The OpenAI-compatible API.",
-    "model": "Its name in the API.",
-    "image": "Id of the image that the head runs.",
+    "apiBase": {"type": "string", "description": "The OpenAI-compatible API."},
+    "model": {"type": "string", "description": "Its name in the API."},
+    "image": {"type": "string", "description": "Id of the image that the head runs."},
+    "startup": {
+        "type": "object",
+        "additionalProperties": {"type": "integer"},
+        "description": "Seconds from the server's start until `port`, `health` and `answer`; null where nobody saw it.",
+    },
 }
+MAY_BE_NULL = {"startup"}
 
 
 def serve(argv: Sequence[str]) -> None:
@@ -61,7 +67,12 @@ class Package(Provider):
             raise pulumi.RunError(str(refused)) from None
         for warning in plan.warnings:
             (pulumi.info if warning.severity is Severity.NOTE else pulumi.warn)(str(warning), cluster)
-        state = {"apiBase": plan.api_base, "model": plan.served_name, "image": cluster.image_id}
+        state = {
+            "apiBase": plan.api_base,
+            "model": plan.served_name,
+            "image": cluster.image_id,
+            "startup": cluster.startup,
+        }
         return ConstructResult(cluster.urn, state)
 
 
@@ -106,14 +117,13 @@ def schema() -> dict[str, Any]:
         }
         for name, about in made["$defs"].items()
     }
-    outputs = {key: {"type": "string", "description": text} for key, text in OUTPUTS.items()}
     resource = {
         "isComponent": True,
         "description": "One, two or N DGX Sparks that serve one model.",
         "inputProperties": inputs,
         "requiredInputs": ["nodes"],
-        "properties": outputs,
-        "required": list(outputs),
+        "properties": OUTPUTS,
+        "required": [key for key in OUTPUTS if key not in MAY_BE_NULL],
     }
     return {
         "name": PROJECT,

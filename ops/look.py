@@ -115,10 +115,7 @@ def show(found: dict[str, Any]) -> None:
 
 
 def in_words(startup: Startup) -> str:
-    return (
-        f"port open after {startup['port']} s, /health after {startup['health']} s, "
-        f"first answer after {startup['answer']} s"
-    )
+    return startups.in_words(startup)
 
 
 def _gpu(gpu: Gpu) -> str:

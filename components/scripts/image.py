@@ -15,8 +15,9 @@ import subprocess
 import sys
 from collections.abc import Iterator
 
+from shared.building import build
 from shared.docker import attended, docker
-from shared.images import build, content_of, layers_of
+from shared.images import content_of, layers_of
 from shared.job import run, say
 from shared.records import remove_record, write_record
 

@@ -1,14 +1,14 @@
 """Build the engine's image on this Spark.
 
 stdin   JSON: dockerfile (text, needs no files beside it), args {name: value}, tag, limit (seconds), record
-apply   stdout: the image's id
+apply   stdout: the image's id; stderr: what the build is at, now and then
 remove  forgets the record; the image stays until `docker image prune`
 """
 
 from __future__ import annotations
 
 from shared.docker import attended
-from shared.images import build
+from shared.building import build
 from shared.job import run, say
 from shared.records import remove_record, write_record
 

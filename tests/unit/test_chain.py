@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -162,6 +164,30 @@ def test_a_spark_passes_on_what_it_is_still_receiving(chain, tmp_path):
         assert spark.blob.read_bytes() == LARGE
         assert (spark.folder / f"snapshots/{COMMIT}/model.safetensors").is_symlink()
         assert not spark.part.exists()
+
+
+def said_meanwhile(run, pattern):
+    """Whether a script that still runs has said a line like this on standard error; it is ended where it says none."""
+    patience = threading.Timer(60, run.kill)
+    patience.start()
+    try:
+        return any(re.fullmatch(pattern, line.rstrip("\n")) for line in run.stderr)
+    finally:
+        patience.cancel()
+
+
+HOW_FAR = r"copying 25 %, \d.* left, [\d.]+ [kMG]B/s, 1\.0 MB of 4\.2 MB: "
+"""Of LARGE behind a gate."""
+
+
+def test_a_copy_of_weights_says_how_far_it_is_while_it_lasts(chain, tmp_path, often):
+    _, second, _ = chain
+    gate = Gate(tmp_path / "gate")
+    second.connect(gate.filter)
+    run = second.copy()
+    assert said_meanwhile(run, f"{HOW_FAR}a/b")
+    gate.open()
+    assert ended(run)[0] == 0
 
 
 @pytest.mark.long
@@ -335,6 +361,17 @@ def test_an_image_is_passed_on_while_it_comes_and_saved_once(images):
         assert code == 0, said
     assert head.image == second.image == third.image
     assert (head.saved, second.saved) == (1, 0)
+
+
+def test_a_copy_of_an_image_says_how_far_it_is_while_it_lasts(images, tmp_path, often):
+    _, second, _ = images
+    gate = Gate(tmp_path / "gate")
+    second.connect(gate.filter)
+    run = second.load()
+    assert said_meanwhile(run, f"{HOW_FAR}engine:1")
+    gate.open()
+    assert ended(run)[0] == 0
+    assert second.image == LARGE
 
 
 @pytest.mark.long

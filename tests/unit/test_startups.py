@@ -1,13 +1,15 @@
-"""How long a server took to start is known when it starts again."""
+"""How long a server took to start is known when it starts again, and in `./spark status`."""
 
 import csv
 from dataclasses import fields
+from types import SimpleNamespace
 
 import pytest
 
 from components.programs import readiness, startups
 from components.programs.startups import Starts
-from ops import bench
+from ops import bench, look
+from tests.unit.build import settings
 
 
 def start(number, answer=90, configuration="a"):
@@ -66,6 +68,51 @@ def test_an_up_says_what_former_starts_took_and_remembers_its_own(waits, capsys)
     assert "former starts of this configuration: first answer after 90 s" in capsys.readouterr().out
     assert waits("b", start(2, configuration="b")) == 0
     assert "former starts" not in capsys.readouterr().out
+
+
+@pytest.fixture
+def status(tmp_path):
+    """What `./spark status` finds where these starts are remembered, and the head tells that one of the server's."""
+    chosen = settings()
+    idle = {
+        "gpu": {"busy": None, "temperature": None, "power": None}, "memory": {"free": 0}, "disk": {"free": 0},
+        "lease": "o/p/s", "containers": [],
+    }  # fmt: skip
+
+    def found(told, *remembered):
+        for one in remembered:
+            Starts(tmp_path, "s").remember(one)
+        return look.status(
+            SimpleNamespace(
+                settings=chosen, identity="o/p/s", stack="s", where=SimpleNamespace(folder=tmp_path), outputs={},
+                caches=lambda: {node.name: "/cache" for node in chosen.nodes}, api_key=lambda: "",
+                ask=lambda script, inputs: {name: {**idle, "startup": None} for name in inputs}
+                | {chosen.head.name: {**idle, "startup": told}},
+            )
+        )  # fmt: skip
+
+    return found
+
+
+def test_status_shows_the_present_start_and_what_former_ones_of_its_configuration_took(status, capsys):
+    now = start(4, 31)
+    found = status(now, start(1, 90), start(2, 600, "b"), start(3, 33), now)
+    assert found["endpoint"]["startup"] == now
+    assert found["endpoint"]["former_starts"] == [start(1, 90), start(3, 33)]
+    look.show(found)
+    said = capsys.readouterr().out
+    assert "Started 2026-11-26 20:00 UTC: port open after 1 s, /health after 30 s, first answer after 31 s" in said
+    assert "Former starts of this configuration: first answer after 90, 33 s" in said
+
+
+def test_status_says_nothing_of_former_starts_where_there_are_none(status, capsys):
+    first, unseen = status(start(1, 90), start(1, 90)), status(None)
+    assert first["endpoint"]["former_starts"] == unseen["endpoint"]["former_starts"] == []
+    look.show(first)
+    look.show(unseen)
+    said = capsys.readouterr().out
+    assert "Former" not in said
+    assert said.count("Started") == 1
 
 
 def test_a_table_of_an_earlier_version_takes_results_with_more_columns(tmp_path):

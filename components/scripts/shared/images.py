@@ -1,20 +1,10 @@
-"""Images: what is in one, and making one."""
+"""Images: what is in one."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
-import re
 import subprocess
-import sys
-import tempfile
-
-from .docker import docker
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 
 def image_parts(about: dict) -> dict:
@@ -48,38 +38,3 @@ def content_of(image: str) -> str:
         parts = image_parts(about)
         return hashlib.sha256("\n".join([*parts["layers"], parts["config"]]).encode()).hexdigest()
     return ""
-
-
-DOCKERS_OWN = re.compile(r"PATH|HOME|TMPDIR|(?:DOCKER|BUILDX|BUILDKIT|LD)_.*")
-"""Variables that would mean something to Docker's own program."""
-
-
-def build(
-    dockerfile: str, tag: str, *, limit: int, arguments: Mapping[str, str] | None = None, buildkit: bool = False
-) -> str:
-    """Id of the image that a Dockerfile without files beside it makes; ends the script with the build's last words.
-
-    arguments  the Dockerfile's; by environment, because everybody on the Spark can read a process's command line
-    buildkit   it needs BuildKit; otherwise whatever builder this Docker has will do
-    """
-    given = arguments or {}
-    own = {name for name in given if DOCKERS_OWN.fullmatch(name)}
-    words = [f"--build-arg={name}" + (f"={given[name]}" if name in own else "") for name in sorted(given)]
-    # No builder of the user's, which may not see the images here. Nothing of a build's stays in ~/.docker, or in /tmp,
-    # where buildx leaves the Dockerfile. No attestation, whose time would make each build another image.
-    # Source: docs.docker.com, build variables.
-    more = {"BUILDX_BUILDER": "default", "BUILDX_NO_DEFAULT_ATTESTATIONS": "1"}
-    more |= {"DOCKER_BUILDKIT": "1"} if buildkit else {}
-    more |= {name: value for name, value in given.items() if name not in own}
-    argv = ["docker", "build", "--network=host", "--tag", tag, *words, "-"]
-    with tempfile.TemporaryDirectory() as folder:
-        environment = {**os.environ, **more, "BUILDX_CONFIG": folder, "TMPDIR": folder}
-        try:
-            done = subprocess.run(
-                argv, input=dockerfile, capture_output=True, text=True, timeout=limit, env=environment
-            )
-        except subprocess.TimeoutExpired:
-            sys.exit(f"the build of {tag} was not done within {limit} s")
-    if done.returncode:
-        sys.exit(f"the build of {tag} failed:\n{(done.stdout + done.stderr)[-3000:]}")
-    return docker("image", "inspect", "--format={{.Id}}", tag)

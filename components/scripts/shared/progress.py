@@ -59,16 +59,16 @@ class Count:
             self.value += size
 
 
-class Progress:
-    """Says on standard error how far something is, while it lasts."""
+class Reports:
+    """Says a line on standard error now and then, while something lasts."""
 
-    def __init__(self, doing: str, what: str, total: Callable[[], int], done: Callable[[], int]) -> None:
-        """doing, what: begin and end each line; total, done: bytes, asked for each line."""
-        self._doing, self._what, self._total, self._done = doing, what, total, done
+    def __init__(self, line: Callable[[], str]) -> None:
+        """line: asked for each time; '' says nothing."""
+        self._line = line
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._report, daemon=True)
 
-    def __enter__(self) -> Progress:
+    def __enter__(self) -> Reports:
         self._thread.start()
         return self
 
@@ -79,10 +79,23 @@ class Progress:
         self._thread.join()
 
     def _report(self) -> None:
-        begun = last = time.monotonic()
-        before = self._done()
-        while not self._over.wait(pause(last - begun)):
-            now, done = time.monotonic(), self._done()
-            how_far = line(done, self._total(), (done - before) / (now - last))
-            say(f"{self._doing} {how_far}: {self._what}")
-            last, before = now, done
+        begun = time.monotonic()
+        while not self._over.wait(pause(time.monotonic() - begun)):
+            if said := self._line():
+                say(said)
+
+
+class Progress(Reports):
+    """Says how far something is that is made of bytes."""
+
+    def __init__(self, doing: str, what: str, total: Callable[[], int], done: Callable[[], int]) -> None:
+        """doing, what: begin and end each line; total, done: bytes, asked for each line."""
+        super().__init__(self._how_far)
+        self._doing, self._what, self._total, self._done = doing, what, total, done
+        self._last, self._before = time.monotonic(), done()
+
+    def _how_far(self) -> str:
+        now, done = time.monotonic(), self._done()
+        how_far = line(done, self._total(), (done - self._before) / (now - self._last))
+        self._last, self._before = now, done
+        return f"{self._doing} {how_far}: {self._what}"
