@@ -14,13 +14,9 @@ import pulumi
 from pulumi.provider import ConstructResult, Provider, main
 from pulumi.runtime.sync_await import _sync_await
 
-from components.plan.values import Identity
-from components.planning import planned
-from components.problems import Problem, Refused, Severity
-from components.remote import ask
-from components.remote.reach import settled
-from components.resources.cluster import Cluster
-from components.settings import PROJECT, Settings, load
+from components.building import cluster
+from components.problems import Problem, Refused
+from components.settings import PROJECT, Settings
 
 ANY = {"$ref": "pulumi.json#/Any"}
 VERSION = "0.1.0"
@@ -57,6 +53,7 @@ class Package(Provider):
     ) -> ConstructResult:
         if resource_type != TOKEN:
             raise ValueError(f"{resource_type} is not of this package, which has {TOKEN}")
+<<<<<<< HEAD
         identity = Identity(pulumi.get_organization(), pulumi.get_project(), pulumi.get_stack())
         try:
             settings = settled(_settings(inputs))
@@ -74,23 +71,31 @@ class Package(Provider):
             "startup": cluster.startup,
         }
         return ConstructResult(cluster.urn, state)
+=======
+        values, secret = _values(inputs)
+        made = cluster(name, values, encrypted=secret, opts=options)
+        state = {"apiBase": made.plan.api_base, "model": made.plan.served_name, "image": made.image_id}
+        return ConstructResult(made.urn, state)
+>>>>>>> e3e887f096b3ee419043d263508476df97f1c098
 
 
-def _settings(inputs: Mapping[str, Any]) -> Settings:
-    """Raises Refused, also for what another resource has yet to tell: the plan is made before anything is."""
+def _values(inputs: Mapping[str, Any]) -> tuple[dict[str, Any], set[str]]:
+    """Key → value, and the keys in which there is a secret.
+
+    Raises RunError for what another resource has yet to tell: the plan is made before anything is.
+    """
     values, secret, unknown = {}, set(), []
     for key, given in inputs.items():
         output = pulumi.Output.from_input(given)
         if not _sync_await(output.is_known()):
             unknown.append(Problem(key, "is not known yet", "give a value that no other resource has to make first"))
             continue
-        value = _sync_await(output.future())
+        values[key] = _whole(_sync_await(output.future()))
         if _sync_await(output.is_secret()):
-            secret.add(f"{PROJECT}:{key}")
-        values[f"{PROJECT}:{key}"] = value if isinstance(value, str) else json.dumps(_whole(value))
+            secret.add(key)
     if unknown:
-        raise Refused(unknown)
-    return load({f"{PROJECT}:engine": "vllm", f"{PROJECT}:model": "gpt-oss-120b", **values}, encrypted=secret)
+        raise pulumi.RunError(str(Refused(unknown)))
+    return values, secret
 
 
 def _whole(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Everything that one stack converges; the only thing that `__main__.py` builds."""
+"""Everything that one stack converges; the only thing that a program builds."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ class Cluster(ComponentResource):
     A change of model touches the weights, the server and the endpoint; everything below stays up.
     """
 
+    settings: Settings
     plan: Plan
     image_id: pulumi.Output[str]
     """Id of the image that the head runs."""
@@ -39,8 +40,8 @@ class Cluster(ComponentResource):
 
     def __init__(self, name: str, settings: Settings, plan: Plan, opts: ResourceOptions | None = None) -> None:
         super().__init__("dgx-spark:cluster:Cluster", name, {"engine": settings.engine, "model": plan.model.repo}, opts)
-        self.plan = plan
-        self._name, self._settings = name, settings
+        self.settings, self.plan = settings, plan
+        self._name = name
         self._child = ResourceOptions(parent=self)
         self._sparks, taken = self._nodes()
         fabric = self._fabric(taken)
@@ -65,10 +66,10 @@ class Cluster(ComponentResource):
         made = {
             node.name: SparkNode(
                 node.name,
-                SparkNodeArgs(node, self._settings, self.plan.identity.full, step, self.plan.ways[node.name]),
+                SparkNodeArgs(node, self.settings, self.plan.identity.full, step, self.plan.ways[node.name]),
                 self._child,
             )
-            for node, step in zip(self._settings.nodes, self.plan.preparation, strict=True)
+            for node, step in zip(self.settings.nodes, self.plan.preparation, strict=True)
         }
         return {name: node.access for name, node in made.items()}, [node.lease for node in made.values()]
 
@@ -76,7 +77,7 @@ class Cluster(ComponentResource):
         """Empty with one Spark."""
         if not self.plan.fabric:
             return []
-        args = FabricArgs(self.plan.fabric, self.plan.qualification, self._settings, self._sparks, needs)
+        args = FabricArgs(self.plan.fabric, self.plan.qualification, self.settings, self._sparks, needs)
         return [Fabric(f"{self._name}-fabric", args, self._child)]
 
     def _weights(self, needs: Sequence[Resource]) -> list[ModelWeights]:
@@ -88,7 +89,7 @@ class Cluster(ComponentResource):
             copy_keys=plan.copy_keys,
             authorizations=plan.authorizations,
             sparks=self._sparks,
-            token=self._settings.hf_token.get_secret_value(),
+            token=self.settings.hf_token.get_secret_value(),
             needs=needs,
         )
         served = [ModelWeights(f"{self._name}-weights", args, self._child)]
@@ -136,7 +137,7 @@ class Cluster(ComponentResource):
             swarm=swarm.nodes if swarm else {},
             rank_key=plan.rank_key,
             api_key_path=plan.api_key_path,
-            api_key_file=plan.api_key_file if self._settings.api_key.get_secret_value() else "",
+            api_key_file=plan.api_key_file if self.settings.api_key.get_secret_value() else "",
             needs=needs,
         )
         return InferenceServer(f"{self._name}-server", args, self._child)
@@ -144,7 +145,7 @@ class Cluster(ComponentResource):
     def _endpoint(self, server: InferenceServer) -> Endpoint:
         plan = self.plan
         args = EndpointArgs(
-            settings=self._settings,
+            settings=self.settings,
             readiness=plan.readiness,
             api_base=plan.api_base,
             ranks=server.ids,
@@ -155,6 +156,6 @@ class Cluster(ComponentResource):
 
     def _extras(self, needs: Sequence[Resource]) -> None:
         if self.plan.extras:
-            secrets = beside.secrets(self._settings)
+            secrets = beside.secrets(self.settings)
             args = ExtrasArgs(self.plan.identity, self.plan.extras, self._sparks, secrets, needs)
             Extras(f"{self._name}-beside", args, self._child)

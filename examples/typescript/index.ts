@@ -1,5 +1,5 @@
 import * as pulumi from "@pulumi/pulumi";
-// Made by `pulumi package add ../../package`.
+// Made by `pulumi install`, from `packages` in Pulumi.yaml.
 import * as spark from "@pulumi/dgx-spark";
 
 const config = new pulumi.Config();
@@ -12,11 +12,13 @@ const llm = new spark.cluster.Cluster("llm", {
     ],
     ssh: {
         hostKeys: {
-            "spark-1": "ssh-ed25519 AAAA…",
-            "spark-2": "ssh-ed25519 AAAA…",
+            "spark-1": "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIExampleExampleExampleExampleExampleExampleExa1",
+            "spark-2": "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIExampleExampleExampleExampleExampleExampleExa2",
         },
     },
     serving: { maxModelLen: 65536 },
+    // The package keeps it a secret.
+    apiKey: config.get("apiKey"),
 });
 
 export const apiBase = llm.apiBase;

@@ -1,10 +1,11 @@
-"""Runs the real `__main__.py` in this process, on mocks, and keeps every registration as it was sent."""
+"""Runs the real `__main__.py`, or another program, in this process, on mocks, and keeps every registration as it was
+sent."""
 
 from __future__ import annotations
 
 import json
 import runpy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -140,21 +141,31 @@ class Registered:
         }
 
 
+def main() -> None:
+    runpy.run_path(str(ROOT / "__main__.py"), run_name="__main__")
+
+
+def login(tmp_path: Path, count: int) -> dict[str, Any]:
+    """`ssh` of so many Sparks, with a key file that is there."""
+    key = tmp_path / "id_ed25519"
+    key.write_text("-----BEGIN OPENSSH PRIVATE KEY-----\nsecret\n-----END OPENSSH PRIVATE KEY-----\n")
+    return {"hostKeys": {f"spark-{n}": KEY for n in range(1, count + 1)}, "privateKeyFile": str(key)}
+
+
 def run(
     tmp_path: Path,
     monkeypatch: Any,
     count: int = 2,
     *,
+    program: Callable[[], None] = main,
     of_last: dict[str, Any] | None = None,
     encrypted: tuple[str, ...] = (),
     **config: Any,
 ) -> Registered:
     """One `pulumi up` of `count` Sparks on mocks. `encrypted`: keys of which some part is."""
-    key = tmp_path / "id_ed25519"
-    key.write_text("-----BEGIN OPENSSH PRIVATE KEY-----\nsecret\n-----END OPENSSH PRIVATE KEY-----\n")
     raw: dict[str, Any] = {
         "nodes": [{"name": f"spark-{n}", "host": f"10.0.0.{n}"} for n in range(1, count + 1)],
-        "ssh": {"hostKeys": {f"spark-{n}": KEY for n in range(1, count + 1)}, "privateKeyFile": str(key)},
+        "ssh": login(tmp_path, count),
         "engine": "vllm",
         "model": "gpt-oss-120b",
         **config,
@@ -175,9 +186,5 @@ def run(
     monkeypatch.setattr(planning, "model", lambda settings, head: replace(MODEL, repo=models.repository(settings)))
     monkeypatch.setattr(planning, "_look_up", lambda settings, repo, revision: replace(MODEL, repo=repo))
 
-    @pulumi.runtime.test
-    def program() -> None:
-        runpy.run_path(str(ROOT / "__main__.py"), run_name="__main__")
-
-    program()
+    pulumi.runtime.test(program)()
     return Registered(recorder.requests, recorder.outputs, exports)

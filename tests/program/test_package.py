@@ -19,8 +19,8 @@ from components.programs import command
 from components.settings import TOP_LEVEL
 from simulator.engine.monitor import FEATURES
 from simulator.engine.values import Secret, struct_from_wire, struct_to_wire
-from tests.program.record import Answers
-from tests.unit.build import KEY, MODEL
+from tests.program.record import Answers, login
+from tests.unit.build import MODEL
 
 ROOT = Path(__file__).parent.parent.parent
 NODES = [{"name": f"spark-{n}", "host": f"10.0.0.{n}"} for n in (1, 2)]
@@ -91,17 +91,11 @@ def construct(monitor, **inputs):
         asyncio.set_event_loop(asyncio.new_event_loop())
 
 
-def login(tmp_path):
-    key = tmp_path / "id_ed25519"
-    key.write_text("-----BEGIN OPENSSH PRIVATE KEY-----\nsecret\n-----END OPENSSH PRIVATE KEY-----\n")
-    return {"hostKeys": {node["name"]: KEY for node in NODES}, "privateKeyFile": str(key), "port": 22}
-
-
 def test_the_component_is_constructed_with_all_that_is_in_it(monitor, tmp_path, monkeypatch):
     monkeypatch.setattr(planning.hold, "hold", lambda settings, stack: [])
     monkeypatch.setattr(planning, "model", lambda settings, head: MODEL)
     monkeypatch.chdir(tmp_path)
-    made = construct(monitor, nodes=NODES, ssh=login(tmp_path), apiKey=Secret("sk-private"))
+    made = construct(monitor, nodes=NODES, ssh={**login(tmp_path, 2), "port": 22}, apiKey=Secret("sk-private"))
     assert made.urn == f"urn:pulumi:dev::app::{package.TOKEN}::llm"
     state = struct_from_wire(made.state)
     assert state["apiBase"] == "http://10.0.0.1:8000/v1"
@@ -117,13 +111,13 @@ def test_the_component_is_constructed_with_all_that_is_in_it(monitor, tmp_path, 
 
 def test_wrong_inputs_are_refused_in_the_words_of_the_stack_file(monitor, tmp_path):
     with pytest.raises(Exception, match=r"(?s)nodes\[0\]\.por.*is not a setting"):
-        construct(monitor, nodes=[{**NODES[0], "por": 1}], ssh=login(tmp_path))
+        construct(monitor, nodes=[{**NODES[0], "por": 1}], ssh=login(tmp_path, 2))
     assert monitor.registered == []
 
 
 def test_a_secret_in_plain_is_refused(monitor, tmp_path):
     with pytest.raises(Exception, match="apiKey: is a secret"):
-        construct(monitor, nodes=NODES, ssh=login(tmp_path), apiKey="sk-private")
+        construct(monitor, nodes=NODES, ssh=login(tmp_path, 2), apiKey="sk-private")
 
 
 def test_the_plugin_as_the_engine_starts_it_serves_a_typed_schema():

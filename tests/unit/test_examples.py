@@ -1,11 +1,8 @@
 """What examples/ shows is accepted by what is here."""
 
-import importlib.util
 import json
-import os
-import sys
+import re
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -14,18 +11,96 @@ from components import package
 from components.settings import load
 
 EXAMPLES = Path(__file__).parent.parent.parent / "examples"
+SCHEMA = package.schema()
+RESOURCE = SCHEMA["resources"][package.TOKEN]
+KINDS = {"string": str, "integer": int, "number": (int, float), "boolean": bool, "array": list, "object": dict}
 
 
-def test_the_yaml_example_names_the_package_its_type_and_settings_that_are():
-    program = yaml.safe_load((EXAMPLES / "yaml" / "Pulumi.yaml").read_text())
-    ((about),) = program["resources"].values()
-    assert about["type"] == package.TOKEN
-    assert (EXAMPLES / "yaml" / program["packages"]["dgx-spark"] / "PulumiPlugin.yaml").exists()
-    texts = {k: v if isinstance(v, str) else json.dumps(v) for k, v in about["properties"].items()}
+def in_yaml():
+    """The example's resource: type and inputs."""
+    ((about),) = yaml.safe_load((EXAMPLES / "yaml" / "Pulumi.yaml").read_text())["resources"].values()
+    return about["type"], about["properties"]
+
+
+def in_typescript():
+    source = (EXAMPLES / "typescript" / "index.ts").read_text()
+    (found,) = re.findall(r'import \* as (\w+) from "@pulumi/dgx-spark"', source)
+    made = re.search(rf'new {found}\.(\w+)\.(\w+)\("\w+", (\{{.*?\n\}})\);', source, re.DOTALL)
+    assert made
+    module, kind, literal = made.groups()
+    # What JSON has otherwise than TypeScript.
+    for pattern, instead in (
+        (r"^\s*//.*$", ""),
+        (r'config\.get\("(\w+)"\)', r'"\1"'),
+        (r"([{,]\s*)(\w+):", r'\1"\2":'),
+        (r",(\s*[}\]])", r"\1"),
+    ):
+        literal = re.sub(pattern, instead, literal, flags=re.MULTILINE)
+    return f"{SCHEMA['name']}:{module}:{kind}", json.loads(literal)
+
+
+def unknown(values, properties, required=(), path=""):
+    """Paths of what the package's schema has not, or has as something else."""
+    found = [f"{path}{key} is missing" for key in required if key not in values]
+    for key, value in values.items():
+        found += wrong(value, properties[key], f"{path}{key}") if key in properties else [f"{path}{key}"]
+    return found
+
+
+def wrong(value, about, path):
+    if "$ref" in about:
+        named = SCHEMA["types"][about["$ref"].removeprefix("#/types/")]
+        return unknown(value, named["properties"], named["required"], f"{path}.")
+    if not isinstance(value, KINDS[about["type"]]):
+        return [f"{path} is no {about['type']}"]
+    if about["type"] == "array":
+        return [one for item in value for one in wrong(item, about["items"], path)]
+    if about["type"] == "object":
+        return [one for key, item in value.items() for one in wrong(item, about["additionalProperties"], path)]
+    return []
+
+
+@pytest.mark.parametrize("example", [in_yaml, in_typescript])
+def test_the_package_has_the_type_and_each_key_that_the_example_sets(example):
+    kind, values = example()
+    assert kind == package.TOKEN
+    assert unknown(values, RESOURCE["inputProperties"], RESOURCE["requiredInputs"]) == []
+    texts = {k: v if isinstance(v, str) else json.dumps(v) for k, v in values.items()}
     made = load({"dgx-spark:engine": "vllm", **{f"dgx-spark:{key}": text for key, text in texts.items()}})
     assert made.serving.max_model_len == 65536
-    named = {text.removeprefix("${llm.").removesuffix("}") for text in program["outputs"].values()}
-    assert named <= package.OUTPUTS.keys()
+
+
+def test_a_slip_in_an_example_is_seen():
+    values = {
+        "modl": "m",
+        "nodes": [{"name": "a", "hots": "h"}],
+        "serving": {"maxModelLen": "long"},
+        "ssh": {"hostKeys": {"a": 1}},
+    }
+    assert unknown(values, RESOURCE["inputProperties"], RESOURCE["requiredInputs"]) == [
+        "modl", "nodes.host is missing", "nodes.hots", "serving.maxModelLen is no integer", "ssh.hostKeys is no string",
+    ]  # fmt: skip
+
+
+def test_the_examples_read_outputs_that_are():
+    read = re.findall(r"\bllm\.(\w+)", (EXAMPLES / "typescript" / "index.ts").read_text())
+    read += re.findall(r"\$\{llm\.(\w+)\}", (EXAMPLES / "yaml" / "Pulumi.yaml").read_text())
+    assert len(read) == 2
+    assert set(read) <= RESOURCE["properties"].keys()
+
+
+@pytest.mark.parametrize("example", ["yaml", "typescript"])
+def test_the_project_of_the_example_names_the_package(example):
+    project = yaml.safe_load((EXAMPLES / example / "Pulumi.yaml").read_text())
+    folder = EXAMPLES / example / project["packages"][SCHEMA["name"]]
+    assert (folder / "PulumiPlugin.yaml").exists()
+
+
+def test_the_typescript_example_depends_on_what_pulumi_makes_of_the_package():
+    """Source: pulumi, pkg/cmd/pulumi/packages/packages.go (the folder), pulumi-language-nodejs (the name)."""
+    about = json.loads((EXAMPLES / "typescript" / "package.json").read_text())
+    assert about["dependencies"][f"@pulumi/{SCHEMA['name']}"] == f"file:sdks/{SCHEMA['name']}"
+    assert "namespace" not in SCHEMA
 
 
 def test_the_ci_example_previews_and_looks_for_drift():
@@ -33,47 +108,3 @@ def test_the_ci_example_previews_and_looks_for_drift():
     steps = [step for job in jobs.values() for step in job["steps"]]
     assert any(step.get("with", {}).get("command") == "preview" for step in steps)
     assert any("--expect-no-changes" in step.get("run", "") for step in steps)
-
-
-class Stack:
-    def __init__(self, calls, fails):
-        self.calls, self.fails = calls, fails
-
-    def set_config(self, key, value):
-        self.calls.append((key, value.value))
-
-    def up(self, on_output):
-        self.calls.append("up")
-        if self.fails:
-            raise RuntimeError("no answer")
-        values = {"api_base": "http://h:8000/v1", "model": "m", "api_key": ""}
-        return SimpleNamespace(outputs={key: SimpleNamespace(value=value) for key, value in values.items()})
-
-    def destroy(self, on_output):
-        self.calls.append("destroy")
-
-
-@pytest.fixture
-def job(monkeypatch):
-    spec = importlib.util.spec_from_file_location("job", EXAMPLES / "automation" / "job.py")
-    assert spec
-    assert spec.loader
-    found = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(found)
-    return found
-
-
-@pytest.mark.parametrize("fails", [False, True])
-def test_the_automation_example_hands_the_sparks_back_whatever_happens(fails, job, monkeypatch, tmp_path):
-    calls = []
-    monkeypatch.setattr(job.automation, "create_or_select_stack", lambda name, work_dir: Stack(calls, fails))
-    said = tmp_path / "said"
-    command = [sys.executable, "-c", f"import os; open({str(said)!r}, 'w').write(os.environ['OPENAI_BASE_URL'])"]
-    if fails:
-        with pytest.raises(RuntimeError):
-            job.run("s", "gpt-oss-20b", command)
-    else:
-        assert job.run("s", "gpt-oss-20b", command) == 0
-        assert said.read_text() == "http://h:8000/v1"
-    assert calls == [("model", "gpt-oss-20b"), "up", "destroy"]
-    assert "OPENAI_BASE_URL" not in os.environ
