@@ -55,6 +55,7 @@ class Operation:
     def converge(self) -> int:
         """Preview or up; the exit code."""
         values, secrets = StackFile(self.project, self.stack).values()
+        self.project.require_python()
         self._open()
         with self._interruptible(), contextlib.suppress(Refused):
             self._run_program(values, secrets)
@@ -172,6 +173,7 @@ class Operation:
         RUNNING.cancel(signal.SIGKILL)
         if self._process:
             self._process.kill()
+        self.deployment.store.unlock()
         os._exit(255)
 
     def _report(self) -> int:

@@ -12,7 +12,7 @@ from simulator.engine.providers import Old
 from simulator.engine.providers.docker_types import Container
 from tests.engine.lab import Lab
 
-pytestmark = pytest.mark.usefixtures("warm_starts")
+pytestmark = pytest.mark.usefixtures("hermetic")
 
 
 QUIETLY = "from components.resources import ending\nending.quietly()\n"
@@ -36,16 +36,19 @@ def test_destroy_deletes_dependents_first(lab):
     assert lab.state() == []
 
 
-def test_what_two_replaced_resources_have_in_common_is_deleted_once(lab):
+def test_what_two_replaced_resources_have_in_common_is_deleted_once_and_one_of_them_does_not_wait_for_it(lab):
+    # Where both waited for it, it would wait for the whole loop.
+    delete = "for _ in $(seq 200); do grep -q delete calls.log && break; sleep 0.05; done; echo delete c >> calls.log"
     program = (
         "dbr = Opts(delete_before_replace=True)\n"
         "a, b = (command(name, said='1', triggers=['WORD'], opts=dbr) for name in 'ab')\n"
-        "command('c', triggers=[a.stdout, b.stdout], delete='sleep 0.3; echo delete c >> calls.log')\n"
+        f"command('c', triggers=[a.stdout, b.stdout], delete='{delete}')\n"
     )
     lab.up(program)
     calls = lab.up(program.replace("WORD", "other")).calls
     assert sorted(calls) == ["create a", "create b", "create c", "delete a", "delete b", "delete c"]
-    assert calls.index("delete c") < min(calls.index("delete a"), calls.index("delete b"))
+    first, then = sorted(calls.index(f"delete {name}") for name in "ab")
+    assert first < calls.index("delete c") < then
 
 
 def test_after_a_failure_nothing_is_deleted_and_the_next_run_goes_on(lab):
@@ -208,6 +211,30 @@ def test_stacks_are_listed_selected_and_removed_only_when_empty(lab):
     assert lab.run("stack", "ls").text.split() == ["second"]
 
 
+def test_a_folder_for_the_state_that_is_not_there_is_refused_and_not_made(lab):
+    state = lab.folder / "backend"
+    state.rename(lab.folder / "away")
+    refused = f'error: unable to open state directory "file://{state}": stat {state}: no such file or directory'
+    for words in (["preview"], ["stack", "ls"], ["stack", "init", "other"], ["config"]):
+        assert lab.run(*words, program="").text.strip() == refused
+    assert not state.exists()
+
+
+def test_a_virtual_environment_that_is_none_is_refused_where_the_program_would_run(lab):
+    folder = lab.folder / "env"
+    folder.mkdir()
+    lab.program("raise SystemExit('not reached')\n")
+    runtime = {"name": "python", "options": {"toolchain": "pip", "virtualenv": "env"}}
+    (lab.folder / "Pulumi.yaml").write_text(f"name: lab\nruntime: {json.dumps(runtime)}\n")
+    (folder / "file").touch()
+    for word in ("preview", "up"):
+        refused = lab.run(word, *(["--yes"] if word == "up" else []))
+        assert refused.code
+        assert f"error: failed to discover package requirements: calling `{folder}/bin/python -m pip" in refused.text
+    assert lab.run("config").code == 0
+    assert lab.run("destroy", "--yes").code == 0
+
+
 def test_an_interrupt_ends_what_runs_and_keeps_a_usable_state(lab):
     lab.program(f"{QUIETLY}command('x')\nlocal.Command('slow', create='touch started; sleep 60')\n")
     process = subprocess.Popen(
@@ -253,7 +280,12 @@ def test_killed_in_the_middle_of_a_step_the_next_run_says_so(lab):
         time.sleep(0.05)
     process.kill()
     process.wait()
-    after = lab.up("command('x')\n")
+    locked = lab.up("command('x')\n")
+    assert "error: the stack is currently locked by 1 lock(s)." in locked.text
+    assert locked.calls == []
+    assert lab.run("preview").code == 0, "which changes nothing, and takes no lock"
+    assert "for 'dev' has been canceled!" in lab.run("cancel", "--yes").text
+    after = lab.up()
     assert "an earlier run was interrupted while creating slow" in after.text
     assert after.calls == ["create x"]
 
