@@ -53,30 +53,15 @@ class Package(Provider):
     ) -> ConstructResult:
         if resource_type != TOKEN:
             raise ValueError(f"{resource_type} is not of this package, which has {TOKEN}")
-<<<<<<< HEAD
-        identity = Identity(pulumi.get_organization(), pulumi.get_project(), pulumi.get_stack())
-        try:
-            settings = settled(_settings(inputs))
-            plan = planned(settings, identity, ask.dial(settings))
-            cluster = Cluster(name, settings, plan, options)
-        except Refused as refused:
-            # Any other exception is shown with a traceback.
-            raise pulumi.RunError(str(refused)) from None
-        for warning in plan.warnings:
-            (pulumi.info if warning.severity is Severity.NOTE else pulumi.warn)(str(warning), cluster)
-        state = {
-            "apiBase": plan.api_base,
-            "model": plan.served_name,
-            "image": cluster.image_id,
-            "startup": cluster.startup,
-        }
-        return ConstructResult(cluster.urn, state)
-=======
         values, secret = _values(inputs)
         made = cluster(name, values, encrypted=secret, opts=options)
-        state = {"apiBase": made.plan.api_base, "model": made.plan.served_name, "image": made.image_id}
+        state = {
+            "apiBase": made.plan.api_base,
+            "model": made.plan.served_name,
+            "image": made.image_id,
+            "startup": made.startup,
+        }
         return ConstructResult(made.urn, state)
->>>>>>> e3e887f096b3ee419043d263508476df97f1c098
 
 
 def _values(inputs: Mapping[str, Any]) -> tuple[dict[str, Any], set[str]]:
