@@ -8,6 +8,7 @@ import pytest
 
 from benchmarks import copies, real, sockets
 from benchmarks import measure as simulated
+from benchmarks.empty import Empty
 from components.programs.startups import Starts
 from ops import measure, pulumi
 from ops.project import Project
@@ -95,6 +96,19 @@ def test_a_run_of_a_stack_can_be_compared_with_another_of_it_alone(cluster, monk
     assert quick.where == full.where
     assert "the Pulumi CLI, test" in full.where
     assert {len(one.ours) for one in full.figures[:-1]} == {real.REPEATS}
+
+
+def test_an_empty_program_is_up_and_keeps_its_state_to_itself(tmp_path, monkeypatch):
+    pulumi_ = tmp_path / "pulumi"
+    pulumi_.write_text(f'#!/bin/sh\necho "$PWD $PULUMI_BACKEND_URL $1" >>{tmp_path}/calls; [ $1 != preview ]\n')
+    pulumi_.chmod(0o755)
+    monkeypatch.setenv("PULUMI_BACKEND_URL", "s3://of-the-stack")
+    folder = tmp_path / "empty"
+    nothing = Empty(folder, [str(pulumi_)])
+    with pytest.raises(CommandError, match="an empty program's preview failed"):
+        nothing.preview()
+    calls = (tmp_path / "calls").read_text().splitlines()
+    assert calls == [f"{folder} file://{folder}/state {word}" for word in ("stack", "up", "preview")]
 
 
 def test_connections_to_one_port_are_counted_when_they_are_closed_too(sshd):
