@@ -35,6 +35,4 @@ class Empty:
         argv = [*self._argv, *words]
         done = subprocess.run(argv, env=self._environment, cwd=self._folder, capture_output=True, text=True)
         if done.returncode:
-            raise pulumi.CommandError(
-                f"pulumi {' '.join(words)} of an empty program failed:\n{done.stderr}{done.stdout}"
-            )
+            raise pulumi.CommandError(f"an empty program's {words[0]} failed:\n{done.stderr}{done.stdout}")

@@ -1,7 +1,6 @@
 """Everything that the program adds, against what people would do otherwise: `./spark measure`.
 
-On simulated Sparks of this machine; prints a table, keeps it as JSON with a history in benchmarks/results/, and says
-what has become worse since the last run of the same kind of machine and engine.
+On simulated Sparks of this machine; report.py prints a table, keeps it with a history, and says what has become worse.
 """
 
 from __future__ import annotations
