@@ -124,6 +124,7 @@ for each_word, its_help in (
     ("up", "pulumi up: bring the Sparks to what the stack says."),
     ("config", "pulumi config: read and write settings."),
     ("stack", "pulumi stack: outputs, and the stacks that there are."),
+    ("cancel", "pulumi cancel: take away the lock of a run that was killed."),
 ):
     pulumi_command(each_word, its_help)
 

@@ -106,15 +106,16 @@ def up(
     """Converge."""
     project, chosen = existing_stack(cwd, stack)
     options = Options(diff, json_, refresh or None, expect_no_changes)
-    if not yes or (not skip_preview and not json_):
-        print(f"Previewing update ({chosen}):")
-        code = operation(project, chosen, options, dry_run=True).converge()
-        if code:
-            raise typer.Exit(code)
-        confirm(yes, "update")
-    if not json_:
-        print(f"Updating ({chosen}):")
-    raise typer.Exit(operation(project, chosen, options, dry_run=False).converge())
+    with Store(project.name, chosen).locked():
+        if not yes or (not skip_preview and not json_):
+            print(f"Previewing update ({chosen}):")
+            code = operation(project, chosen, options, dry_run=True).converge()
+            if code:
+                raise typer.Exit(code)
+            confirm(yes, "update")
+        if not json_:
+            print(f"Updating ({chosen}):")
+        raise typer.Exit(operation(project, chosen, options, dry_run=False).converge())
 
 
 @app.command()
@@ -127,20 +128,32 @@ def destroy(
     """Take everything away that the stack made."""
     project, chosen = existing_stack(cwd, stack)
     options = Options(json=json_, refresh=refresh, continue_on_error=continue_on_error)
-    if not yes:
-        operation(project, chosen, options, dry_run=True).destroy()
-    confirm(yes, "destroy")
-    if not json_:
-        print(f"Destroying ({chosen}):")
-    raise typer.Exit(operation(project, chosen, options, dry_run=False).destroy())
+    with Store(project.name, chosen).locked():
+        if not yes:
+            operation(project, chosen, options, dry_run=True).destroy()
+        confirm(yes, "destroy")
+        if not json_:
+            print(f"Destroying ({chosen}):")
+        raise typer.Exit(operation(project, chosen, options, dry_run=False).destroy())
 
 
 @app.command(name="refresh")
 def refresh_(stack: StackOption = "", cwd: Cwd = HERE, yes: Yes = False) -> None:
     """Bring the state up to date with what really is."""
     project, chosen = existing_stack(cwd, stack)
-    confirm(yes, "refresh")
-    raise typer.Exit(operation(project, chosen, Options(), dry_run=False).refresh())
+    with Store(project.name, chosen).locked():
+        confirm(yes, "refresh")
+        raise typer.Exit(operation(project, chosen, Options(), dry_run=False).refresh())
+
+
+@app.command()
+def cancel(name: str = typer.Argument(""), stack: StackOption = "", cwd: Cwd = HERE, yes: Yes = False) -> None:
+    """Take away the lock that a killed run has left."""
+    project, chosen = existing_stack(cwd, name or stack)
+    if sys.stdin.isatty():
+        confirm(yes, "cancellation")
+    Store(project.name, chosen).cancel()
+    print(f"The currently running update for '{chosen}' has been canceled!")
 
 
 @app.command()
@@ -171,7 +184,8 @@ def init(name: str = typer.Argument(""), stack: StackOption = "", cwd: Cwd = HER
     store = Store(project.name, chosen)
     if store.exists():
         raise UserError(f"stack '{chosen}' already exists")
-    store.save([], StackFile(project, chosen).crypter())
+    with store.locked():
+        store.save([], StackFile(project, chosen).crypter())
     select_stack(project, chosen)
     print(f"Created stack '{chosen}'")
 
@@ -211,12 +225,13 @@ def rm(
 ) -> None:
     project, chosen = existing_stack(cwd, name or stack)
     store = Store(project.name, chosen)
-    if store.deployment().get("resources") and not force:
-        raise UserError(
-            f"'{chosen}' still has resources; removal rejected. Possible actions: run `pulumi destroy`, or --force"
-        )
     confirm(yes, "removal")
-    store.remove()
+    with store.locked():
+        if store.deployment().get("resources") and not force:
+            raise UserError(
+                f"'{chosen}' still has resources; removal rejected. Possible actions: run `pulumi destroy`, or --force"
+            )
+        store.remove()
     if selected(project) == chosen:
         selection_file(project).unlink()
     StackFile(project, chosen).path.unlink(missing_ok=True)

@@ -172,6 +172,7 @@ class Operation:
         RUNNING.cancel(signal.SIGKILL)
         if self._process:
             self._process.kill()
+        self.deployment.store.unlock()
         os._exit(255)
 
     def _report(self) -> int:

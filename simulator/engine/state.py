@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import getpass
 import json
 import os
+import socket
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +85,7 @@ class Store:
     def __init__(self, project: str, stack: str) -> None:
         self.project, self.stack = project, stack
         self.path = backend() / "stacks" / project / f"{stack}.json"
+        self._locks = backend() / "locks" / "organization" / project / stack
 
     def exists(self) -> bool:
         return self.path.exists()
@@ -134,6 +140,48 @@ class Store:
 
     def remove(self) -> None:
         self.path.unlink()
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """No other run of the stack meanwhile; a run that is killed leaves its lock. Raises UserError.
+
+        As the CLI's, of a backend of files: pkg/backend/diy/lock.go.
+        """
+        own = self._lock()
+        own.parent.mkdir(parents=True, exist_ok=True)
+        by = {"pid": os.getpid(), "username": getpass.getuser(), "hostname": socket.gethostname()}
+        own.write_text(json.dumps({**by, "timestamp": datetime.now().astimezone().isoformat(timespec="seconds")}))
+        try:
+            self._refuse_others(own)
+            yield
+        finally:
+            self.unlock()
+
+    def _lock(self) -> Path:
+        return self._locks / f"{os.getpid()}.json"
+
+    def _refuse_others(self, own: Path) -> None:
+        others = [path for path in sorted(self._locks.glob("*.json")) if path != own]
+        if not others:
+            return
+        lines = [
+            f"the stack is currently locked by {len(others)} lock(s). Either wait for the other process(es) to end or "
+            "delete the lock file with `pulumi cancel`."
+        ]
+        for path in others:
+            by = json.loads(path.read_text())
+            who = f"{by['username']}@{by['hostname']} (pid {by['pid']}) at {by['timestamp']}"
+            lines.append(f"  file://{path}: created by {who}")
+        raise UserError("\n".join(lines))
+
+    def unlock(self) -> None:
+        """Take this process' lock away."""
+        self._lock().unlink(missing_ok=True)
+
+    def cancel(self) -> None:
+        """Take all locks away."""
+        for path in self._locks.glob("*.json"):
+            path.unlink(missing_ok=True)
 
 
 def backend() -> Path:

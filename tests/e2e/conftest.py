@@ -173,9 +173,8 @@ class Stack:
 
 
 def unlocked(stack: Stack) -> None:
-    """The CLI keeps a lock beside its state, also when it is killed."""
-    if "simulator.engine" not in stack.argv:
-        stack("cancel", "--yes", "--stack", stack.name, check=False)
+    """What is killed leaves its lock beside the state."""
+    stack("cancel", "--yes", "--stack", stack.name, check=False)
 
 
 SOME_IMAGE = sglang.IMAGE.partition("@")[0]

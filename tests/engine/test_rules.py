@@ -253,7 +253,12 @@ def test_killed_in_the_middle_of_a_step_the_next_run_says_so(lab):
         time.sleep(0.05)
     process.kill()
     process.wait()
-    after = lab.up("command('x')\n")
+    locked = lab.up("command('x')\n")
+    assert "error: the stack is currently locked by 1 lock(s)." in locked.text
+    assert locked.calls == []
+    assert lab.run("preview").code == 0, "which changes nothing, and takes no lock"
+    assert "for 'dev' has been canceled!" in lab.run("cancel", "--yes").text
+    after = lab.up()
     assert "an earlier run was interrupted while creating slow" in after.text
     assert after.calls == ["create x"]
 

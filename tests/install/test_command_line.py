@@ -9,7 +9,7 @@ from ops import pulumi
 from tests.install.command_lines import commands
 
 EVERY = dict(commands(spark.app))
-PULUMIS = [("preview",), ("up",), ("config",), ("stack",)]
+PULUMIS = [("preview",), ("up",), ("config",), ("stack",), ("cancel",)]
 PASSING_ON = {("test",), ("engine",), *PULUMIS}
 """What they don't know goes on to pytest or Pulumi."""
 
