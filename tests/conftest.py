@@ -13,6 +13,12 @@ from tests.engine.lab import PASSPHRASE, SALT
 examples.load()
 
 
+@pytest.fixture
+def hermetic(warm_starts: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The hermetic engine runs, whatever SPARK_ENGINE says."""
+    monkeypatch.setenv("SPARK_ENGINE", "hermetic")
+
+
 @pytest.fixture(scope="session")
 def warm_starts() -> Iterator[None]:
     """The engine and its programs start within a tenth of a second."""

@@ -181,13 +181,14 @@ class Registrations:
         impl = implementation(goal.type)
         replacing = Step("replace", urn, goal.type, diff, old=old, new=self._resource(urn, goal, goal.inputs))
         if diff.delete_before_replace:
-            # One at a time, as Pulumi's step generator: two may have dependents in common.
+            # Decided one at a time and done in parallel, as by Pulumi's step generator and executor: of two with a
+            # dependent in common the first has it deleted, and the other is deleted without waiting for that.
             with self._replacing:
                 cascade = self._cascade(old)
                 self._cascaded.update(doomed.urn for doomed in cascade)
                 self._deletions.going.update(doomed.urn for doomed in [*cascade, old])
-                for doomed in [*cascade, old]:
-                    self._delete_for_replacement(doomed)
+            for doomed in [*cascade, old]:
+                self._delete_for_replacement(doomed)
             self._run.events.step(replacing)
             return self._create(urn, goal, impl, "create-replacement", diff)
         made = self._create(urn, goal, impl, "create-replacement", diff)

@@ -10,7 +10,7 @@ import pytest
 from simulator.engine import warm
 from tests.engine.lab import PASSPHRASE, SALT, Lab
 
-pytestmark = pytest.mark.usefixtures("warm_starts")
+pytestmark = pytest.mark.usefixtures("hermetic")
 
 PARENT = "import os\nprint('parent', os.getppid(), end=';')\n"
 
