@@ -55,6 +55,7 @@ class Operation:
     def converge(self) -> int:
         """Preview or up; the exit code."""
         values, secrets = StackFile(self.project, self.stack).values()
+        self.project.require_python()
         self._open()
         with self._interruptible(), contextlib.suppress(Refused):
             self._run_program(values, secrets)

@@ -71,6 +71,21 @@ class Project:
         declared = (self.document.get("config") or {}).get("pulumi:disable-default-providers") or {}
         return list(declared.get("value", []))
 
+    def require_python(self) -> None:
+        """Raises UserError where the virtual environment of Pulumi.yaml is none.
+
+        One that is not there, or empty, is none of the CLI's errors: it makes it, from requirements.txt.
+        """
+        runtime = self.document.get("runtime")
+        named = (runtime.get("options") or {}).get("virtualenv") if isinstance(runtime, dict) else None
+        folder = self.folder / (named or "")
+        python = folder / "bin" / "python"
+        if named and folder.exists() and any(folder.iterdir()) and not python.exists():
+            raise UserError(
+                f"failed to discover package requirements: calling `{python} -m pip list --format json`: "
+                f"fork/exec {python}: no such file or directory"
+            )
+
     def schema(self) -> dict[str, dict[str, Any]]:
         """Full key → declaration, for the keys of this project."""
         declared = self.document.get("config") or {}

@@ -185,11 +185,17 @@ class Store:
 
 
 def backend() -> Path:
-    """The folder behind PULUMI_BACKEND_URL (`file://…`), by default ~ as with `pulumi login --local`."""
+    """The folder behind PULUMI_BACKEND_URL (`file://…`), by default ~ as with `pulumi login --local`.
+
+    Raises UserError where it is not there, as the CLI does.
+    """
     url = os.environ.get("PULUMI_BACKEND_URL", "file://~")
     if not url.startswith("file://"):
         raise UserError(f"this engine keeps state in files only: PULUMI_BACKEND_URL={url}")
-    return Path(url.removeprefix("file://")).expanduser() / ".pulumi"
+    folder = Path(url.removeprefix("file://")).expanduser()
+    if not folder.exists():
+        raise UserError(f'unable to open state directory "{url}": stat {folder}: no such file or directory')
+    return folder / ".pulumi"
 
 
 def _seal(value: Any, crypter: Crypter) -> Any:

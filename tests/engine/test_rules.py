@@ -211,6 +211,30 @@ def test_stacks_are_listed_selected_and_removed_only_when_empty(lab):
     assert lab.run("stack", "ls").text.split() == ["second"]
 
 
+def test_a_folder_for_the_state_that_is_not_there_is_refused_and_not_made(lab):
+    state = lab.folder / "backend"
+    state.rename(lab.folder / "away")
+    refused = f'error: unable to open state directory "file://{state}": stat {state}: no such file or directory'
+    for words in (["preview"], ["stack", "ls"], ["stack", "init", "other"], ["config"]):
+        assert lab.run(*words, program="").text.strip() == refused
+    assert not state.exists()
+
+
+def test_a_virtual_environment_that_is_none_is_refused_where_the_program_would_run(lab):
+    folder = lab.folder / "env"
+    folder.mkdir()
+    lab.program("raise SystemExit('not reached')\n")
+    runtime = {"name": "python", "options": {"toolchain": "pip", "virtualenv": "env"}}
+    (lab.folder / "Pulumi.yaml").write_text(f"name: lab\nruntime: {json.dumps(runtime)}\n")
+    (folder / "file").touch()
+    for word in ("preview", "up"):
+        refused = lab.run(word, *(["--yes"] if word == "up" else []))
+        assert refused.code
+        assert f"error: failed to discover package requirements: calling `{folder}/bin/python -m pip" in refused.text
+    assert lab.run("config").code == 0
+    assert lab.run("destroy", "--yes").code == 0
+
+
 def test_an_interrupt_ends_what_runs_and_keeps_a_usable_state(lab):
     lab.program(f"{QUIETLY}command('x')\nlocal.Command('slow', create='touch started; sleep 60')\n")
     process = subprocess.Popen(
