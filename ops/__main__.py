@@ -115,8 +115,7 @@ def pulumi_command(word: str, about: str) -> None:
 
     @app.command(name=word, context_settings=PASSED, help=about)
     def command(context: typer.Context) -> None:
-        words = [word, *context.args]
-        raise typer.Exit(pass_on(words, lambda text: print(f"spark: {text}", file=sys.stderr)))
+        raise typer.Exit(pass_on([word, *context.args]))
 
 
 for each_word, its_help in (

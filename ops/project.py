@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -75,21 +76,27 @@ def named(words: Sequence[str]) -> str | None:
     return None
 
 
-def pass_on(words: Sequence[str], say: Callable[[str], None]) -> int:
-    """Run `pulumi WORDS` on the demonstration's stack or on one of real Sparks; the exit code.
-
-    Raises CommandError for real Sparks where there is no Pulumi CLI: the hermetic engine is test equipment.
-    """
-    where = project(named(words))
-    if where.is_demo or pulumi.fetch(say) or "SPARK_ENGINE" in os.environ:
-        return where.run(*words)
-    raise CommandError(
-        "real Sparks are for the Pulumi CLI: https://www.pulumi.com/docs/install/ (SPARK_ENGINE=hermetic takes the "
-        "simulator's engine all the same, whose state the CLI can't read)"
-    )
+def pass_on(words: Sequence[str]) -> int:
+    """Run `pulumi WORDS` on the demonstration's stack or on one of real Sparks; the exit code."""
+    return project(named(words)).run(*words)
 
 
 def project(stack: str | None) -> Project:
-    """This one; the demonstration keeps its state in files of its own."""
-    demo = stack == "demo" or (stack is None and "PULUMI_BACKEND_URL" not in os.environ and pulumi.DEMO_STATE.exists())
-    return Project(ROOT, pulumi.environment() if demo else dict(os.environ))
+    """This one; the demonstration keeps its state in files of its own. Every command that runs Pulumi comes by here.
+
+    For real Sparks the Pulumi CLI is fetched where there is none. Raises CommandError where it can't be: the hermetic
+    engine is test equipment.
+    """
+    if stack == "demo" or (stack is None and "PULUMI_BACKEND_URL" not in os.environ and pulumi.DEMO_STATE.exists()):
+        return Project(ROOT, pulumi.environment())
+    if not (pulumi.fetch(_say) or os.environ.get("SPARK_ENGINE")):
+        raise CommandError(
+            "real Sparks are for the Pulumi CLI: https://www.pulumi.com/docs/install/ (SPARK_ENGINE=hermetic takes the "
+            "simulator's engine all the same, whose state the CLI can't read)"
+        )
+    return Project(ROOT, dict(os.environ))
+
+
+def _say(text: str) -> None:
+    """What is on stdout may be for a program."""
+    print(f"spark: {text}", file=sys.stderr)

@@ -53,6 +53,6 @@ def test_what_stands_behind_two_hyphens_reaches_pulumi_with_them(monkeypatch):
 @pytest.mark.parametrize("path", PULUMIS, ids=" ".join)
 def test_pulumis_own_commands_are_passed_on_as_they_are_typed(path, monkeypatch):
     given = []
-    monkeypatch.setattr(spark, "pass_on", lambda words, say: given.extend(words) or 3)
+    monkeypatch.setattr(spark, "pass_on", lambda words: given.extend(words) or 3)
     assert typed(monkeypatch, *path, "--stack", "x", "--", "--help") == 3
     assert given == [*path, "--stack", "x", "--", "--help"]

@@ -10,6 +10,7 @@ import pytest
 import requests
 from pulumi.automation import PulumiCommand
 
+from ops import __main__ as spark
 from ops import project, pulumi
 
 
@@ -109,10 +110,33 @@ def test_the_stack_is_read_from_pulumis_own_words(words):
     assert project.named(words) == "demo"
 
 
-def test_real_sparks_are_not_given_to_the_hermetic_engine_unasked(monkeypatch):
+RUNS_PULUMI = [
+    [*words, "--stack", "head-worker"]
+    for words in (
+        ["up"], ["destroy", "--yes"], ["switch", "gpt-oss-20b", "--yes"], ["rollback", "--yes"], ["adopt", "--yes"],
+        ["policy"], ["status"],
+    )
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("words", RUNS_PULUMI, ids=lambda words: words[0])
+def test_real_sparks_are_not_given_to_the_hermetic_engine_unasked(words, monkeypatch, capsys):
     reachable(monkeypatch, requests.ConnectionError())
-    with pytest.raises(pulumi.CommandError, match="real Sparks are for the Pulumi CLI"):
-        project.pass_on(["up", "--stack", "head-worker"], lambda _: None)
+    monkeypatch.setattr(sys, "argv", ["spark", *words])
+    with pytest.raises(SystemExit):
+        spark.main()
+    said = capsys.readouterr().err
+    assert "spark: the Pulumi CLI is not here, and https://get.pulumi.com can't be reached" in said
+    assert "spark: real Sparks are for the Pulumi CLI" in said
+
+
+def test_the_demonstration_and_who_asks_for_it_get_the_hermetic_engine(monkeypatch):
+    reachable(monkeypatch, AssertionError("asked the network"))
+    # Its own makes a folder for the state.
+    monkeypatch.setattr(pulumi, "environment", lambda: {"PULUMI_BACKEND_URL": f"file://{pulumi.DEMO_STATE}"})
+    assert project.project("demo").is_demo
+    monkeypatch.setenv("SPARK_ENGINE", "hermetic")
+    assert not project.project("head-worker").is_demo
 
 
 STUBBORN = """#!/bin/bash
