@@ -25,7 +25,7 @@ from components.programs import session, startups
 from components.programs.hints import hints
 
 EVERY = 10
-"""Seconds between two progress lines while the logs say the same."""
+"""Seconds between two progress lines, at least: of a failed command Pulumi shows them all again."""
 
 SLACK = 120
 """Seconds beside `timeout` after which a Spark ends its watch by itself."""
@@ -130,6 +130,7 @@ def keep(stack: str) -> None:
 
 def follow(inbox: Inbox, engine: str, timeout: int, rdma: str, ranks: set[str], starts: startups.Starts) -> int:
     began = spoke = time.monotonic()
+    told = ""
     tails: Tails = {}
     networks: Networks = {}
     while True:
@@ -163,9 +164,16 @@ def follow(inbox: Inbox, engine: str, timeout: int, rdma: str, ranks: set[str], 
         elif message:
             collect(inbox, tails)
             return fail(engine, reason(node, message), tails)
-        if time.monotonic() - spoke >= EVERY:
-            say(began, timeout, newest(tails))
-            spoke = time.monotonic()
+        text, now = newest(tails), time.monotonic()
+        if now - spoke >= silence(now - began, new=text != told):
+            say(began, timeout, text)
+            told, spoke = text, now
+
+
+def silence(elapsed: float, *, new: bool) -> int:
+    """Seconds until the newest log line is said: one that was said already, less often the longer it all takes (as
+    scripts/shared/progress.py has it)."""
+    return EVERY if new else 10 if elapsed < 60 else 30 if elapsed < 600 else 60
 
 
 def note(networks: Networks, node: str, message: dict[str, Any]) -> None:

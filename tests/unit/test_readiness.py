@@ -10,6 +10,7 @@ import pytest
 
 from components.programs import readiness
 from components.programs.startups import Starts
+from components.scripts.shared import progress
 from simulator.images import STANDINS
 
 
@@ -61,6 +62,20 @@ def test_what_is_no_message_of_the_watch_is_passed_over(spark):
 )
 def test_a_watch_that_ends_before_its_last_message_is_lost_and_nobody_waits_for_it(spark, said, code, words, lost):
     assert spark(said, code, words)[-1] == {"lost": lost}
+
+
+def test_a_log_that_says_the_same_is_not_told_again_and_again(monkeypatch, capsys):
+    monkeypatch.setattr(readiness, "EVERY", 0)
+    logs = [("spark-1", {"log": ["dgx-spark-x-server", ["first", line]]}) for line in "aaabba"]
+    followed(*logs, ("spark-1", ANSWER))
+    told = [line.partition("] ")[2] for line in capsys.readouterr().out.splitlines()]
+    assert [text for text in told if len(text) == 1] == ["a", "b", "a"]
+
+
+def test_what_was_said_already_is_said_less_often_the_longer_it_takes():
+    for elapsed, seconds in ((0, 10), (59, 10), (60, 30), (599, 30), (600, 60), (5000, 60)):
+        assert readiness.silence(elapsed, new=False) == progress.pause(elapsed) == seconds
+        assert readiness.silence(elapsed, new=True) == readiness.EVERY
 
 
 STARTUP = {"started": "2026-11-26T20:00:00.1Z", "port": 61, "health": 540, "answer": 548}
