@@ -6,7 +6,7 @@ import threading
 import pulumi
 from pulumi.runtime.config import CONFIG, get_config_env, is_config_secret
 
-from components.problems import Refused, Severity
+from components.problems import Refused
 from components.remote import ask
 from components.remote.reach import settled
 from components.resources import ending
@@ -35,8 +35,7 @@ def main() -> None:
     except Refused as refused:
         ending.refuse(refused)
 
-    for warning in plan.warnings:
-        (pulumi.info if warning.severity is Severity.NOTE else pulumi.warn)(str(warning), cluster)
+    cluster.tell()
     export(cluster, settings)
 
 

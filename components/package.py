@@ -16,7 +16,7 @@ from pulumi.runtime.sync_await import _sync_await
 
 from components.plan.values import Identity
 from components.planning import planned
-from components.problems import Problem, Refused, Severity
+from components.problems import Problem, Refused
 from components.remote import ask
 from components.remote.reach import settled
 from components.resources.cluster import Cluster
@@ -59,8 +59,7 @@ class Package(Provider):
         except Refused as refused:
             # Any other exception is shown with a traceback.
             raise pulumi.RunError(str(refused)) from None
-        for warning in plan.warnings:
-            (pulumi.info if warning.severity is Severity.NOTE else pulumi.warn)(str(warning), cluster)
+        cluster.tell()
         state = {"apiBase": plan.api_base, "model": plan.served_name, "image": cluster.image_id}
         return ConstructResult(cluster.urn, state)
 
