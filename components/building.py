@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pulumi
 
-from components.problems import Refused, Severity
+from components.problems import Refused
 from components.remote import ask
 from components.remote.reach import settled
 from components.settings import PROJECT, Settings, load
@@ -38,8 +38,7 @@ def converge(name: str, settings: Settings, opts: pulumi.ResourceOptions | None 
     from components.resources.cluster import Cluster
 
     made = Cluster(name, settings, plan, opts)
-    for warning in plan.warnings:
-        (pulumi.info if warning.severity is Severity.NOTE else pulumi.warn)(str(warning), made)
+    made.tell()
     return made
 
 

@@ -10,7 +10,7 @@ from pulumi import ComponentResource, Resource, ResourceOptions
 
 from components.plan import beside, models
 from components.plan.values import Plan, Staged
-from components.resources.access import SparkAccess
+from components.problems import Severity
 from components.resources.endpoint import Endpoint, EndpointArgs
 from components.resources.engine_image import EngineImage, EngineImageArgs
 from components.resources.extras import Extras, ExtrasArgs
@@ -43,7 +43,10 @@ class Cluster(ComponentResource):
         self.settings, self.plan = settings, plan
         self._name = name
         self._child = ResourceOptions(parent=self)
-        self._sparks, taken = self._nodes()
+        self._nodes = self._spark_nodes()
+        self._sparks = {name: node.access for name, node in self._nodes.items()}
+        # What takes the Sparks for this stack.
+        taken: list[Resource] = [node.lease for node in self._nodes.values()]
         fabric = self._fabric(taken)
         link = [*taken, *fabric]
         image = EngineImage(f"{name}-image", EngineImageArgs(plan.image, self._sparks, needs=link), self._child)
@@ -61,9 +64,14 @@ class Cluster(ComponentResource):
         self.image_id = image.ids[plan.nodes[0]]
         self.register_outputs({"apiBase": plan.api_base})
 
-    def _nodes(self) -> tuple[dict[str, SparkAccess], list[Resource]]:
-        """Each Spark's access, and the leases: what takes the Sparks for this stack."""
-        made = {
+    def tell(self) -> None:
+        """Say what should be known beforehand, each at the resource that it is about."""
+        for warning in self.plan.warnings:
+            about = self._nodes.get(warning.at.partition(":")[0], self)
+            (pulumi.info if warning.severity is Severity.NOTE else pulumi.warn)(str(warning), about)
+
+    def _spark_nodes(self) -> dict[str, SparkNode]:
+        return {
             node.name: SparkNode(
                 node.name,
                 SparkNodeArgs(node, self.settings, self.plan.identity.full, step, self.plan.ways[node.name]),
@@ -71,7 +79,6 @@ class Cluster(ComponentResource):
             )
             for node, step in zip(self.settings.nodes, self.plan.preparation, strict=True)
         }
-        return {name: node.access for name, node in made.items()}, [node.lease for node in made.values()]
 
     def _fabric(self, needs: Sequence[Resource]) -> list[Resource]:
         """Empty with one Spark."""

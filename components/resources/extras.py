@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pulumi_docker as docker
-from pulumi import ComponentResource, Input, Output, Resource, ResourceOptions
+from pulumi import ComponentResource, Output, Resource, ResourceOptions
 
 from components.plan.values import Extra, Identity
 from components.resources.access import SparkAccess
@@ -39,8 +40,6 @@ class Extras(ComponentResource):
         options = ResourceOptions(parent=self, provider=provider, depends_on=list(self._args.needs))
         name = f"{self._name}-{extra.role}-{extra.node}"
         image = docker.RemoteImage(f"{name}-image", name=extra.image, keep_locally=True, opts=options)
-        files: dict[str, Input[str]] = {**extra.files}
-        files |= {path: Output.secret(self._args.secrets[path]) for path in extra.secrets}
         docker.Container(
             name,
             name=self._args.identity.container(extra.role),
@@ -54,8 +53,7 @@ class Extras(ComponentResource):
             security_opts=["no-new-privileges=true"],
             gpus="all" if extra.gpu else None,
             volumes=self._volumes(extra, name, options),
-            uploads=[docker.ContainerUploadArgs(file=path, content=text) for path, text in sorted(files.items())]
-            or None,
+            uploads=self._uploads(extra) or None,
             labels=[
                 docker.ContainerLabelArgs(label=key, value=value) for key, value in sorted(self._labels(extra).items())
             ],
@@ -63,6 +61,19 @@ class Extras(ComponentResource):
             destroy_grace_seconds=10,
             opts=ResourceOptions.merge(options, ResourceOptions(hooks=self._args.sparks[extra.node].hooks)),
         )
+
+    def _uploads(self, extra: Extra) -> list[docker.ContainerUploadArgs]:
+        """Those that are no secrets in base64: what is JSON or YAML, as dashboards are, `pulumi preview --diff` would
+        print whole, in hundreds of lines."""
+        files = {
+            path: docker.ContainerUploadArgs(file=path, content_base64=base64.b64encode(text.encode()).decode())
+            for path, text in extra.files.items()
+        }
+        secrets = {
+            path: docker.ContainerUploadArgs(file=path, content=Output.secret(self._args.secrets[path]))
+            for path in extra.secrets
+        }
+        return [one for _, one in sorted({**files, **secrets}.items())]
 
     def _labels(self, extra: Extra) -> dict[str, str]:
         return {

@@ -95,7 +95,7 @@ class Display(Events):
         with self._lock:
             self.diagnostics.append({"severity": word, "urn": urn, "message": text.rstrip()})
         if severity < 3:
-            self._print(f"    {word}: {text.rstrip()}")
+            self.log(urn, f"{word}: {text.rstrip()}")
 
     def _line(self, step: Step, word: str) -> None:
         keys = f" [diff: {marked(step)}]" if marked(step) else ""

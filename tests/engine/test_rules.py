@@ -96,6 +96,12 @@ def test_a_program_that_raises_shows_its_words_and_no_traceback_for_run_errors(l
     assert "Traceback" not in failed.text
 
 
+def test_a_warning_is_shown_with_the_name_of_what_it_is_about(lab):
+    shown = lab.up("x = command('x')\npulumi.warn('careful', x)\npulumi.warn('of all')\n").text
+    assert "    x: warning: careful\n" in shown
+    assert "    warning: of all\n" in shown
+
+
 def test_secrets_are_encrypted_in_the_state_and_masked_on_the_screen(lab):
     program = (
         "command('x', stdin=pulumi.Output.secret('hush-hush'))\npulumi.export('s', pulumi.Output.secret('hush-hush'))\n"

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pulumi
-from pulumi.runtime.mocks import MockCallArgs, MockMonitor, MockResourceArgs, Mocks
+from pulumi.runtime.mocks import MockCallArgs, MockEngine, MockMonitor, MockResourceArgs, Mocks
 
 from components import planning
 from components.plan import models
@@ -100,13 +100,16 @@ class Recorder(MockMonitor):
 class Registered:
     """What one run registered, by name."""
 
-    def __init__(self, requests: list[Any], outputs: list[Any], exports: dict[str, Any]) -> None:
+    def __init__(self, requests: list[Any], outputs: list[Any], exports: dict[str, Any], logs: list[Any]) -> None:
         self.requests = {request.name: request for request in requests}
         self.outputs = {request.urn.rsplit("::", 1)[1]: struct_from_wire(request.outputs) for request in outputs}
         """Component → what it hands out."""
 
         self.exports = exports
         """What the stack hands out: plain values, and outputs of resources."""
+
+        self.logs = [(request.urn.rsplit("::", 1)[-1], request.message) for request in logs]
+        """(resource or '', what is said of it)"""
 
     def inputs(self, name: str) -> dict[str, Any]:
         """Without secret wrappers."""
@@ -178,6 +181,14 @@ def run(
         texts, [f"dgx-spark:{key}" for key in ("hfToken", "apiKey", "gatewayKeys", *encrypted)]
     )
     exports: dict[str, Any] = {}
+    logs: list[Any] = []
+    by_the_sdk = MockEngine.Log
+
+    def log(engine: MockEngine, request: Any) -> None:
+        logs.append(request)
+        by_the_sdk(engine, request)
+
+    monkeypatch.setattr(MockEngine, "Log", log)
     monkeypatch.setattr(pulumi, "export", exports.__setitem__)
     mocks.stand_in(monkeypatch)
     monkeypatch.setattr(planning.hold, "hold", lambda settings, stack: [])
@@ -187,4 +198,4 @@ def run(
     monkeypatch.setattr(planning, "_look_up", lambda settings, repo, revision: replace(MODEL, repo=repo))
 
     pulumi.runtime.test(program)()
-    return Registered(recorder.requests, recorder.outputs, exports)
+    return Registered(recorder.requests, recorder.outputs, exports, logs)

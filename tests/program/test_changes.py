@@ -1,12 +1,16 @@
 """What of the resources changes with what: a preview shows it, and nothing else."""
 
+import base64
+import json
 import re
 import shutil
 
 import pytest
+import yaml
 
 from components.remote import parcel
 from simulator.engine.display import difference
+from simulator.engine.values import Secret
 from tests.program.record import run
 from tests.program.test_order import LAYOUTS
 
@@ -89,6 +93,39 @@ def test_a_changed_setting_shows_as_that_setting(tmp_path, monkeypatch):
         assert {'command: - "--max-model-len=4096"', 'command: + "--max-model-len=8192"'} <= set(lines[name])
     # Beside them, that the ranks belong together.
     assert sum(map(len, lines.values())) == 10
+
+
+def printed(value):
+    """How many lines the CLI's `preview --diff` has for a new value: of a text at most three, but what is JSON, or YAML
+    of several lines, is printed whole. Source: pulumi, pkg/backend/display/object_diff.go."""
+    if isinstance(value, Secret):
+        return 1
+    if isinstance(value, str):
+        decoded = structured(value)
+        return printed(decoded) if decoded else min(3, value.count("\n") + 1)
+    if isinstance(value, dict):
+        return 2 + sum(map(printed, value.values()))
+    return 2 + sum(map(printed, value)) if isinstance(value, list) else 1
+
+
+def structured(text):
+    """The object or list that a text is; None where it is neither."""
+    try:
+        found = json.loads(text) if "\n" not in text.strip() else yaml.safe_load(text)
+    except (ValueError, yaml.YAMLError):
+        return None
+    return found if isinstance(found, dict | list) else None
+
+
+def test_what_runs_beside_is_shown_without_the_text_of_its_files(tmp_path, monkeypatch):
+    keys = {"alice": "sk-of-alice-0123456789"}
+    made = run(tmp_path, monkeypatch, monitoring=True, gateway=True, chat=True, gatewayKeys=keys)
+    lines = {name: printed(made.raw(name)) for name in made.requests if "cluster-beside" in name}
+    assert printed('{"a": [1, 2], "b": "text"}') == 7
+    assert max(lines.values()) < 80, lines
+    (grafana,) = (name for name in lines if "grafana" in name and "image" not in name and "data" not in name)
+    files = {one["file"]: base64.b64decode(one["contentBase64"]) for one in made.raw(grafana)["uploads"]}
+    assert any(b'"panels"' in content for content in files.values())
 
 
 def test_a_changed_setting_of_a_step_shows_as_that_setting(tmp_path, monkeypatch):

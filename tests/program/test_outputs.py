@@ -37,6 +37,15 @@ class Backend(Mocks):
         raise AssertionError(args.token)
 
 
+def test_what_is_said_beforehand_is_said_at_the_spark_or_the_cluster_that_it_is_about(tmp_path, monkeypatch):
+    long = {"maxModelLen": 10_000_000, "env": {"VLLM_ALLOW_LONG_MAX_MODEL_LEN": "1"}, "checkFit": False}
+    made = run(tmp_path, monkeypatch, of_last={"perftest": False}, serving=long)
+    assert made.requests["spark-2"].type == "dgx-spark:node:SparkNode"
+    found = {text.partition(":")[0]: at for at, text in made.logs}
+    assert found["spark-2"] == "spark-2"
+    assert found["serving.maxModelLen"] == "cluster"
+
+
 def test_a_second_program_reads_what_it_needs_and_the_key_stays_secret(exported):
     plain = {name: value for name, value in exported.items() if not isinstance(value, pulumi.Output)}
     assert plain.keys() | {"image", "api_key", "startup"} == PROMISED.keys()
