@@ -121,6 +121,9 @@ ELSEWHERE = (
 PROGRAM = "tests/program"
 """Tests of the program against mocks, which are counted beside the rest of those that are."""
 
+ON_CLI = ("tests/e2e", "tests/engine/test_recorded.py", "tests/program/test_package_cli.py")
+"""Tests that run once more on the Pulumi CLI, where it is here, or on it alone."""
+
 REAL = "tests/real"
 """Tests with a genuine vLLM, on Sparks of their own."""
 
@@ -150,8 +153,8 @@ def _tests(everything: bool) -> int:
             ):
                 code = max(there(), here())
         if code == 0 and "pulumi" in available():
-            print("== end-to-end tests and recorded steps, on the Pulumi CLI", flush=True)
-            code = _pytest(["tests/e2e", "tests/engine/test_recorded.py", *_chosen("", everything)], "pulumi").wait()
+            print("== end-to-end tests, recorded steps and the package, on the Pulumi CLI", flush=True)
+            code = _pytest([*ON_CLI, *_chosen("", everything)], "pulumi").wait()
     except SimulatorError as error:
         print(f"spark: {error}", file=sys.stderr)
         return 1

@@ -23,6 +23,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))
 from components import cluster
 
 PROJECT, STACK = "model-for-a-job", "job"
+"""One kind of job, one name: while a stack has the Sparks, those of other names are refused. The next job of this name
+goes on with what one that was killed has left (where that holds the stack's lock, after `pulumi cancel`)."""
 
 # Yours: the keys of docs/configuration.md.
 SETTINGS = {

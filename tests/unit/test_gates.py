@@ -68,7 +68,7 @@ def test_the_last_part_is_the_rest():
     *_, folders, program, rest = gates.parts(False)
     named = [word for word in folders.words if word.startswith("tests/")]
     assert named[:2] == ["tests/engine", "tests/install"]
-    assert all((gates.ROOT / file).exists() for file in named)
+    assert all((gates.ROOT / file).exists() for file in [*named, *gates.ON_CLI])
     assert program.words == ["tests/program", "-m", "not long"]
     assert {word for word in rest.words if word.startswith("--ignore")} == {
         f"--ignore={path}" for path in ("tests/e2e", "tests/faults", "tests/program", "tests/real", *named)

@@ -3,11 +3,13 @@
 import json
 from pathlib import Path
 
+import pytest
 import yaml
 
 from components.settings import PLAIN, TOP_LEVEL, load
 from components.settings import PROJECT as NAME
 from ops import reference, schema
+from tests.unit.json_schema import marked
 
 ROOT = Path(__file__).parent.parent.parent
 KINDS = {str: "string", bool: "boolean", dict: "object", list: "array"}
@@ -64,6 +66,53 @@ def test_editors_take_secrets_encrypted_and_what_pulumi_makes_of_words():
         assert schema.SECURE in value["anyOf"]
     assert {"enum": ["true", "false"]} in keys[f"{NAME}:monitoring"]["anyOf"]
     assert named["Secure"]["required"] == ["secure"]
+
+
+NODE = {"name": "spark-1", "host": "10.0.0.1"}
+
+
+def marks(config):
+    """What an editor marks in a stack's file of these settings."""
+    about = json.loads(schema.FILE.read_text())
+    return list(marked({"config": {f"{NAME}:{key}": value for key, value in config.items()}}, about, about))
+
+
+def test_editors_mark_nothing_in_the_example_stack():
+    config = yaml.safe_load((ROOT / "Pulumi.head-worker.yaml").read_text())["config"]
+    assert marks({key.removeprefix(f"{NAME}:"): value for key, value in config.items()}) == []
+
+
+def test_editors_mark_nothing_in_what_another_example_sets():
+    (llm,) = yaml.safe_load((ROOT / "examples" / "yaml" / "Pulumi.yaml").read_text())["resources"].values()
+    assert marks(llm["properties"]) == []
+
+
+def test_editors_mark_nothing_that_pulumi_config_writes():
+    """Words without --path, secrets, and keys of other packages and of Pulumi's own beside ours."""
+    written = {"monitoring": "true", "apiKey": {"secure": "AAAB"}, "serving": {"env": {"TOKEN": {"secure": "AAAB"}}}}
+    assert marks({"nodes": [NODE], **written}) == []
+    about = json.loads(schema.FILE.read_text())
+    beside = {"encryptionsalt": "v1:…", "config": {f"{NAME}:nodes": [NODE], "pulumi:tags": {}, "aws:region": "x"}}
+    assert list(marked(beside, about, about)) == []
+
+
+@pytest.mark.parametrize(
+    ("config", "at"),
+    [
+        ({"nodez": []}, f".{NAME}:nodez: propertyNames"),
+        ({"nodes": [{**NODE, "hots": "h"}]}, f".{NAME}:nodes[0].hots: not allowed"),
+        ({"nodes": [{"name": "spark-1"}]}, f".{NAME}:nodes[0].host: required"),
+        ({"nodes": [{**NODE, "name": "Spark 1"}]}, f".{NAME}:nodes[0].name: pattern"),
+        ({"serving": {"maxModelLenght": 1}}, f".{NAME}:serving.maxModelLenght: not allowed"),
+        ({"serving": {"maxModelLen": 0}}, f".{NAME}:serving.maxModelLen: minimum"),
+        ({"serving": {"extraArgs": "--x"}}, f".{NAME}:serving.extraArgs: type"),
+        ({"engine": "vlmm"}, f".{NAME}:engine: enum"),
+        ({"monitoring": "yes"}, f".{NAME}:monitoring: type"),
+        ({"apiKey": {"secret": "x"}}, f".{NAME}:apiKey.secure: required"),
+    ],
+)
+def test_editors_mark_a_slip_where_it_is(config, at):
+    assert f".config{at}" in marks({"nodes": [NODE], **config})
 
 
 def test_the_example_stack_is_valid_as_it_is():
