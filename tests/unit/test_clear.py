@@ -35,7 +35,7 @@ def test_the_stacks_own_container_of_that_name_goes(spark):
     with_container(spark, **{"dgx-spark.stack": STACK})
     done = clear(spark)
     assert (done.returncode, done.stderr) == (0, f"removing the container {NAME}, which the state does not know\n")
-    assert asked(spark) == ["stop --time 30 0123456789abcdef", "rm --force --volumes 0123456789abcdef"]
+    assert asked(spark) == ["stop --time 60 0123456789abcdef", "rm --force --volumes 0123456789abcdef"]
 
 
 def test_where_none_has_that_name_nothing_is_done(spark):

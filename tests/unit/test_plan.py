@@ -69,9 +69,20 @@ def test_the_server_of_a_pair():
         "--reasoning-parser=openai_gptoss",
         "--enable-auto-tool-choice",
         "--tool-call-parser=openai",
+        "--shutdown-timeout=20",
         "--distributed-executor-backend=ray",
     )
     assert made.ranks[0].environment["RAY_ADDRESS"] == "192.168.177.1:6379"
+
+
+def test_a_server_may_answer_what_it_has_accepted_where_its_version_is_known_to_have_that_option():
+    def drains(image):
+        return "--shutdown-timeout=20" in plan(settings(image={"name": image})).ranks[0].command
+
+    known = ("nvcr.io/nvidia/vllm:26.10-py3", "vllm/vllm-openai:v0.18.0")
+    assert [drains(image) for image in known] == [True, True]
+    others = ("nvcr.io/nvidia/vllm:26.03-py3", "vllm/vllm-openai:v0.17.1", "somebody/vllm:latest", "our/llm:2.1")
+    assert [drains(image) for image in others] == [False] * 4
 
 
 def test_ray_binds_to_the_fabric_and_its_dashboard_to_loopback():
@@ -236,6 +247,7 @@ def test_ranks_are_led_by_the_first_over_the_fabric():
             "--health=http://127.0.0.1:30000/health",
             f"--weights={snapshot_directory(HF_HOME, MODEL)}",
             "--compiled=/root/.cache",
+            "--drain=20",
             "--",
         )
         for rank in (0, 1)
