@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -117,9 +118,6 @@ def test_the_api_refuses_as_its_stand_in_does(alone):
     assert body["error"]["message"].startswith("max_tokens=100000 cannot be greater than max_model_len=2048.")
 
 
-LONG = 1900
-"""Tokens of an answer that takes some seconds."""
-
 FEW = {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "TORCHDYNAMO_DISABLE": "1"}
 """What the genuine engine needs of variables, but for its cache's size."""
 
@@ -228,23 +226,6 @@ def test_two_sparks_live_and_die_together(pair):
     pair.comes_back(limit=UP)
     assert pair.says(WHO) == "I am Ada."
 
-    step("both are told to end while they answer")
-    metrics = pair.outputs()["api_base"].replace("/v1", "/metrics")
-
-    def runs():
-        return re.search(r"^vllm:num_requests_running\{.*\} 1.0$", requests.get(metrics, timeout=30).text, re.MULTILINE)
-
-    with ThreadPoolExecutor() as pool:
-        asked = pool.submit(pair.complete, max_tokens=LONG, ignore_eos=True)
-        sparks.wait_for(lambda: bool(runs()), "the request to run")
-        ended = [pool.submit(sparks.on, spark, f"docker stop --time 60 {server}", timeout=90) for spark in pair.nodes]
-        assert not asked.done()
-        assert asked.result()["usage"]["completion_tokens"] == LONG
-        assert not any(one.done() for one in ended)
-    pair.up()
-    assert pair.says(WHO) == "I am Ada."
-    ids = [container_id(spark, server) for spark in pair.nodes]
-
     step("both containers are killed")
     for spark in (other, head):
         end_container(spark, server)
@@ -252,3 +233,29 @@ def test_two_sparks_live_and_die_together(pair):
     assert [container_id(spark, server) for spark in pair.nodes] == ids
     assert pair.says(WHO) == "I am Ada."
     assert pair.is_clean()
+
+
+def test_two_sparks_that_are_told_to_end_answer_what_they_have_accepted(pair):
+    server, few = pair.container("server"), 50
+    pair.configure()
+    pair.up()
+
+    def answers(tokens):
+        """Of exactly so many; the seconds that it took."""
+        began = time.monotonic()
+        assert pair.complete(max_tokens=tokens, ignore_eos=True)["usage"]["completion_tokens"] == tokens
+        return time.monotonic() - began
+
+    metrics = pair.outputs()["api_base"].replace("/v1", "/metrics")
+
+    def runs():
+        return re.search(r"^vllm:num_requests_running\{.*\} 1.0$", requests.get(metrics, timeout=30).text, re.MULTILINE)
+
+    with ThreadPoolExecutor() as pool:
+        asked = pool.submit(answers, min(1900, round(few * 8 / answers(few))))
+        sparks.wait_for(lambda: bool(runs()), "the request to run")
+        ended = [pool.submit(sparks.on, spark, f"docker stop --time 60 {server}", timeout=90) for spark in pair.nodes]
+        assert not asked.done()
+        asked.result()
+        assert not any(one.done() for one in ended)
+    assert "answering what was accepted" in sparks.on(pair.nodes[0], f"docker logs {server} 2>&1")
