@@ -50,7 +50,6 @@ def test_status_shows_every_spark_and_the_endpoint(where, capsys):
     assert "this stack" in text
     assert f"first answer after {startup['answer']} s" in text
     assert "Endpoint: serving, openai/gpt-oss-120b" in text
-    assert f"Ray's dashboard: {where.outputs['dashboard']}" in text
 
 
 def test_logs_of_all_ranks_are_merged_and_can_be_chosen(where, capsys):

@@ -48,3 +48,10 @@ def test_logs_of_all_ranks_are_merged_and_a_line_that_is_none_of_a_container_is_
 def test_logs_that_could_not_be_had_are_an_error_that_names_the_sparks(cluster, does, named):
     with pytest.raises(CommandError, match=f"^{named}: the logs are not to be had"):
         look.logs(cluster(*does), [], lines=1, follow=False)
+
+
+def test_the_pages_beside_an_endpoint_are_those_that_there_are():
+    chat = "http://192.168.1.11:8080"
+    assert look.pages({"beside": {"chat": chat}, "dashboard": None}) == {"chat": chat}
+    assert look.pages({"dashboard": "http://127.0.0.1:8265"}) == {"Ray's dashboard": "http://127.0.0.1:8265"}
+    assert look.pages({}) == {}
