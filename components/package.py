@@ -23,16 +23,10 @@ VERSION = "0.1.0"
 TOKEN = "dgx-spark:cluster:Cluster"
 SECRETS = ("hfToken", "apiKey", "gatewayKeys")
 OUTPUTS = {
-    "apiBase": {"type": "string", "description": "The OpenAI-compatible API."},
-    "model": {"type": "string", "description": "Its name in the API."},
-    "image": {"type": "string", "description": "Id of the image that the head runs."},
-    "startup": {
-        "type": "object",
-        "additionalProperties": {"type": "integer"},
-        "description": "Seconds from the server's start until `port`, `health` and `answer`; null where nobody saw it.",
-    },
+    "apiBase": "The OpenAI-compatible API.",
+    "model": "Its name in the API.",
+    "image": "Id of the image that the head runs.",
 }
-MAY_BE_NULL = {"startup"}
 
 
 def serve(argv: Sequence[str]) -> None:
@@ -55,12 +49,7 @@ class Package(Provider):
             raise ValueError(f"{resource_type} is not of this package, which has {TOKEN}")
         values, secret = _values(inputs)
         made = cluster(name, values, encrypted=secret, opts=options)
-        state = {
-            "apiBase": made.plan.api_base,
-            "model": made.plan.served_name,
-            "image": made.image_id,
-            "startup": made.startup,
-        }
+        state = {"apiBase": made.plan.api_base, "model": made.plan.served_name, "image": made.image_id}
         return ConstructResult(made.urn, state)
 
 
@@ -107,13 +96,14 @@ def schema() -> dict[str, Any]:
         }
         for name, about in made["$defs"].items()
     }
+    outputs = {key: {"type": "string", "description": text} for key, text in OUTPUTS.items()}
     resource = {
         "isComponent": True,
         "description": "One, two or N DGX Sparks that serve one model.",
         "inputProperties": inputs,
         "requiredInputs": ["nodes"],
-        "properties": OUTPUTS,
-        "required": [key for key in OUTPUTS if key not in MAY_BE_NULL],
+        "properties": outputs,
+        "required": list(outputs),
     }
     return {
         "name": PROJECT,

@@ -115,7 +115,10 @@ def show(found: dict[str, Any]) -> None:
 
 
 def in_words(startup: Startup) -> str:
-    return startups.in_words(startup)
+    return (
+        f"port open after {startup['port']} s, /health after {startup['health']} s, "
+        f"first answer after {startup['answer']} s"
+    )
 
 
 def _gpu(gpu: Gpu) -> str:

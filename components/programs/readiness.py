@@ -5,8 +5,7 @@ connection per Spark, over which scripts/watch.py reports. Standard library only
 
 stdin   JSON: stack (its short name), engine, timeout (seconds), rdma (`require` or `warn`), ranks [nodes whose
         containers tell which network NCCL uses], watches [{ssh (openssh.Target), inputs (of scripts/watch.py)}]
-stdout  progress lines, of which startups.py reads the stack's output `startup`.  stderr: on failure the reason and the
-        last log lines of every rank
+stdout  progress lines.  stderr: on failure the reason and the last log lines of every rank
 exit    0 the model has answered | 1 it never will | 2 not within `timeout`
 """
 
@@ -155,7 +154,8 @@ def follow(inbox: Inbox, engine: str, timeout: int, rdma: str, ranks: set[str], 
         elif "ready" in message:
             say(began, timeout, f"the model answers: {message['ready']['text'].strip()!r}")
             if startup := message["ready"]["startup"]:
-                say(began, timeout, f"{startups.SINCE}{startups.in_words(startup)}")
+                seen = f"port open after {startup['port']} s, /health after {startup['health']} s"
+                say(began, timeout, f"since the server's start: {seen}, first answer after {startup['answer']} s")
                 starts.remember(startup)
             listen(inbox, networks, ranks)
             for line in spoken(networks, ranks):

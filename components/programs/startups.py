@@ -6,8 +6,6 @@ The same configuration starts alike, and another one may compile for minutes.
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +17,6 @@ FOLDER = ".spark/startups"
 
 KEPT = 200
 """Starts of a stack; the oldest go."""
-
-SINCE = "since the server's start: "
-"""How the line begins that tells a start at the end of an `up`."""
-
-WHAT = ("port", "health", "answer")
-"""What is seen of a start: its port open, /health, the first answer; seconds since the server's start each."""
 
 
 class Starts:
@@ -54,22 +46,6 @@ class Starts:
         except (OSError, ValueError):
             return []
         return found
-
-
-def in_words(startup: Mapping[str, Any]) -> str:
-    return (
-        f"port open after {startup['port']} s, /health after {startup['health']} s, "
-        f"first answer after {startup['answer']} s"
-    )
-
-
-TOLD = re.compile(re.escape(SINCE) + in_words(dict.fromkeys(WHAT, r"(\d+)")) + "$", re.MULTILINE)
-
-
-def told(said: str) -> dict[str, int] | None:
-    """The start that an `up` told in what programs/readiness.py printed, by WHAT; None where nobody saw it begin."""
-    found = TOLD.search(said)
-    return dict(zip(WHAT, map(int, found.groups()), strict=True)) if found else None
 
 
 def usual(starts: list[Startup]) -> str:

@@ -35,9 +35,6 @@ class Cluster(ComponentResource):
     image_id: pulumi.Output[str]
     """Id of the image that the head runs."""
 
-    startup: pulumi.Output[dict[str, int] | None]
-    """How long the server took to start (endpoint.py)."""
-
     def __init__(self, name: str, settings: Settings, plan: Plan, opts: ResourceOptions | None = None) -> None:
         super().__init__("dgx-spark:cluster:Cluster", name, {"engine": settings.engine, "model": plan.model.repo}, opts)
         self.settings, self.plan = settings, plan
@@ -59,7 +56,7 @@ class Cluster(ComponentResource):
         swarm = self._swarm([*fabric, *weights, *evicted])
         formed = [part for part in (ray, swarm) if part is not None]
         server = self._server(image, ray, swarm, needs=[*fabric, *weights, *evicted, *formed])
-        self.startup = self._endpoint(server).startup
+        self._endpoint(server)
         self._extras([*taken, *taken_over])
         self.image_id = image.ids[plan.nodes[0]]
         self.register_outputs({"apiBase": plan.api_base})
@@ -149,7 +146,7 @@ class Cluster(ComponentResource):
         )
         return InferenceServer(f"{self._name}-server", args, self._child)
 
-    def _endpoint(self, server: InferenceServer) -> Endpoint:
+    def _endpoint(self, server: InferenceServer) -> None:
         plan = self.plan
         args = EndpointArgs(
             settings=self.settings,
@@ -159,7 +156,7 @@ class Cluster(ComponentResource):
             generation=plan.endpoint_generation,
             stack=plan.identity.full,
         )
-        return Endpoint(f"{self._name}-endpoint", args, self._child)
+        Endpoint(f"{self._name}-endpoint", args, self._child)
 
     def _extras(self, needs: Sequence[Resource]) -> None:
         if self.plan.extras:

@@ -12,7 +12,6 @@ from pulumi_command import local
 from components import programs
 from components.plan import orders
 from components.plan.values import Readiness
-from components.programs import startups
 from components.settings import Settings
 
 MODULE = "components.programs.readiness"
@@ -34,18 +33,13 @@ class EndpointArgs:
 class Endpoint(ComponentResource):
     """Ready means: /health answers, /v1/models names the model, and a real completion has come back."""
 
-    startup: Output[dict[str, int] | None]
-    """Seconds from the server's start until `port`, `health` and `answer`, as the last `up` that waited for it saw
-    them; None where it saw a server that ran already, and whose start nobody had seen. No secret, although the
-    command's whole output is one with its input, which has the API's key."""
-
     def __init__(self, name: str, args: EndpointArgs, opts: ResourceOptions | None = None) -> None:
         super().__init__("dgx-spark:endpoint:Endpoint", name, {"apiBase": args.api_base}, opts)
         key = args.settings.api_key.get_secret_value()
         order = orders.readiness(
             args.settings, args.readiness, args.stack, args.generation, Output.secret(key) if key else ""
         )
-        ready = local.Command(
+        local.Command(
             f"{name}-ready",
             create=programs.command(MODULE),
             stdin=Output.json_dumps(order),
@@ -56,5 +50,4 @@ class Endpoint(ComponentResource):
                 custom_timeouts=pulumi.CustomTimeouts(create=f"{args.readiness.timeout + 300}s"),
             ),
         )
-        self.startup = Output.unsecret(ready.stdout.apply(startups.told))
         self.register_outputs({"apiBase": args.api_base})

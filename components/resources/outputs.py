@@ -46,8 +46,6 @@ def export(cluster: Cluster, settings: Settings) -> None:
     for name, value in shown.items():
         pulumi.export(name, value)
     pulumi.export("image", cluster.image_id)
-    # What the last `up` that waited for the server saw: a start since then is in `./spark status` alone.
-    pulumi.export("startup", cluster.startup)
     # There in any case: another program that reads it would fail where it is missing.
     pulumi.export("api_key", pulumi.Output.secret(key))
     # The Pulumi console shows it. Filled in here, since `pulumi stack output` shows it as it is.

@@ -16,18 +16,11 @@ from pulumi.runtime.mocks import MockCallArgs, MockEngine, MockMonitor, MockReso
 from components import planning
 from components.plan import models
 from components.resources import ending
-from simulator.engine.values import SECRET, SIGNATURE, plain, struct_from_wire
+from simulator.engine.values import plain, struct_from_wire
 from tests.unit.build import KEY, MODEL, facts
 
 ROOT = Path(__file__).parent.parent.parent
 IMAGE_ID = "sha256:1111"
-
-READY = """[   1 s of 1800] waiting for the first log line
-[ 549 s of 1800] /health answers; asking for an answer
-[ 557 s of 1800] the model answers: 'Paris'
-[ 557 s of 1800] since the server's start: port open after 61 s, /health after 540 s, first answer after 548 s
-[ 557 s of 1800] spark-1: NCCL is on IB"""
-"""What programs/readiness.py prints."""
 
 
 class Answers(Mocks):
@@ -42,9 +35,6 @@ class Answers(Mocks):
         outputs = dict(args.inputs)
         if args.typ == "docker:index/remoteImage:RemoteImage":
             outputs["imageId"] = IMAGE_ID
-        if args.typ == "command:local:Command":
-            # As the provider has it: every output is a secret where an input is.
-            outputs["stdout"] = {SIGNATURE: SECRET, "value": READY}
         if args.typ == "command:remote:Command":
             outputs["stdout"] = self._said(args.name, args.inputs)
         return f"{args.name}-id", outputs

@@ -7,13 +7,12 @@ import pulumi
 import pytest
 from pulumi.runtime.mocks import MockCallArgs, MockResourceArgs, Mocks
 
-from tests.program import record
 from tests.program.record import run
 
 PROMISED = {
     "stack": str, "api_base": str, "health": str, "model": str, "revision": str, "engine": str, "configuration": str,
     "image": str, "nodes": dict, "dashboard": (str, type(None)), "beside": dict, "example": str, "api_key": str,
-    "readme": str, "startup": (dict, type(None)),
+    "readme": str,
 }  # fmt: skip
 
 
@@ -48,7 +47,7 @@ def test_what_is_said_beforehand_is_said_at_the_spark_or_the_cluster_that_it_is_
 
 def test_a_second_program_reads_what_it_needs_and_the_key_stays_secret(exported):
     plain = {name: value for name, value in exported.items() if not isinstance(value, pulumi.Output)}
-    assert plain.keys() | {"image", "api_key", "startup"} == PROMISED.keys()
+    assert plain.keys() | {"image", "api_key"} == PROMISED.keys()
     for name, value in plain.items():
         assert isinstance(value, PROMISED[name]), name
     answers: dict[str, Any] = {}
@@ -79,26 +78,3 @@ def test_outputs_are_short_and_hold_no_environment(exported):
 def test_the_readme_is_filled_in(exported):
     assert "http://10.0.0.1:8000/v1" in exported["readme"]
     assert "${" not in exported["readme"]
-
-
-def resolved(output: pulumi.Output[Any]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-
-    @pulumi.runtime.test
-    def program():
-        secret = pulumi.Output.from_input(output.is_secret())
-        return pulumi.Output.all(value=output, secret=secret).apply(found.update)
-
-    program()
-    return found
-
-
-def test_how_long_the_server_took_to_start_is_an_output_and_no_secret(exported):
-    assert resolved(exported["startup"]) == {"value": {"port": 61, "health": 540, "answer": 548}, "secret": False}
-
-
-def test_a_start_that_nobody_saw_or_a_former_version_did_not_tell_is_null(tmp_path, monkeypatch):
-    untold = "".join(line for line in record.READY.splitlines(keepends=True) if "since" not in line)
-    monkeypatch.setattr(record, "READY", untold)
-    made = run(tmp_path, monkeypatch, apiKey="sk-private")
-    assert resolved(made.exports["startup"]) == {"value": None, "secret": False}

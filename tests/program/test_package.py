@@ -100,7 +100,6 @@ def test_the_component_is_constructed_with_all_that_is_in_it(monitor, tmp_path, 
     state = struct_from_wire(made.state)
     assert state["apiBase"] == "http://10.0.0.1:8000/v1"
     assert state["model"] == "openai/gpt-oss-120b"
-    assert state["startup"] == {"port": 61, "health": 540, "answer": 548}
     names = {request.name: request for request in monitor.registered}
     assert {"llm", "spark-1-lease", "spark-2-lease", "llm-server-spark-1", "llm-endpoint-ready"} <= names.keys()
     assert "sk-private" not in repr(struct_from_wire(names["llm-endpoint-ready"].object))
@@ -133,7 +132,6 @@ def test_the_plugin_as_the_engine_starts_it_serves_a_typed_schema():
     resource = found["resources"][package.TOKEN]
     assert resource["inputProperties"].keys() == TOP_LEVEL.keys()
     assert resource["requiredInputs"] == ["nodes"]
-    assert resource["properties"].keys() - set(resource["required"]) == {"startup"}
     assert resource["inputProperties"]["apiKey"]["secret"]
     serving = found["types"]["dgx-spark:cluster:Serving"]["properties"]
     assert serving["maxModelLen"]["type"] == "integer"
