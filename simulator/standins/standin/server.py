@@ -91,13 +91,22 @@ def serve(host: str, port: int, state: State, drain: float = 0) -> None:
         deadline = time.monotonic() + drain
         while state.running and time.monotonic() < deadline:
             time.sleep(0.05)
+        if drain:
+            # Nobody is let in any more, and whoever was is answered.
+            server.shutdown()
+            server.socket.close()
+            while state.running and time.monotonic() < deadline:
+                time.sleep(0.05)
         os._exit(0)
 
-    signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=end).start())
     handler = type("Bound", (Handler,), {"state": state})
     server = ThreadingHTTPServer((host, port), handler)
     server.daemon_threads = True
+    ending = threading.Thread(target=end)
+    signal.signal(signal.SIGTERM, lambda *_: ending.is_alive() or ending.start())
     server.serve_forever()
+    # It was told to end.
+    ending.join()
 
 
 def task(config: dict) -> str:
