@@ -89,21 +89,28 @@ def serve(host: str, port: int, state: State, drain: float = 0) -> None:
     def end() -> None:
         state.ending = True
         deadline = time.monotonic() + drain
-        while state.running and time.monotonic() < deadline:
-            time.sleep(0.05)
+
+        def answered() -> None:
+            while state.running and time.monotonic() < deadline:
+                time.sleep(0.05)
+
         if drain:
+            answered()
             # Nobody is let in any more, and whoever was is answered.
             server.shutdown()
             server.socket.close()
-            while state.running and time.monotonic() < deadline:
-                time.sleep(0.05)
+            answered()
         os._exit(0)
+
+    def told(*_) -> None:
+        if not ending.is_alive():
+            ending.start()
 
     handler = type("Bound", (Handler,), {"state": state})
     server = ThreadingHTTPServer((host, port), handler)
     server.daemon_threads = True
     ending = threading.Thread(target=end)
-    signal.signal(signal.SIGTERM, lambda *_: ending.is_alive() or ending.start())
+    signal.signal(signal.SIGTERM, told)
     server.serve_forever()
     # It was told to end.
     ending.join()
