@@ -166,28 +166,29 @@ def test_a_spark_passes_on_what_it_is_still_receiving(chain, tmp_path):
         assert not spark.part.exists()
 
 
-def said_meanwhile(run, pattern):
-    """Whether a script that still runs has said a line like this on standard error; it is ended where it says none."""
-    patience = threading.Timer(60, run.kill)
-    patience.start()
-    try:
-        return any(re.fullmatch(pattern, line.rstrip("\n")) for line in run.stderr)
-    finally:
-        patience.cancel()
-
-
 HOW_FAR = r"copying 25 %, \d.* left, [\d.]+ [kMG]B/s, 1\.0 MB of 4\.2 MB: "
 """Of LARGE behind a gate."""
 
 
-def test_a_copy_of_weights_says_how_far_it_is_while_it_lasts(chain, tmp_path, often):
-    _, second, _ = chain
+def says_how_far_it_is(spark, begin, what, tmp_path):
+    """A copy to this Spark says so on standard error while it is held up, and then ends well."""
     gate = Gate(tmp_path / "gate")
-    second.connect(gate.filter)
-    run = second.copy()
-    assert said_meanwhile(run, f"{HOW_FAR}a/b")
+    spark.connect(gate.filter)
+    run = begin()
+    # It is ended where it says nothing.
+    patience = threading.Timer(60, run.kill)
+    patience.start()
+    try:
+        assert any(re.fullmatch(HOW_FAR + what, line.rstrip("\n")) for line in run.stderr)
+    finally:
+        patience.cancel()
     gate.open()
     assert ended(run)[0] == 0
+
+
+def test_a_copy_of_weights_says_how_far_it_is_while_it_lasts(chain, tmp_path, often):
+    _, second, _ = chain
+    says_how_far_it_is(second, second.copy, "a/b", tmp_path)
 
 
 @pytest.mark.long
@@ -365,12 +366,7 @@ def test_an_image_is_passed_on_while_it_comes_and_saved_once(images):
 
 def test_a_copy_of_an_image_says_how_far_it_is_while_it_lasts(images, tmp_path, often):
     _, second, _ = images
-    gate = Gate(tmp_path / "gate")
-    second.connect(gate.filter)
-    run = second.load()
-    assert said_meanwhile(run, f"{HOW_FAR}engine:1")
-    gate.open()
-    assert ended(run)[0] == 0
+    says_how_far_it_is(second, second.load, "engine:1", tmp_path)
     assert second.image == LARGE
 
 
