@@ -10,7 +10,6 @@ name and this stack's label can only be such a leftover, since what the state kn
 from __future__ import annotations
 
 import asyncio
-import base64
 import json
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -43,7 +42,7 @@ def hooks(name: str, ssh: Mapping[str, Any], stack: str) -> ResourceHookBinding:
     async def before_create(args: ResourceHookArgs) -> None:
         kind, given = KINDS[args.type], args.new_inputs or {}
         kept = adopting.folder() if kind == "container" else None
-        wanted = plainly(json.loads(await _text(given))) if kept else None
+        wanted = json.loads(await _text(given)) if kept else None
         inputs = Clearing(stack=stack, kind=kind, name=given["name"], wanted=wanted)
         look = partial(session.run, ssh, "clear.py", inputs, limit=LIMIT)
         said = await asyncio.get_running_loop().run_in_executor(THREADS, look)
@@ -52,15 +51,6 @@ def hooks(name: str, ssh: Mapping[str, Any], stack: str) -> ResourceHookBinding:
             adopting.note(kept, ssh["name"], given["name"], json.loads(said.splitlines()[-1]))
 
     return ResourceHookBinding(before_create=[ResourceHook(name, before_create)])
-
-
-def plainly(wanted: dict[str, Any]) -> dict[str, Any]:
-    """A container's inputs with the content of its files as the look reads it (scripts/shared/same.py)."""
-    uploads = [
-        {**one, "content": base64.b64decode(one["contentBase64"]).decode()} if one.get("contentBase64") else one
-        for one in wanted.get("uploads") or []
-    ]
-    return {**wanted, "uploads": uploads} if uploads else wanted
 
 
 async def _text(given: Mapping[str, Any]) -> str:

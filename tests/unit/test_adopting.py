@@ -94,6 +94,12 @@ def test_a_container_that_docker_made_of_the_same_inputs_is_the_same():
     assert differences(WANTED, FOUND, IMAGE, FILES.get) == []
 
 
+def test_a_file_that_is_given_in_base64_is_compared_as_it_shall_be_in_the_container():
+    wanted = {**WANTED, "uploads": [{"file": "/a", "contentBase64": "w7wK"}, {"file": "/b", "content": "b"}]}
+    assert differences(wanted, FOUND, IMAGE, {"/a": "ü\n".encode(), "/b": b"b"}.get) == []
+    assert differences(wanted, FOUND, IMAGE, {"/a": b"w7wK", "/b": b"b"}.get) == ["/a"]
+
+
 @pytest.mark.parametrize(
     ("path", "value", "said"),
     [

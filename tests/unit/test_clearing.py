@@ -59,13 +59,6 @@ def test_a_run_that_adopts_asks_with_all_that_is_wanted_and_notes_the_answer(mon
     assert list(adopting.noted(tmp_path)) == [("spark-1", "c", found)]
 
 
-def test_the_content_of_a_file_is_told_as_it_shall_be_in_the_container(monkeypatch, tmp_path):
-    monkeypatch.setenv(adopting.VARIABLE, str(tmp_path))
-    given = {"name": "c", "uploads": [{"file": "/a", "contentBase64": "w7wK"}, {"file": "/b", "content": "b"}]}
-    ((_, _, inputs),) = run_hook(lambda: given, monkeypatch)
-    assert {one["file"]: one["content"] for one in inputs["wanted"]["uploads"]} == {"/a": "ü\n", "/b": "b"}
-
-
 @pytest.mark.parametrize("said", ["", "\n"])
 def test_of_a_container_that_is_not_there_nothing_is_noted(monkeypatch, tmp_path, said):
     monkeypatch.setenv(adopting.VARIABLE, str(tmp_path))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable, Iterable, Mapping
 
 TYPE_CHECKING = False
@@ -108,6 +109,12 @@ def gpus(requests: Any) -> str:
     return "all" if every and not more else "others"
 
 
+def content(upload: Mapping[str, Any]) -> bytes:
+    """What the provider puts in a file: its inputs have it as text or in base64."""
+    encoded = upload.get("contentBase64")
+    return base64.b64decode(encoded) if encoded else str(upload["content"]).encode()
+
+
 def differences(
     wanted: Mapping[str, Any], about: Mapping[str, Any], image: Mapping[str, Any], file: Callable[[str], bytes | None]
 ) -> list[str]:
@@ -122,5 +129,5 @@ def differences(
     found = [key for key in then if then[key] != now[key]]
     others = [] if about["Image"] == image.get("Id") else ["image"]
     stopped = [] if about["State"]["Running"] else ["not running"]
-    files = [one["file"] for one in wanted.get("uploads") or [] if file(one["file"]) != one["content"].encode()]
+    files = [one["file"] for one in wanted.get("uploads") or [] if file(one["file"]) != content(one)]
     return sorted([*found, *unknown, *others, *stopped, *files])
