@@ -227,10 +227,7 @@ class Registrations:
         step = Step("delete-replaced", doomed.urn, doomed.type, old=doomed)
         self._run.do(step, lambda: self._deletions.by_provider(doomed), pending="deleting")
         with self._run.lock:
-            if self._run.dry_run:
-                self._run.before[doomed.urn] = replace(doomed, pending_replacement=True)
-                return
-            self._run.before[doomed.urn] = replace(doomed, pending_replacement=True, id="")
+            self._run.before[doomed.urn] = replace(doomed, pending_replacement=True)
             self._run.save()
 
     def _default_provider(self, type_: str, wanted_by: str) -> str:

@@ -125,10 +125,11 @@ class Stack:
 
     def is_clean(self) -> bool:
         run = self("preview", "--expect-no-changes", "--diff", "--stack", self.name, check=False)
-        if run.code:
+        clean = run.code == 0 and "left over" not in run.text
+        if not clean:
             # For whoever reads why a test has failed.
             print(run.text)
-        return run.code == 0
+        return clean
 
     def destroy(self) -> None:
         self("destroy", "--yes", "--stack", self.name)

@@ -45,14 +45,15 @@ FILES = {
     "a file of weights deleted": f"rm $(readlink -f {SNAPSHOT}/*/model-00001*)",
     "the scripts deleted": "rm -r ~/.local/state/dgx-spark/organization.dgx-spark.recorded/scripts",
 }
-GONE = "docker rm -f dgx-spark-recorded-"
+NAMED = "dgx-spark-recorded-"
+GONE = f"docker rm -f {NAMED}"
 ROUTES = (
     Layout(
         "vLLM on Ray",
         server("--max-num-seqs=16", apiKey="sk-private") | BESIDE,
         FILES
         | {
-            "Ray's worker stopped": "docker stop -t 1 dgx-spark-recorded-ray-worker",
+            "Ray's worker stopped": f"docker stop -t 1 {NAMED}ray-worker",
             "the server removed": f"HEAD: {GONE}server",
             "Ray's head removed": f"HEAD: {GONE}ray-head",
         },
@@ -63,6 +64,26 @@ ROUTES = (
         {"the server removed": f"HEAD: {GONE}server", "a rank removed": f"{GONE}server"},
     ),
     Layout("SGLang", server("--max-running-requests=16", apiKey="sk-private"), {"a rank removed": f"{GONE}server"}),
-    Layout("TensorRT-LLM on Swarm", server("--max_num_tokens=4096"), {}),
+    Layout(
+        "TensorRT-LLM on Swarm",
+        server("--max_num_tokens=4096"),
+        {
+            "a rank's service removed": f"HEAD: docker service rm {NAMED}server-spark-2",
+            "a Spark left the Swarm": "docker swarm leave",
+        },
+    ),
+    Layout(
+        "all beside",
+        {
+            "no monitoring": Change({"monitoring": False}),
+            "a gateway": BESIDE["a gateway"],
+            "another model": Change({"model": "gpt-oss-20b"}),
+        },
+        {
+            "Prometheus removed": f"HEAD: {GONE}prometheus",
+            "an exporter stopped": f"docker stop -t 1 {NAMED}node-exporter",
+            "the chat page removed": f"HEAD: {GONE}chat",
+        },
+    ),
     Layout("TensorRT-LLM by MPI", server("--max_num_tokens=4096"), {"a rank removed": f"{GONE}server"}),
 )

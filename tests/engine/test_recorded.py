@@ -56,3 +56,17 @@ def test_every_kind_of_step_and_of_failure_was_recorded():
         "delete",
     }
     assert any(scenario.get("fails") for scenario in SCENARIOS)
+
+
+def test_what_went_for_a_replacement_that_never_came_is_known_by_its_id_and_deleted_once_more(tmp_path):
+    lab = Lab(tmp_path)
+    root = "root = command('root', triggers=['WORD'], opts=Opts(delete_before_replace=True))\n"
+    lab.up(root + "command('x', triggers=[root.id])\n")
+    failed = lab.up(root.replace("WORD", "other") + "raise pulumi.RunError('and no more')\n")
+    assert (failed.code != 0, failed.calls) == (True, ["delete x", "delete root", "create root"])
+    [pending] = (one for one in lab.state() if one.get("pendingReplacement"))
+    assert pending["id"]
+
+    again = lab.up(root.replace("WORD", "third"))
+    assert (again.code, again.calls) == (0, ["delete x", "delete root", "create root"])
+    assert lab.up().calls == []

@@ -21,6 +21,7 @@ from ops.switch import rollback, switch
 from simulator import sparks
 from simulator.genuine.stack import ADA, GRACE
 from simulator.layout import RUN
+from tests.e2e import api
 from tests.e2e.conftest import container_id, end_container, end_engine, says, step
 
 pytestmark = [pytest.mark.long, pytest.mark.real]
@@ -98,24 +99,11 @@ def test_one_spark_through_its_life(alone, tmp_path, monkeypatch):
 
 
 def test_the_api_refuses_as_its_stand_in_does(alone):
-    """What tests/e2e says of the API is said of this one. Its stand-in: simulator/standins/standin/server.py."""
+    key = "key-of-the-engine-itself"
     alone.configure()
-    alone("config", "set", "--secret", "apiKey", "key-of-the-engine-itself", "--stack", alone.name)
+    alone("config", "set", "--secret", "apiKey", key, "--stack", alone.name)
     alone.up()
-    base = alone.outputs()["api_base"]
-
-    def asks(path, key="key-of-the-engine-itself", **body):
-        found = requests.post(f"{base}/{path}", json=body, headers={"Authorization": f"Bearer {key}"}, timeout=120)
-        return found.status_code, found.json()
-
-    chat, message = "chat/completions", [{"role": "user", "content": "Hello"}]
-    assert asks(chat, "another", model=ADA, messages=message) == (401, {"error": "Unauthorized"})
-    code, body = asks(chat, model="nobody/nothing", messages=message)
-    assert (code, body["error"]["type"], body["error"]["code"]) == (404, "NotFoundError", 404)
-    assert body["error"]["message"] == f"The model `nobody/nothing` does not exist. Valid aliases: {ADA}."
-    code, body = asks(chat, model=ADA, messages=message, max_tokens=100000)
-    assert (code, body["error"]["type"]) == (400, "BadRequestError")
-    assert body["error"]["message"].startswith("max_tokens=100000 cannot be greater than max_model_len=2048.")
+    api.refuses(alone, key)
 
 
 FEW = {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "TORCHDYNAMO_DISABLE": "1"}

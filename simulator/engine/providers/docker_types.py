@@ -208,12 +208,13 @@ class RemoteImage:
                 found = client.inspect_image(name)
             except APIError as error:
                 raise ProviderError(f"unable to pull image {name}: {explained(error)}") from None
-        return found["Id"] + name, self._outputs(new, found)
+        id_ = found["Id"] + name
+        return id_, self._outputs(id_, new, found)
 
     @staticmethod
-    def _outputs(inputs: Properties, found: dict[str, Any]) -> Properties:
+    def _outputs(id_: str, inputs: Properties, found: dict[str, Any]) -> Properties:
         digests = found.get("RepoDigests") or [""]
-        return {**inputs, "imageId": found["Id"], "repoDigest": digests[0]}
+        return {**inputs, "id": id_, "imageId": found["Id"], "repoDigest": digests[0]}
 
     def update(self, old: Old, new: Properties, config: Properties, log: Log) -> Properties:
         return {**old.outputs, **new}
@@ -223,7 +224,7 @@ class RemoteImage:
             found = DAEMONS.client(config).inspect_image(old.inputs["name"])
         except ImageNotFound:
             return None
-        return self._outputs(old.inputs, found)
+        return self._outputs(old.id, old.inputs, found)
 
     def delete(self, old: Old, config: Properties, log: Log) -> None:
         if not old.inputs.get("keepLocally"):
@@ -245,7 +246,7 @@ class Volume:
 
     def create(self, new: Properties, config: Properties, log: Log) -> tuple[str, Properties]:
         made = DAEMONS.client(config).create_volume(name=new["name"], labels=pairs(new.get("labels"), "label"))
-        return new["name"], {**new, "mountpoint": made["Mountpoint"]}
+        return new["name"], {**new, "id": new["name"], "mountpoint": made["Mountpoint"]}
 
     def update(self, old: Old, new: Properties, config: Properties, log: Log) -> Properties:
         return {**old.outputs, **new}

@@ -44,7 +44,7 @@ class Immutable:
             made = client._result(client._post_json(client._url(f"/{self._kind}/create"), data=body), True)
         except APIError as error:
             raise ProviderError(f"Unable to create {self._kind[:-1]}: {explained(error)}") from None
-        return made["ID"], dict(new)
+        return made["ID"], {**new, "id": made["ID"]}
 
     def update(self, old: Old, new: Properties, config: Properties, log: Log) -> Properties:
         return {**old.outputs, **new}
@@ -88,7 +88,7 @@ class Service:
         except ProviderError:
             client.remove_service(id_)
             raise
-        return id_, dict(new)
+        return id_, {**new, "id": id_}
 
     def update(self, old: Old, new: Properties, config: Properties, log: Log) -> Properties:
         client = DAEMONS.client(config)
