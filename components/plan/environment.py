@@ -52,10 +52,17 @@ def chosen_gpu(facts: NodeFacts) -> dict[str, str]:
     return {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": str(facts.gpus[0].index)}
 
 
+RAY_FOLDER = "/tmp/ray"
+"""Of Ray's session; on the head a volume, in which its container and the server's find each other's sockets."""
+
+
 def ray_node(link: NodeLink) -> dict[str, str]:
     """What Ray and vLLM need to know of the Spark they are on."""
     return {
         "VLLM_HOST_IP": link.address,
+        # Else /tmp, of which each container has its own: the driver in the server's would wait for ever for the rank in
+        # Ray's. Source: vLLM 0.32, utils/network_utils.py (get_open_zmq_ipc_path); v1/executor/ray_executor_v2.py.
+        "VLLM_RPC_BASE_PATH": RAY_FOLDER,
         "RAY_NODE_IP_ADDRESS": link.address,
         "RAY_OVERRIDE_NODE_IP_ADDRESS": link.address,
         # Ray's memory monitor kills ranks on a machine whose GPU memory is main memory.

@@ -29,7 +29,7 @@ from components.plan.engines.common import (
     wanted,
 )
 from components.plan.engines.flags import version
-from components.plan.environment import ray_node
+from components.plan.environment import RAY_FOLDER, ray_node
 from components.plan.models import snapshot_directory
 from components.plan.steps import inside
 from components.plan.values import Container, Image, Mount, Ray
@@ -139,7 +139,7 @@ def _start(role: str, link: NodeLink, words: Sequence[str] = ()) -> tuple[str, .
 
 
 def _session(context: Context) -> Mount:
-    return Mount(context.identity.container("ray-session"), "/tmp/ray")
+    return Mount(context.identity.container("ray-session"), RAY_FOLDER)
 
 
 def _driver(context: Context, make: ContainerMaker, environments: Environments) -> Container:

@@ -2,9 +2,13 @@
 
 import json
 import os
+import socket
+import tempfile
 import threading
 import time
+import uuid
 from dataclasses import replace
+from multiprocessing.shared_memory import SharedMemory
 
 from standin import gpu, ranks, worker
 from standin.knobs import knobs
@@ -76,6 +80,32 @@ class Copies(Torch):
         self._join(rank, world, address, port, model, arguments, log)
 
 
+class Broadcast:
+    """How the driver tells the ranks of its own node what to do: by shared memory and a socket's file, whatever
+    container they are in. Source: vLLM 0.32, shm_broadcast.py; ray_executor_v2.py, the default since 0.23."""
+
+    def __init__(self, readers: int) -> None:
+        self.readers, self.memory = readers, SharedMemory(create=True, size=4096)
+        self.path = os.path.join(os.environ.get("VLLM_RPC_BASE_PATH", tempfile.gettempdir()), str(uuid.uuid4()))
+        self.socket = socket.socket(socket.AF_UNIX)
+        self.socket.bind(self.path)
+        self.socket.listen()
+
+    def wait_until_ready(self) -> None:
+        """However long it takes: nothing else tells that a rank never comes."""
+        for _ in range(self.readers):
+            self.socket.accept()
+
+
+def subscribe(memory: str, path: str) -> None:
+    """Raises FileNotFoundError without that memory; waits for the file, as ZeroMQ does."""
+    with open(f"/dev/shm/{memory}", "rb"):
+        pass
+    with socket.socket(socket.AF_UNIX) as reader:
+        while reader.connect_ex(path):
+            time.sleep(0.1)
+
+
 def worker_class(ray, world: int):
     """One rank as Ray's actor. Made here, since Ray sends such a class whole."""
 
@@ -86,6 +116,12 @@ def worker_class(ray, world: int):
 
         def address(self) -> str:
             return ray.util.get_node_ip_address()
+
+        def node(self) -> str:
+            return ray.get_runtime_context().get_node_id()
+
+        def run(self, memory: str, path: str) -> None:
+            subscribe(memory, path)
 
         def load(self, rank: int, model: str, utilization: float) -> None:
             self.rank = rank
@@ -139,7 +175,17 @@ class RayCluster:
         self.workers = [worker_ for _, worker_ in order]
         share = arguments.gpu_memory_utilization
         ray.get([w.load.remote(rank, model, share) for rank, w in enumerate(self.workers)])
+        self._tell_by_memory()
         threading.Thread(target=self._watch, args=(log,), daemon=True).start()
+
+    def _tell_by_memory(self) -> None:
+        own = self.ray.get_runtime_context().get_node_id()
+        nodes = self.ray.get([w.node.remote() for w in self.workers])
+        near = [w for w, node in zip(self.workers, nodes, strict=True) if node == own]
+        broadcast = Broadcast(len(near))
+        running = [w.run.remote(broadcast.memory.name, broadcast.path) for w in near]
+        broadcast.wait_until_ready()
+        self.ray.get(running)
 
     def _await_gpus(self, world: int, log) -> None:
         began = time.monotonic()
