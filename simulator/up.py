@@ -12,6 +12,7 @@ from pathlib import Path
 from simulator import cache, hub, images, preflight, rootfs, sparks
 from simulator.genuine import beside as genuine_beside
 from simulator.genuine import image as genuine
+from simulator.genuine import on_ray
 from simulator.genuine.stack import ADA
 from simulator.layout import CLAIM, GATEWAY, HUB_PORT, ROOT, RUN, Spark, Traits
 from simulator.shell import SimulatorError
@@ -86,7 +87,7 @@ def _genuine(say: Callable[[str], None], built: images.Built, real: bool, beside
     if real:
         say("building the image with the genuine vLLM and training its models (ten minutes, once on this machine)")
         genuine.models()
-        built = genuine.added(built)
+        built = on_ray.added(genuine.added(built))
     if beside:
         say("building the images of the genuine gateway and chat page (five minutes, once on this machine)")
         built = genuine_beside.added(built)

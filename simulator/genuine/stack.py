@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from simulator.genuine import beside as genuine_beside
-from simulator.genuine import image
+from simulator.genuine import image, on_ray
 from simulator.layout import CACHE
 
 ADA, GRACE = "simulated/ada", "simulated/grace"
@@ -43,7 +43,8 @@ def config(executor: str = "mp") -> dict[str, Any]:
             "TORCHDYNAMO_DISABLE": "1",
         },
     }
-    return {"dgx-spark:model": ADA, "dgx-spark:image": {"name": image.IMAGE}, "dgx-spark:serving": serving}
+    name = on_ray.IMAGE if executor == "ray" else image.IMAGE
+    return {"dgx-spark:model": ADA, "dgx-spark:image": {"name": name}, "dgx-spark:serving": serving}
 
 
 def lacking(*, beside: bool = False) -> str:

@@ -44,7 +44,8 @@ class Genuine(Stack):
 
     def configure(self, **config: Any) -> None:
         """`config` on top of what the genuine engine needs; `serving` merged."""
-        known = {key.removeprefix("dgx-spark:"): value for key, value in genuine.config().items()}
+        of_it = genuine.config(config.get("serving", {}).get("executor", "mp"))
+        known = {key.removeprefix("dgx-spark:"): value for key, value in of_it.items()}
         serving = {**known["serving"], **config.get("serving", {})}
         super().configure(**{**known, **config, "serving": serving})
 

@@ -247,3 +247,31 @@ def test_two_sparks_that_are_told_to_end_answer_what_they_have_accepted(pair):
         asked.result()
         assert not any(one.done() for one in ended)
     assert "answering what was accepted" in sparks.on(pair.nodes[0], f"docker logs {server} 2>&1")
+
+
+def test_two_sparks_on_ray_which_is_added_to_the_image(pair):
+    head, other = pair.nodes
+    server, on_ray = pair.container("server"), {"executor": "ray"}
+    step("up")
+    pair.configure(serving=on_ray)
+    pair.up()
+    assert pair.says(WHO) == "I am Ada."
+    assert pair.is_clean()
+
+    step("another model: Ray stays")
+    ray = [container_id(head, pair.container("ray-head")), container_id(other, pair.container("ray-worker"))]
+    pair.configure(model=GRACE, serving=on_ray)
+    pair.up()
+    assert pair.says(WHO) == "I am Grace."
+    assert [container_id(head, pair.container("ray-head")), container_id(other, pair.container("ray-worker"))] == ray
+
+    step("the server is killed")
+    end_container(head, server)
+    pair.comes_back(limit=UP)
+    assert pair.says(WHO) == "I am Grace."
+
+    step("Ray's worker is killed, with the rank in it")
+    end_container(other, pair.container("ray-worker"))
+    pair.comes_back(limit=UP)
+    assert pair.says(WHO) == "I am Grace."
+    assert pair.is_clean()

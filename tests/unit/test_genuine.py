@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+import tarfile
 
 import pytest
 
 from components.plan.beside import IMAGES
 from components.plan.engines import vllm
 from simulator import hub, images
-from simulator.genuine import beside, image, stack, wheels
+from simulator.genuine import beside, image, on_ray, stack, wheels
+from simulator.shell import SimulatorError
 from tests.install.locks import ROOT, read
 
 
@@ -74,3 +76,20 @@ def test_a_stack_of_it_differs_by_its_image_its_model_and_how_it_serves(executor
     assert {*config} == {"dgx-spark:model", "dgx-spark:image", "dgx-spark:serving"}
     assert config["dgx-spark:serving"]["executor"] == executor
     assert config["dgx-spark:image"]["name"] != vllm.IMAGE
+
+
+def test_for_ray_its_platform_is_given_the_name_of_what_ray_counts(tmp_path):
+    platform = f"./{on_ray.PLATFORM}"
+    source = tmp_path / "cpu.py"
+    source.write_text(f"from x import Platform\n\n{on_ray.CLASS}    device_name = 'cpu'\n")
+    with tarfile.open(tmp_path / "genuine.tar", "w") as tar:
+        tar.add(source, arcname=platform)
+    on_ray._platform(tmp_path / "genuine.tar", tmp_path / "root")
+    made = (tmp_path / "root" / platform).read_text()
+    assert f"{on_ray.CLASS}{on_ray.LINE}    device_name = 'cpu'\n" in made
+
+    source.write_text("class Other:\n")
+    with tarfile.open(tmp_path / "genuine.tar", "w") as tar:
+        tar.add(source, arcname=platform)
+    with pytest.raises(SimulatorError, match="has no class CpuPlatform"):
+        on_ray._platform(tmp_path / "genuine.tar", tmp_path / "other")
