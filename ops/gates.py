@@ -128,7 +128,8 @@ REAL = "tests/real"
 """Tests with a genuine vLLM, on Sparks of their own."""
 
 APART = tuple(
-    f"tests/e2e/test_{name}.py" for name in ("beside", "engines", "takeover", "traits_docker", "traits_engines")
+    f"tests/e2e/test_{name}.py"
+    for name in ("beside", "converges", "engines", "takeover", "traits_docker", "traits_engines")
 )
 """Half of the end-to-end tests by time, none of which needs more of this machine than the simulated Sparks."""
 

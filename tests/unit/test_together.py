@@ -515,8 +515,8 @@ def test_the_engine_finds_the_weights_under_another_name_too_also_when_it_starts
 
 
 ANSWERING = """
-import http.server, signal, sys, threading, time
-port, started, left = int(sys.argv[1]), sys.argv[2], float(sys.argv[3])
+import http.server, os, signal, sys, threading, time
+port, own, left = int(sys.argv[1]), sys.argv[2], float(sys.argv[3])
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         self.send_response(200)
@@ -530,7 +530,8 @@ def answer():
     sys.exit()
 signal.signal(signal.SIGTERM, lambda *_: answer())
 threading.Thread(target=http.server.HTTPServer(("127.0.0.1", port), Handler).serve_forever, daemon=True).start()
-open(started, "w").close()
+with open(own, "w") as stream:
+    stream.write(str(os.getpid()))
 print("engine started", flush=True)
 signal.pause()
 """
@@ -544,7 +545,7 @@ def answering(start, tmp_path):
     def make(seconds, drain=20):
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
-        engines = [sys.executable, "-c", ANSWERING, str(port), str(tmp_path / "started"), str(seconds)]
+        engines = [sys.executable, "-c", ANSWERING, str(port), str(tmp_path / "a"), str(seconds)]
         first = start(0, engines, health=f"http://127.0.0.1:{port}/health", drain=drain)
         second = start(1, engine(tmp_path, "b"), drain=drain)
         first.says("engine started")
@@ -572,6 +573,8 @@ def test_an_answer_that_takes_longer_than_there_is_time_for_holds_no_rank_up(ans
     second.process.terminate()
     assert second.ends() == 143
     assert not alive(pid(tmp_path, "b"))
+    # Its rank would wait for it, and whoever ends the rank.
+    os.kill(pid(tmp_path, "a"), signal.SIGKILL)
 
 
 def test_ranks_of_a_server_that_has_nothing_to_answer_end_at_once(answering, monkeypatch):
