@@ -155,5 +155,16 @@ def _container(plan: Container, image: Input[str], with_files: Files) -> docker.
         ],
         cap_adds=list(plan.capabilities),
         cap_drops=["ALL"],
-        stop_grace_period=f"{plan.grace}s",
+        stop_grace_period=duration(plan.grace),
     )
+
+
+def duration(seconds: int) -> str:
+    """As the provider reads it back: written otherwise, each preview would show a change.
+
+    Source: terraform-provider-docker, resource_docker_service_structures.go, shortDur; Go, time.Duration.String.
+    """
+    minutes, seconds = divmod(seconds, 60)
+    hours, minutes = divmod(minutes, 60)
+    parts = [f"{hours}h" if hours else "", f"{minutes}m" if minutes or (hours and seconds) else ""]
+    return "".join([*parts, f"{seconds}s" if seconds or not (hours or minutes) else ""])

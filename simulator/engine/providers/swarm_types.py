@@ -71,8 +71,10 @@ class Service:
         return dict(inputs)
 
     def diff(self, old: Old, new: Properties) -> Diff:
-        # Read back: somebody scaled it.
-        before = {**old.inputs, "mode": old.outputs.get("mode")}
+        # Read back: somebody scaled it, or wrote the same time otherwise.
+        task = old.inputs["taskSpec"]
+        read = {**task["containerSpec"], "stopGracePeriod": old.outputs["taskSpec"]["containerSpec"]["stopGracePeriod"]}
+        before = {**old.inputs, "mode": old.outputs.get("mode"), "taskSpec": {**task, "containerSpec": read}}
         replaces = {"name", "auth"} | ({"mode"} if _replicas(new) is None else set())
         return differ(differences(sets(before), sets(new)), replaces, delete_before_replace=True)
 
@@ -107,7 +109,10 @@ class Service:
         except APIError:
             return None
         replicas = found["Spec"]["Mode"]["Replicated"]["Replicas"]
-        return {**old.outputs, "mode": {"replicated": {"replicas": replicas}}}
+        grace = short(found["Spec"]["TaskTemplate"]["ContainerSpec"]["StopGracePeriod"])
+        task = old.outputs["taskSpec"]
+        read = {**task, "containerSpec": {**task["containerSpec"], "stopGracePeriod": grace}}
+        return {**old.outputs, "mode": {"replicated": {"replicas": replicas}}, "taskSpec": read}
 
     def delete(self, old: Old, config: Properties, log: Log) -> None:
         """Waits for the tasks' containers no longer than their stop_grace_period, then fails (measured)."""
@@ -166,12 +171,24 @@ def _state(client: Any, task: str) -> str:
     return found
 
 
+UNITS = {"h": 3600, "m": 60, "s": 1}
+
+
 def seconds(text: str) -> float:
     """Go's notation of a duration, of which this program uses whole seconds."""
-    found = re.fullmatch(r"(\d+)s", text)
-    if not found:
-        raise ProviderError(f"this engine reads durations in seconds, not {text}")
-    return float(found.group(1))
+    found = re.findall(r"(\d+)([hms])", text)
+    if not found or "".join(map("".join, found)) != text:
+        raise ProviderError(f"this engine reads durations of whole seconds, not {text}")
+    return float(sum(int(number) * UNITS[unit] for number, unit in found))
+
+
+def short(nanoseconds: int) -> str:
+    """The provider's notation of a duration: Go's, less zeros at its end (shortDur)."""
+    minutes, rest = divmod(nanoseconds // 10**9, 60)
+    hours, minutes = divmod(minutes, 60)
+    text = f"{hours}h{minutes}m{rest}s" if hours else f"{minutes}m{rest}s" if minutes else f"{rest}s"
+    text = text.removesuffix("0s") if text.endswith("m0s") else text
+    return text.removesuffix("0m") if text.endswith("h0m") else text
 
 
 def nanoseconds(text: str) -> int:
