@@ -68,7 +68,9 @@ ROUTES = (
         "TensorRT-LLM on Swarm",
         server("--max_num_tokens=4096"),
         {
-            "a rank's service removed": f"HEAD: docker service rm {NAMED}server-spark-2",
+            # Its container ends after the service has gone.
+            "a rank's service removed": f"HEAD: docker service rm {NAMED}server-spark-1; "
+            f"while docker ps | grep -q {NAMED}server-spark-1; do sleep 0.2; done",
             "a Spark left the Swarm": "docker swarm leave",
         },
     ),
