@@ -112,6 +112,15 @@ class Display(Events):
             for line in difference(old.get(key), new.get(key)) or [f"{shown(old.get(key))} => {shown(new.get(key))}"]:
                 self._print(f"       ~ {key}: {line}")
 
+    def vanishing(self) -> None:
+        """In a preview: what goes before something it depends on is replaced, and does not come again. The CLI, too,
+        shows it and counts it nowhere."""
+        if self._dry_run:
+            again = {step.urn for step in self.steps if step.op == "replace"}
+            for step in self.steps:
+                if step.op == "delete-replaced" and step.urn not in again:
+                    self._line(step, WORDS[step.op][0])
+
     def outputs(self, old: Properties, new: Properties) -> None:
         """Stack outputs: all of them, those that changed marked."""
         before, after = masked(old), masked(new)

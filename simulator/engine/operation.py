@@ -183,6 +183,7 @@ class Operation:
         if self.options.json:
             print(self.display.as_json(sames=self.options.show_sames))
         elif not failed:
+            self.display.vanishing()
             self.display.outputs(self.deployment.old_stack_outputs, self.deployment.stack_outputs)
         self.display.diagnostics_summary()
         self.display.summary()

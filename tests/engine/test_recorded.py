@@ -70,3 +70,13 @@ def test_what_went_for_a_replacement_that_never_came_is_known_by_its_id_and_dele
     again = lab.up(root.replace("WORD", "third"))
     assert (again.code, again.calls) == (0, ["delete x", "delete root", "create root"])
     assert lab.up().calls == []
+
+
+def test_a_preview_shows_what_goes_for_a_replacement_and_does_not_come_again(tmp_path):
+    lab = Lab(tmp_path)
+    root = "root = command('root', triggers=['WORD'], opts=Opts(delete_before_replace=True))\n"
+    lab.up(root + "command('x', triggers=[root.id])\n")
+    shown = lab.run("preview", program=root.replace("WORD", "other")).text
+    lines = [" ".join(line.split()) for line in shown.splitlines()]
+    assert "-- command:local:Command x delete original" in lines
+    assert not any("to delete" in line for line in lines)
