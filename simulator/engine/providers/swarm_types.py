@@ -72,9 +72,11 @@ class Service:
 
     def diff(self, old: Old, new: Properties) -> Diff:
         # Read back: somebody scaled it, or wrote the same time otherwise.
-        task = old.inputs["taskSpec"]
-        read = {**task["containerSpec"], "stopGracePeriod": old.outputs["taskSpec"]["containerSpec"]["stopGracePeriod"]}
-        before = {**old.inputs, "mode": old.outputs.get("mode"), "taskSpec": {**task, "containerSpec": read}}
+        before = {**old.inputs, "mode": old.outputs.get("mode")}
+        if "taskSpec" in old.inputs and "taskSpec" in old.outputs:
+            task, read = old.inputs["taskSpec"], old.outputs["taskSpec"]["containerSpec"]
+            container = {**task["containerSpec"], "stopGracePeriod": read["stopGracePeriod"]}
+            before["taskSpec"] = {**task, "containerSpec": container}
         replaces = {"name", "auth"} | ({"mode"} if _replicas(new) is None else set())
         return differ(differences(sets(before), sets(new)), replaces, delete_before_replace=True)
 
