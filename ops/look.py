@@ -109,16 +109,9 @@ def show(found: dict[str, Any]) -> None:
     for name, where in found["pages"].items():
         console.print(f"{name[0].upper()}{name[1:]}: {where}")
     if startup := end["startup"]:
-        console.print(f"Started {startup['started'][:16].replace('T', ' ')} UTC: {in_words(startup)}")
+        console.print(f"Started {startup['started'][:16].replace('T', ' ')} UTC: {startups.in_words(startup)}")
         if usual := startups.usual(end["former_starts"]):
             console.print(f"Former starts of this configuration: first answer after {usual}")
-
-
-def in_words(startup: Startup) -> str:
-    return (
-        f"port open after {startup['port']} s, /health after {startup['health']} s, "
-        f"first answer after {startup['answer']} s"
-    )
 
 
 def _gpu(gpu: Gpu) -> str:

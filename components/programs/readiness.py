@@ -154,8 +154,7 @@ def follow(inbox: Inbox, engine: str, timeout: int, rdma: str, ranks: set[str], 
         elif "ready" in message:
             say(began, timeout, f"the model answers: {message['ready']['text'].strip()!r}")
             if startup := message["ready"]["startup"]:
-                seen = f"port open after {startup['port']} s, /health after {startup['health']} s"
-                say(began, timeout, f"since the server's start: {seen}, first answer after {startup['answer']} s")
+                say(began, timeout, f"since the server's start: {startups.in_words(startup)}")
                 starts.remember(startup)
             listen(inbox, networks, ranks)
             for line in spoken(networks, ranks):

@@ -6,6 +6,7 @@ The same configuration starts alike, and another one may compile for minutes.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,13 @@ class Starts:
         except (OSError, ValueError):
             return []
         return found
+
+
+def in_words(startup: Mapping[str, Any]) -> str:
+    return (
+        f"port open after {startup['port']} s, /health after {startup['health']} s, "
+        f"first answer after {startup['answer']} s"
+    )
 
 
 def usual(starts: list[Startup]) -> str:

@@ -252,6 +252,10 @@ def test_two_sparks_that_are_told_to_end_answer_what_they_have_accepted(pair):
 def test_two_sparks_on_ray_which_is_added_to_the_image(pair):
     head, other = pair.nodes
     server, on_ray = pair.container("server"), {"executor": "ray"}
+
+    def ids():
+        return [container_id(head, pair.container("ray-head")), container_id(other, pair.container("ray-worker"))]
+
     step("up")
     pair.configure(serving=on_ray)
     pair.up()
@@ -259,11 +263,11 @@ def test_two_sparks_on_ray_which_is_added_to_the_image(pair):
     assert pair.is_clean()
 
     step("another model: Ray stays")
-    ray = [container_id(head, pair.container("ray-head")), container_id(other, pair.container("ray-worker"))]
+    ray = ids()
     pair.configure(model=GRACE, serving=on_ray)
     pair.up()
     assert pair.says(WHO) == "I am Grace."
-    assert [container_id(head, pair.container("ray-head")), container_id(other, pair.container("ray-worker"))] == ray
+    assert ids() == ray
 
     step("the server is killed")
     end_container(head, server)

@@ -74,9 +74,8 @@ class Service:
         # Read back: somebody scaled it, or wrote the same time otherwise.
         before = {**old.inputs, "mode": old.outputs.get("mode")}
         if "taskSpec" in old.inputs and "taskSpec" in old.outputs:
-            task, read = old.inputs["taskSpec"], old.outputs["taskSpec"]["containerSpec"]
-            container = {**task["containerSpec"], "stopGracePeriod": read["stopGracePeriod"]}
-            before["taskSpec"] = {**task, "containerSpec": container}
+            grace = old.outputs["taskSpec"]["containerSpec"]["stopGracePeriod"]
+            before["taskSpec"] = with_grace(old.inputs["taskSpec"], grace)
         replaces = {"name", "auth"} | ({"mode"} if _replicas(new) is None else set())
         return differ(differences(sets(before), sets(new)), replaces, delete_before_replace=True)
 
@@ -112,9 +111,8 @@ class Service:
             return None
         replicas = found["Spec"]["Mode"]["Replicated"]["Replicas"]
         grace = short(found["Spec"]["TaskTemplate"]["ContainerSpec"]["StopGracePeriod"])
-        task = old.outputs["taskSpec"]
-        read = {**task, "containerSpec": {**task["containerSpec"], "stopGracePeriod": grace}}
-        return {**old.outputs, "mode": {"replicated": {"replicas": replicas}}, "taskSpec": read}
+        task = with_grace(old.outputs["taskSpec"], grace)
+        return {**old.outputs, "mode": {"replicated": {"replicas": replicas}}, "taskSpec": task}
 
     def delete(self, old: Old, config: Properties, log: Log) -> None:
         """Waits for the tasks' containers no longer than their stop_grace_period, then fails (measured)."""
@@ -150,6 +148,10 @@ class Service:
                 said = {task["Status"].get("Err") or task["Status"]["Message"] for task in tasks}
                 raise ProviderError(f"timeout while waiting for service {id_} to converge: {'; '.join(sorted(said))}")
             time.sleep(POLL)
+
+
+def with_grace(task: Properties, period: str) -> Properties:
+    return {**task, "containerSpec": {**task["containerSpec"], "stopGracePeriod": period}}
 
 
 def sets(value: Any) -> Any:
