@@ -204,7 +204,8 @@ def used_ports(settings: Settings) -> Iterator[tuple[str, int]]:
         yield "beside.chatPort", settings.beside.chat_port
     if on_ray(settings):
         yield "ray.port", settings.ray.port
-        yield "ray.dashboardPort", settings.ray.dashboard_port
+        if settings.ray.dashboard:
+            yield "ray.dashboardPort", settings.ray.dashboard_port
         yield from (("", port) for port in table.RAY_AGENTS)
     elif several:
         yield "", table.RANKS

@@ -195,8 +195,8 @@ class Ray:
 
     addresses: tuple[str, ...]
     port: int
-    dashboard: str
-    """URL, as reached from the head."""
+    dashboard: str | None
+    """URL, as reached from the head; None: there is none."""
 
 
 @dataclass(frozen=True)

@@ -68,8 +68,8 @@ def nodes(plan: Plan, settings: Settings) -> dict[str, Any]:
 
 
 def dashboard(plan: Plan, settings: Settings) -> str | None:
-    """Ray's dashboard; bound to the head's loopback by default, so by way of an SSH tunnel."""
-    if plan.ray is None:
+    """Ray's dashboard, where it is wanted; bound to the head's loopback by default, so by way of an SSH tunnel."""
+    if plan.ray is None or plan.ray.dashboard is None:
         return None
     if settings.ray.dashboard_host != "127.0.0.1":
         return plan.ray.dashboard

@@ -182,7 +182,7 @@ BESIDE = {"monitoring": True, "gateway": True, "chat": True, "gatewayKeys": {"al
 VARIANTS = {
     "sglang": {"engine": "sglang"},
     "vllm": {"serving": {"executor": "mp"}},
-    "ray": {},
+    "ray": {"ray": {"dashboard": True}},
     "trtllm-mpi": {"engine": "trtllm", "serving": {"launcher": "mpi"}},
 }
 
@@ -206,6 +206,9 @@ def test_whatever_listens_is_in_the_table_on_its_address_and_no_more_is_reached_
             step("what another machine reaches")
             reached = open_from(other, spark, {port for _, port in found})
             assert reached <= {ports.SSH, *(port for port, one in TABLE.items() if "all" in one.address)}
+        if name == "ray":
+            step("Ray's dashboard")
+            assert "2.55" in sparks.on(pair[0], f"curl -sf http://127.0.0.1:{ports.RAY_DASHBOARD}/api/version")
     finally:
         stack.destroy()
 

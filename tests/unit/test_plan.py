@@ -86,9 +86,9 @@ def test_a_server_may_answer_what_it_has_accepted_where_its_version_is_known_to_
 
 
 def test_ray_binds_to_the_fabric_and_its_dashboard_to_loopback():
-    made = on_ray()
+    made = on_ray(ray={"dashboard": True})
     assert "--node-ip-address=192.168.177.1" in made.ray.head.command
-    assert "--dashboard-host=127.0.0.1" in made.ray.head.command
+    assert {"--include-dashboard=true", "--dashboard-host=127.0.0.1"} < {*made.ray.head.command}
     assert made.ray.workers[0].command[2:4] == ("--address=192.168.177.1:6379", "--node-ip-address=192.168.177.2")
 
 
@@ -419,7 +419,8 @@ def test_nothing_in_ray_waits_for_a_port_that_another_process_of_it_chooses():
 @pytest.mark.parametrize(
     ("config", "listens"),
     [
-        ({"serving": ON_RAY}, {"server": "8000", "ray-head": f"6379,8265,{RAYS}"}),
+        ({"serving": ON_RAY}, {"server": "8000", "ray-head": f"6379,{RAYS}"}),
+        ({"serving": ON_RAY, "ray": {"dashboard": True}}, {"server": "8000", "ray-head": f"6379,8265,{RAYS}"}),
         ({"engine": "sglang"}, {"server": "30000,50000,29600"}),
         ({"serving": {"port": 9000}}, {"server": "9000,29501,29600"}),
     ],
@@ -434,7 +435,7 @@ def test_containers_are_labelled_with_the_ports_that_the_check_asks_for(config, 
 
 
 def test_one_port_for_two_services_is_refused():
-    assert "the same port twice: 6379, 6379, 8265" in early_refusal(settings(serving={**ON_RAY, "port": 6379}), pair())
+    assert "the same port twice: 6379, 6379" in early_refusal(settings(serving={**ON_RAY, "port": 6379}), pair())
 
 
 def test_all_that_is_wrong_is_said_at_once():

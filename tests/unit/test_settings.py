@@ -142,6 +142,12 @@ def test_an_unknown_engine_is_refused_with_the_choice():
     )
 
 
+@pytest.mark.parametrize(("key", "value"), [("dashboardPort", 8266), ("dashboardHost", "0.0.0.0")])
+def test_where_rays_dashboard_is_to_listen_is_refused_where_there_is_none(key, value):
+    assert f"{key} is of Ray's dashboard, which is off unless `dashboard: true`" in refusal(ray={key: value})
+    assert settings(ray={key: value, "dashboard": True}).ray.dashboard
+
+
 def test_other_projects_keys_are_none_of_ours():
     raw = {"dgx-spark:engine": "vllm", "aws:region": "x", "dgx-spark:model": "m"}
     nodes = json.dumps([{"name": "a", "host": "h"}])

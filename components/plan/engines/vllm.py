@@ -73,19 +73,17 @@ def plan(context: Context) -> EnginePlan:
 def _ray(context: Context, make: ContainerMaker) -> Ray:
     settings, links = context.settings, context.links
     head, *others = [node.name for node in settings.nodes]
-    as_head = (
-        f"--port={settings.ray.port}",
-        "--include-dashboard=true",
-        f"--dashboard-host={settings.ray.dashboard_host}",
-        f"--dashboard-port={settings.ray.dashboard_port}",
-    )
+    board = (settings.ray.dashboard_host, settings.ray.dashboard_port) if settings.ray.dashboard else None
+    as_head = [f"--port={settings.ray.port}", f"--include-dashboard={'true' if board else 'false'}"]
+    if board:
+        as_head += [f"--dashboard-host={board[0]}", f"--dashboard-port={board[1]}"]
     address = f"--address={links[head].address}:{settings.ray.port}"
     return Ray(
         head=make.service(
             "ray-head",
             head,
             _start("--head", links[head], as_head),
-            ports=(settings.ray.port, settings.ray.dashboard_port, *ports.RAY_AGENTS),
+            ports=(settings.ray.port, *([board[1]] if board else []), *ports.RAY_AGENTS),
             mounts=(_session(context),),
         ),
         workers=tuple(
@@ -95,7 +93,7 @@ def _ray(context: Context, make: ContainerMaker) -> Ray:
         volume=_session(context).source,
         addresses=tuple(links[node.name].address for node in settings.nodes),
         port=settings.ray.port,
-        dashboard=f"http://{settings.ray.dashboard_host}:{settings.ray.dashboard_port}",
+        dashboard=f"http://{board[0]}:{board[1]}" if board else None,
     )
 
 

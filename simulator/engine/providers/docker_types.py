@@ -160,6 +160,7 @@ class Daemons:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        self._dialling: dict[str, threading.Lock] = {}
         self._open: dict[str, Connection | Dialled] = {}
 
     def client(self, config: Properties) -> Any:
@@ -168,6 +169,9 @@ class Daemons:
 
         host = config["host"]
         with self._lock:
+            dialling = self._dialling.setdefault(host, threading.Lock())
+        # Each by itself, as the real provider has a process for each host: one that is slow keeps no other waiting.
+        with dialling:
             if host not in self._open:
                 kind = Dialled if adopting.folder() else Connection
                 self._open[host] = kind(host, config.get("sshOpts") or [])
