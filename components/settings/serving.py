@@ -204,7 +204,7 @@ class RaySettings(Frozen):
     """Of Ray's control store, on the head's fabric address."""
 
     dashboard: bool = False
-    """Ray's own, on the head. Takes ten processes, 0.6 GB of the memory that the model needs, and seconds of Ray's start."""
+    """Ray's own, on the head: ten processes, 0.6 GB of the memory that the model needs, and seconds of Ray's start."""
 
     dashboard_port: Port = ports.RAY_DASHBOARD
     """Of the dashboard."""
