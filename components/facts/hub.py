@@ -7,7 +7,10 @@ import posixpath
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
+
+from components.facts.geometry import Geometry, read
 
 NEVER = (
     "*.gguf", "*.ggml", "*.pth", "*.h5", "*.msgpack", "*.ot", "*.onnx", "*.onnx_data", "*.tflite", "*.mlmodel",
@@ -75,6 +78,11 @@ class Model:
 
     loaded: int = 0
     """Bytes of its weights once an engine has loaded them, as the hub knows the tensors' types; 0: not known."""
+
+    @cached_property
+    def geometry(self) -> Geometry:
+        """What `config` tells of it."""
+        return read(self.config)
 
     @property
     def size(self) -> int:

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from components import catalog
 from components import ports as table
-from components.facts.geometry import read
 from components.facts.hub import Model
 from components.facts.spark import NodeFacts
 from components.plan import known
@@ -14,7 +13,6 @@ from components.plan.division import doubtful, layouts, obstacles
 from components.plan.engines import Context, flags, trtllm
 from components.plan.engines.common import more_arguments, on_ray, split, wanted
 from components.plan.engines.registry import api_port, image_name
-from components.plan.fit import longest_of
 from components.plan.models import is_directory, repository
 from components.plan.values import Identity
 from components.problems import Problem, Severity
@@ -69,7 +67,7 @@ def machines(settings: Settings, facts: Mapping[str, NodeFacts]) -> Iterator[Pro
 
 
 def parallelism(settings: Settings, facts: Mapping[str, NodeFacts], model: Model) -> Iterator[Problem]:
-    tensor, pipeline = split(settings, model.config)
+    tensor, pipeline = split(settings, model.geometry)
     gpus = sum(len(node.gpus) for node in facts.values())
     copies = settings.serving.data_parallel
     if copies > 1 and settings.engine != "vllm":
@@ -89,11 +87,11 @@ def parallelism(settings: Settings, facts: Mapping[str, NodeFacts], model: Model
             "remove both keys and they are worked out, or change the list of nodes",
         )
         return
-    possible = layouts(read(model.config), gpus // copies, settings.engine)
+    possible = layouts(model.geometry, gpus // copies, settings.engine)
     if (tensor, pipeline) in possible:
         return
     working = " or ".join(f"tensorParallel {t} with pipelineParallel {p}" for t, p in possible)
-    for obstacle in obstacles(read(model.config), tensor, settings.engine):
+    for obstacle in obstacles(model.geometry, tensor, settings.engine):
         yield Problem(
             "serving.tensorParallel",
             f"{model.repo} has {obstacle}",
@@ -105,8 +103,8 @@ def parallelism(settings: Settings, facts: Mapping[str, NodeFacts], model: Model
 
 def experts(context: Context) -> Iterator[Problem]:
     """Whether the model's experts can be divided as wanted, and its layers otherwise."""
-    settings, geometry, repo = context.settings, read(context.model.config), context.model.repo
-    tensor, _ = split(settings, context.model.config)
+    settings, geometry, repo = context.settings, context.model.geometry, context.model.repo
+    tensor, _ = split(settings, geometry)
     by_experts = bool(wanted(settings, context.known).expert_parallel)
     off = "pulumi config set --path serving.expertParallel false"
     if settings.serving.expert_parallel and geometry.layers and not geometry.experts:
@@ -132,7 +130,7 @@ Sources: vLLM, _get_and_verify_max_len; SGLang, ModelConfig; TensorRT-LLM, PyTor
 
 def context_length(context: Context) -> Iterator[Problem]:
     settings, model = context.settings, context.model
-    longest, asked = longest_of(model.config), settings.serving.max_model_len
+    longest, asked = model.geometry.longest, settings.serving.max_model_len
     if not asked or longest is None or asked <= longest:
         return
     variable, options = LONGER[settings.engine]
@@ -304,7 +302,7 @@ def catalogued(context: Context) -> Iterator[Problem]:
             "goes into the cache, and a copy may read one directory of another Spark: that of the model served",
             "method none, or move that model into the cache",
         )
-    if draft.configured and split(settings, context.model.config)[1] > 1:
+    if draft.configured and split(settings, context.model.geometry)[1] > 1:
         rare = "few engines guess across a pipeline of Sparks"
         yield Problem("serving.draft", rare, "method none where it fails", Severity.WARN)
 

@@ -147,7 +147,7 @@ def on_the_sparks(
 def guesses(settings: Settings, model: Model) -> Draft | None:
     """The draft that is used: the catalog's own not across a pipeline, where few engines guess."""
     found = known.draft(settings)
-    if found and not found.configured and parallelism(settings, model.config)[1] > 1:
+    if found and not found.configured and parallelism(settings, model.geometry)[1] > 1:
         return None
     return found
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from components.facts.geometry import Cache, read
+from components.facts.geometry import Cache
 
 GIB = 1 << 30
 
@@ -145,16 +145,6 @@ def estimate(load: Load) -> Fit:
         longest = math.inf if budget - weights - RUNTIME > 0 else 0.0
     most = max(0.0, min(longest, load.longest or context or longest))
     return Fit(weights, cache, budget, claimed, free, context, 0 if math.isinf(most) else int(most))
-
-
-def cache_of(config: object) -> Cache | None:
-    """From a model's config.json; None where it tells too little."""
-    return read(config).cache
-
-
-def longest_of(config: object) -> int | None:
-    """Tokens, by a model's config.json with its own rope scaling."""
-    return read(config).longest
 
 
 def gib(count: float) -> str:

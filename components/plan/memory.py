@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from components.catalog import Entry
-from components.facts.geometry import Cache, read
+from components.facts.geometry import Cache, Geometry
 from components.facts.hub import Model, weights
 from components.facts.spark import NodeFacts
 from components.plan.engines import Context, flags
 from components.plan.engines.common import more_arguments, on_ray, split, wanted
-from components.plan.fit import RAY, RUNTIME, Fit, Load, as_engines_see, cache_of, estimate, gib, longest_of
+from components.plan.fit import RAY, RUNTIME, Fit, Load, as_engines_see, estimate, gib
 from components.problems import Problem, Severity
 from components.settings import Settings
 
@@ -42,13 +42,13 @@ def fit(context: Context) -> Iterator[Problem]:
         tight = f"{repo} fits with little to spare: {parts}, of {gib(found.budget)}"
         yield Problem("serving.maxModelLen", tight, lower, Severity.WARN)
     elif load.cache is None:
-        unknown = f"whether the cache of {repo} fits is not known: {'; '.join(read(context.model.config).doubts)}"
+        unknown = f"whether the cache of {repo} fits is not known: {'; '.join(context.model.geometry.doubts)}"
         yield Problem("serving.maxModelLen", unknown, lower, Severity.WARN)
 
 
 def _too_large(context: Context, found: Fit, parts: str) -> Problem:
     """What is understood refuses; what is not understood warns, and says why."""
-    settings, geometry = context.settings, read(context.model.config)
+    settings, geometry = context.settings, context.model.geometry
     way = (
         f"pulumi config set --path serving.maxModelLen {found.longest_context}"
         if found.longest_context >= SHORTEST_CONTEXT
@@ -92,9 +92,9 @@ def _idle(node: NodeFacts) -> bool:
 
 def load_of(context: Context) -> Load:
     """What the estimate needs to know."""
-    settings, config = context.settings, context.model.config
+    settings, geometry = context.settings, context.model.geometry
     want = wanted(settings, context.known)
-    tensor, pipeline = split(settings, config)
+    tensor, pipeline = split(settings, geometry)
     options = flags.given(more_arguments(context))
     length = next((options[name] for name in LENGTHS if name in options), None)
     share = next((number for name in SHARES if (number := flags.number(options.get(name, "")))), None)
@@ -103,11 +103,11 @@ def load_of(context: Context) -> Load:
     return Load(
         engine=settings.engine,
         weights=loaded_weights(context.model, context.entry) + drafted(context, tensor * pipeline),
-        cache=known_cache(context.entry, settings.engine) or cache_for(settings.engine, config),
+        cache=known_cache(context.entry, settings.engine) or cache_for(settings.engine, geometry),
         tensor=tensor,
         pipeline=pipeline,
         context=context_,
-        longest=longest_of(config),
+        longest=geometry.longest,
         share=want.memory_share if share is None else share,
         element=0.5 if options.get("--kv-cache-dtype", "").startswith("fp8") else 1.0,
         memory=as_engines_see(min(node.memory for node in context.facts.values())),
@@ -124,7 +124,7 @@ def loaded_weights(model: Model, entry: Entry | None) -> int:
     """Bytes of the whole model in memory: the least that is known, by the hub, the files and the catalog."""
     stored = sum(file.size for file in weights(model.files))
     known = [model.loaded, int((entry.weights_gb or 0) * 1e9) if entry else 0]
-    if read(model.config).single:
+    if model.geometry.single:
         stored //= 2
     return min(stored, *(count for count in known if count)) if any(known) else stored
 
@@ -135,9 +135,9 @@ def drafted(context: Context, ranks: int) -> int:
     return ranks * sum(file.size for file in weights(files))
 
 
-def cache_for(engine: str, config: object) -> Cache | None:
-    """From config.json. TensorRT-LLM has no separate pools for layers with a sliding window."""
-    found = cache_of(config)
+def cache_for(engine: str, geometry: Geometry) -> Cache | None:
+    """TensorRT-LLM has no separate pools for layers with a sliding window."""
+    found = geometry.cache
     return found.without_windows() if found and engine == "trtllm" else found
 
 

@@ -8,9 +8,9 @@ import yaml
 from hypothesis import given, strategies
 
 from components import catalog
-from components.facts.geometry import Cache
+from components.facts.geometry import Cache, read
 from components.facts.hub import File
-from components.plan.fit import GIB, MEM_TOTAL, RAY, RUNTIME, SPARK_MEMORY, Load, cache_of, estimate, longest_of
+from components.plan.fit import GIB, MEM_TOTAL, RAY, RUNTIME, SPARK_MEMORY, Load, estimate
 from components.plan.memory import known_cache
 from components.problems import Refused
 from tests.unit.build import MODEL, facts, plan, settings
@@ -64,23 +64,22 @@ def test_results_that_are_not_in_that_list():
 
 
 def test_geometry_from_a_config_is_that_of_the_catalog():
-    assert cache_of(
-        {"num_hidden_layers": 80, "num_attention_heads": 64, "num_key_value_heads": 8, "head_dim": 128}
-    ) == (Cache("gqa", 327680, 0, 8))
+    plain = {"num_hidden_layers": 80, "num_attention_heads": 64, "num_key_value_heads": 8, "head_dim": 128}
+    assert read(plain).cache == Cache("gqa", 327680, 0, 8)
     vision = {"text_config": {"num_hidden_layers": 2, "num_attention_heads": 4, "hidden_size": 512}}
-    assert cache_of(vision) == Cache("gqa", 2 * 2 * 4 * 128 * 2, 0, 4)
-    assert longest_of({"text_config": {"max_position_embeddings": 4096}}) == 4096
+    assert read(vision).cache == Cache("gqa", 2 * 2 * 4 * 128 * 2, 0, 4)
+    assert read({"text_config": {"max_position_embeddings": 4096}}).longest == 4096
     latent = {"num_hidden_layers": 27, "num_attention_heads": 16, "kv_lora_rank": 512, "qk_rope_head_dim": 64}
-    assert cache_of(latent) == Cache("mla", 27 * 576 * 2)
+    assert read(latent).cache == Cache("mla", 27 * 576 * 2)
     mamba = {"num_hidden_layers": 4, "num_attention_heads": 32, "num_key_value_heads": 2, "head_dim": 128}
-    assert cache_of({**mamba, "hybrid_override_pattern": "M-*M"}).per_token == 1024
+    assert read({**mamba, "hybrid_override_pattern": "M-*M"}).cache.per_token == 1024
     gpt_oss = {
         "num_hidden_layers": 36, "num_attention_heads": 64, "num_key_value_heads": 8, "head_dim": 64,
         "sliding_window": 128, "layer_types": ["sliding_attention", "full_attention"] * 18,
     }  # fmt: skip
     known = known_cache(catalog.find("gpt-oss-120b"), "vllm")
-    assert cache_of(gpt_oss) == known
-    assert cache_of({"model_type": "bert"}) is None
+    assert read(gpt_oss).cache == known
+    assert read({"model_type": "bert"}).cache is None
 
 
 @given(

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from components.catalog import Served, Task
-from components.facts.geometry import read
+from components.facts.geometry import Geometry
 from components.plan.division import layouts
 from components.plan.engines import Context, compiled
 from components.plan.environment import SINGLE_NODE, chosen_gpu, communication
@@ -168,7 +168,7 @@ def rank_environments(context: Context) -> Environments:
     }
 
 
-def split(settings: Settings, config: Mapping[str, object]) -> tuple[int, int]:
+def split(settings: Settings, geometry: Geometry) -> tuple[int, int]:
     """(tensor parallel, pipeline parallel) of one copy of the model, one GPU per Spark.
 
     Unless set: as much tensor parallel as the model can be divided, and pipeline parallel for the rest.
@@ -176,7 +176,7 @@ def split(settings: Settings, config: Mapping[str, object]) -> tuple[int, int]:
     gpus = max(1, len(settings.nodes) // settings.serving.data_parallel)
     tensor, pipeline = settings.serving.tensor_parallel, settings.serving.pipeline_parallel
     if tensor is None and pipeline is None:
-        return layouts(read(config), gpus, settings.engine)[0]
+        return layouts(geometry, gpus, settings.engine)[0]
     if tensor is None:
         assert pipeline is not None
         return max(1, gpus // pipeline), pipeline

@@ -82,7 +82,7 @@ def arguments(context: Context) -> tuple[str, ...]:
     """What follows `sglang.launch_server` on every rank."""
     settings = context.settings
     serving = settings.serving
-    tensor, pipeline = split(settings, context.model.config)
+    tensor, pipeline = split(settings, context.model.geometry)
     want = wanted(settings, context.known)
     return (
         f"--model-path={snapshot_directory(HF_HOME, context.model)}",

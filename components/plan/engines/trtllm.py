@@ -154,7 +154,7 @@ def arguments(context: Context) -> tuple[str, ...]:
     """What follows `trtllm-serve` on every rank. Words must hold no blanks: trtllm-llmapi-launch splits them."""
     settings, serving = context.settings, context.settings.serving
     known = context.known
-    tensor, pipeline = split(settings, context.model.config)
+    tensor, pipeline = split(settings, context.model.geometry)
     want = wanted(settings, known)
     own = settings.trtllm
     return (

@@ -236,7 +236,7 @@ def arguments(context: Context) -> tuple[str, ...]:
     """What follows `vllm serve` on every rank."""
     settings = context.settings
     serving = settings.serving
-    tensor, pipeline = split(settings, context.model.config)
+    tensor, pipeline = split(settings, context.model.geometry)
     want = wanted(settings, context.known)
     return (
         snapshot_directory(HF_HOME, context.model),
