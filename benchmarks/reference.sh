@@ -1,12 +1,15 @@
 #!/usr/bin/env bash
 # What people run today, step after step over SSH: the launch scripts of sglang-dgx-spark and of vllm-dgx-spark (their later
-# edition), for one pair whose image and weights are in place. Only what they do between the command and the answer is here.
+# edition: start_cluster.sh and start_worker_vllm.sh of spring 2026, with SKIP_MODEL_DOWNLOAD), for one pair whose image and
+# weights are in place. Only what they do between the command and the answer is here.
 #
 # usage  reference.sh sglang|vllm start|stop MODEL
 # env    HEAD_SSH, WORKER_SSH   commands that run a command there
 #        HEAD, WORKER           fabric addresses
 #        INTERFACE, HCAS        of the fabric, the same on both
 #        CACHE, IMAGE           directory of Hugging Face, image
+#        REPO                   of the model
+#        RAY_VERSION            that they install
 set -euo pipefail
 
 engine=$1 action=$2 model=${3:-}
@@ -57,26 +60,48 @@ nodes() {
     head docker exec ray-head ray status --address=127.0.0.1:6379 2>/dev/null | grep -c '^ 1 node_' || true
 }
 
-start_vllm() {
-    head "docker rm -f ray-head >/dev/null 2>&1 || true"
-    head "$(sleeping ray-head "$HEAD")" >/dev/null
-    head docker exec ray-head python3 -c "'import ray'"
-    # Nothing is to be sent: it is in place.
-    head "rsync -a --dry-run -e 'ssh -o StrictHostKeyChecking=no' $CACHE/ $CACHE.none/ >/dev/null 2>&1 || true"
-    head docker exec ray-head ray stop --force >/dev/null
-    head docker exec ray-head ray start --head "--node-ip-address=$HEAD" --port 6379 --dashboard-host 0.0.0.0 --num-gpus 1 >/dev/null
-    until [ "$(nodes)" -ge 1 ]; do sleep 1; done
+# What they look at in a new container; NVIDIA's images have no Ray, and a container that is gone takes what was installed along.
+# Of their looks those at torch and vllm are left out: the stand-ins can't be as slow to import.
+prepared() { # SPARK CONTAINER
+    local inside="docker exec -i $2"
+    "$1" "$inside sh -c 'ldconfig -p 2>/dev/null | grep -q libibverbs || true'"
+    "$1" "$inside python3 -c 'import ray' 2>/dev/null || \
+        $inside env PIP_BREAK_SYSTEM_PACKAGES=1 python3 -m pip install --quiet --root-user-action=ignore 'ray[default]==$RAY_VERSION'"
+    "$1" "$inside python3 -c 'import ray; print(ray.__version__)'" >/dev/null
+    "$1" "$inside python3 -" >/dev/null <<<"
+from huggingface_hub import snapshot_download
+kept = dict(revision='${model##*/}', ignore_patterns=['original/*', 'metal/*'], local_files_only=True)
+print(snapshot_download('$REPO', **kept))"
+}
+
+vllm_worker() {
     worker "timeout 3 bash -c '</dev/tcp/$HEAD/6379'"
     worker "docker rm -f ray-worker >/dev/null 2>&1 || true"
     worker "$(sleeping ray-worker "$WORKER")" >/dev/null
-    worker docker exec ray-worker python3 -c "'import ray'"
-    worker docker exec ray-worker ray stop --force >/dev/null
+    prepared worker ray-worker
+    worker "docker exec ray-worker ray stop --force >/dev/null 2>&1 || true"
     worker docker exec ray-worker ray start "--address=$HEAD:6379" "--node-ip-address=$WORKER" --num-gpus 1 >/dev/null
+}
+
+start_vllm() {
+    head "docker rm -f ray-head >/dev/null 2>&1 || true"
+    head "$(sleeping ray-head "$HEAD")" >/dev/null
+    prepared head ray-head
+    worker true
+    head "docker exec ray-head ray stop --force >/dev/null 2>&1 || true"
+    head docker exec ray-head ray start --head "--node-ip-address=$HEAD" --port 6379 --dashboard-host 0.0.0.0 --num-gpus 1 >/dev/null
+    until [ "$(nodes)" -ge 1 ]; do sleep 1; done
+    vllm_worker &
+    sleep 2
     until [ "$(nodes)" -ge 2 ]; do sleep 1; done
+    wait $!
     head "docker exec -d -e RAY_ADDRESS=127.0.0.1:6379 -e PYTHONUNBUFFERED=1 ray-head sh -c \
         'vllm serve $model --distributed-executor-backend ray --host 0.0.0.0 --port 8000 --tensor-parallel-size 2 \
         --max-model-len 8192 --gpu-memory-utilization 0.70 > /tmp/vllm.log 2>&1'"
+    sleep 1
     until_healthy http://127.0.0.1:8000/health
+    [ "$(nodes)" -ge 2 ]
+    head curl -sf -o /dev/null http://127.0.0.1:8000/v1/models
 }
 
 stop_vllm() {

@@ -6,12 +6,13 @@ import os
 import select
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
-from simulator.engine.providers import ProviderError
-from simulator.engine.providers.docker_types import Connection
+from simulator.engine.providers import ProviderError, docker_types
+from simulator.engine.providers.docker_types import Connection, Daemons
 
 SSH = f"""#!{sys.executable}
 import os, signal, socket, sys
@@ -89,3 +90,24 @@ def test_an_engine_that_is_killed_takes_its_ssh_with_it(tmp_path, forwarded):
         engine.kill()
     assert select.select([ssh], [], [], 30)[0]
     os.close(ssh)
+
+
+def test_a_spark_that_is_slow_to_answer_keeps_no_other_waiting(monkeypatch):
+    dialling, free = threading.Event(), threading.Event()
+
+    class Dialled:
+        def __init__(self, host, options):
+            self.client = host
+            if host == "ssh://slow":
+                dialling.set()
+                assert free.wait(30)
+
+    monkeypatch.setattr(docker_types, "Connection", Dialled)
+    daemons = Daemons()
+    slow = threading.Thread(target=daemons.client, args=({"host": "ssh://slow"},))
+    slow.start()
+    assert dialling.wait(30)
+    assert daemons.client({"host": "ssh://quick"}) == "ssh://quick"
+    assert slow.is_alive()
+    free.set()
+    slow.join()
