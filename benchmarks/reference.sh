@@ -65,8 +65,8 @@ nodes() {
 prepared() { # SPARK CONTAINER
     local inside="docker exec -i $2"
     "$1" "$inside sh -c 'ldconfig -p 2>/dev/null | grep -q libibverbs || true'"
-    "$1" "$inside python3 -c 'import ray' 2>/dev/null || \
-        $inside env PIP_BREAK_SYSTEM_PACKAGES=1 python3 -m pip install --quiet --root-user-action=ignore 'ray[default]==$RAY_VERSION'"
+    "$1" "$inside python3 -c 'import ray' 2>/dev/null || $inside env PIP_BREAK_SYSTEM_PACKAGES=1 \
+        python3 -m pip install --quiet --root-user-action=ignore 'ray[default]==$RAY_VERSION'"
     "$1" "$inside python3 -c 'import ray; print(ray.__version__)'" >/dev/null
     "$1" "$inside python3 -" >/dev/null <<<"
 from huggingface_hub import snapshot_download
@@ -89,7 +89,8 @@ start_vllm() {
     prepared head ray-head
     worker true
     head "docker exec ray-head ray stop --force >/dev/null 2>&1 || true"
-    head docker exec ray-head ray start --head "--node-ip-address=$HEAD" --port 6379 --dashboard-host 0.0.0.0 --num-gpus 1 >/dev/null
+    head docker exec ray-head ray start --head "--node-ip-address=$HEAD" --port 6379 --dashboard-host 0.0.0.0 \
+        --num-gpus 1 >/dev/null
     until [ "$(nodes)" -ge 1 ]; do sleep 1; done
     vllm_worker &
     sleep 2
