@@ -8,6 +8,7 @@ import operator
 import os
 import re
 import signal
+import socket
 import threading
 import time
 import uuid
@@ -96,7 +97,9 @@ def serve(host: str, port: int, state: State, drain: float = 0) -> None:
 
         if drain:
             answered()
-            # Nobody is let in any more, and whoever was is answered.
+            # Nobody is let in any more, and whoever was is answered. At once: until its loop has seen that it shall
+            # end, half a second later, connections would come in that nobody takes.
+            server.socket.shutdown(socket.SHUT_RDWR)
             server.shutdown()
             server.socket.close()
             answered()
