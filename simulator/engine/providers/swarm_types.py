@@ -13,6 +13,10 @@ from simulator.engine.providers import Diff, Log, Old, ProviderError, differ, di
 from simulator.engine.providers.docker_types import DAEMONS, explained, pairs, unordered
 from simulator.engine.values import Properties
 
+UPDATE_DELAY = 7.0
+"""Seconds after an update in which the real provider does not look yet. Source: kreuzwerker/terraform-provider-docker,
+resource_docker_service_funcs.go."""
+
 POLL = 0.5
 """Seconds between two looks at a service's tasks."""
 
@@ -101,6 +105,9 @@ class Service:
             client._result(client._post_json(url, data=body(new), params={"version": found["Version"]["Index"]}), True)
         except APIError as error:
             raise ProviderError(f"error updating service: {explained(error)}") from None
+        if new.get("convergeConfig"):
+            # Swarm has not begun yet: what runs until then is the former version.
+            time.sleep(UPDATE_DELAY)
         self._converge(client, old.id, new)
         return {**old.outputs, **new}
 
