@@ -25,7 +25,10 @@ from benchmarks.empty import Empty
 from benchmarks.figures import Aim, Figure, Run
 from benchmarks.processes import Seen, cores, idle, seconds, watched
 from benchmarks.watching import Client, connections, root, staying
+from components.facts.hub import Model
 from components.plan.engines import sglang
+from components.plan.engines.common import HF_HOME
+from components.plan.models import snapshot_directory
 from components.settings.serving import RaySettings
 from ops import look, pulumi
 from ops.project import Project
@@ -215,8 +218,7 @@ class Reference:
         logins = [" ".join(sparks.ssh_argv(spark)) for spark in nodes]
         self.engine = engine
         # As the program has it: by name they would want every file of the repository, also what no engine reads.
-        folder = f"models--{REPO.replace('/', '--')}"
-        self.model = f"/root/.cache/huggingface/hub/{folder}/snapshots/{outputs['revision']}"
+        self.model = snapshot_directory(HF_HOME, Model(REPO, outputs["revision"], (), {}))
         self.environment = {
             **os.environ, "HEAD_SSH": logins[0], "WORKER_SSH": logins[1], "HEAD": head["address"], "IMAGE": image,
             "WORKER": worker["address"], "INTERFACE": head["interface"], "HCAS": ",".join(head["hcas"]), "CACHE": CACHE,

@@ -435,7 +435,8 @@ def test_containers_are_labelled_with_the_ports_that_the_check_asks_for(config, 
 
 
 def test_one_port_for_two_services_is_refused():
-    assert "the same port twice: 6379, 6379" in early_refusal(settings(serving={**ON_RAY, "port": 6379}), pair())
+    chosen = settings(serving={**ON_RAY, "port": 6379}, ray={"dashboard": True})
+    assert "the same port twice: 6379, 6379, 8265" in early_refusal(chosen, pair())
 
 
 def test_all_that_is_wrong_is_said_at_once():

@@ -195,7 +195,7 @@ LINES = strategies.lists(
 )
 
 
-@hypothesis_settings(max_examples=some(8), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@hypothesis_settings(max_examples=some(20), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(lines=LINES, ended=strategies.booleans())
 def test_the_variable_is_named_above_the_first_table(spark, lines, ended):
     toolkit = "\n".join(lines) + ("\n" if ended and lines else "")

@@ -73,17 +73,17 @@ def plan(context: Context) -> EnginePlan:
 def _ray(context: Context, make: ContainerMaker) -> Ray:
     settings, links = context.settings, context.links
     head, *others = [node.name for node in settings.nodes]
-    board = (settings.ray.dashboard_host, settings.ray.dashboard_port) if settings.ray.dashboard else None
+    board = settings.ray if settings.ray.dashboard else None
     as_head = [f"--port={settings.ray.port}", f"--include-dashboard={'true' if board else 'false'}"]
     if board:
-        as_head += [f"--dashboard-host={board[0]}", f"--dashboard-port={board[1]}"]
+        as_head += [f"--dashboard-host={board.dashboard_host}", f"--dashboard-port={board.dashboard_port}"]
     address = f"--address={links[head].address}:{settings.ray.port}"
     return Ray(
         head=make.service(
             "ray-head",
             head,
             _start("--head", links[head], as_head),
-            ports=(settings.ray.port, *([board[1]] if board else []), *ports.RAY_AGENTS),
+            ports=(settings.ray.port, *([board.dashboard_port] if board else []), *ports.RAY_AGENTS),
             mounts=(_session(context),),
         ),
         workers=tuple(
@@ -93,7 +93,7 @@ def _ray(context: Context, make: ContainerMaker) -> Ray:
         volume=_session(context).source,
         addresses=tuple(links[node.name].address for node in settings.nodes),
         port=settings.ray.port,
-        dashboard=f"http://{board[0]}:{board[1]}" if board else None,
+        dashboard=f"http://{board.dashboard_host}:{board.dashboard_port}" if board else None,
     )
 
 

@@ -105,10 +105,8 @@ class Service:
             client._result(client._post_json(url, data=body(new), params={"version": found["Version"]["Index"]}), True)
         except APIError as error:
             raise ProviderError(f"error updating service: {explained(error)}") from None
-        if new.get("convergeConfig"):
-            # Swarm has not begun yet: what runs until then is the former version.
-            time.sleep(UPDATE_DELAY)
-        self._converge(client, old.id, new)
+        # Swarm has not begun yet: what runs until then is the former version.
+        self._converge(client, old.id, new, delay=UPDATE_DELAY)
         return {**old.outputs, **new}
 
     def read(self, old: Old, config: Properties) -> Properties | None:
@@ -137,11 +135,12 @@ class Service:
                 raise ProviderError(f"error waiting for the containers of service {old.id}: context deadline exceeded")
             time.sleep(POLL)
 
-    def _converge(self, client: Any, id_: str, new: Properties) -> None:
-        """Until the service's present version runs as often as it should."""
+    def _converge(self, client: Any, id_: str, new: Properties, delay: float = 0) -> None:
+        """Until the service's present version runs as often as it should. `delay`: seconds until the first look."""
         wanted = new.get("convergeConfig")
         if not wanted:
             return
+        time.sleep(delay)
         deadline = time.monotonic() + seconds(wanted["timeout"])
         while True:
             found = client.inspect_service(id_)
