@@ -16,7 +16,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +47,9 @@ RAY: dict[str, Any] = {"serving": {"executor": "ray"}, "image": {"name": WITHOUT
 REPO = "openai/gpt-oss-120b"
 """The model of a stack that names none."""
 
+AT_ONCE = {"load_seconds": 0.0}
+"""Knob of engines that load nothing (simulator/standins/standin/knobs.py)."""
+
 MODELS = ["gpt-oss-20b", "gpt-oss-120b"]
 """Between which is switched, from the last one."""
 
@@ -58,7 +60,7 @@ COMPILES = 3.0
 """Seconds that a stand-in compiles, where it finds nothing."""
 
 SLOWLY = {"word_seconds": 0.1}
-"""Knob of an engine that takes seconds for an answer to a long request (simulator/standins/standin/knobs.py)."""
+"""Knob of an engine that takes seconds for an answer to a long request."""
 
 NAME = "measured"
 """Of either model, for its clients."""
@@ -137,11 +139,12 @@ class Risen:
     """SSH connections to a Spark, at most."""
 
 
-def risen(stack: Stack) -> Risen:
+def risen(stack: Stack, outputs: dict[str, Any]) -> Risen:
+    """`outputs`: that it will have, whose reading is nothing that an `up` takes."""
     logged_in = Dialled(stack.nodes)
     began = time.monotonic()
     said = stack.up().text
-    stack.complete()
+    stack.complete(outputs=outputs)
     took = time.monotonic() - began
     dialled = logged_in.most()
     return Risen(took, took - startup(stack), forming(said), dialled)
@@ -237,21 +240,27 @@ ENGINES = {
 
 
 def ups(bench: Bench) -> Iterator[Figure]:
+    """To the first completion, of engines that load nothing."""
+    with turned(bench.nodes[:2], **AT_ONCE):
+        yield from raised(bench)
+
+
+def raised(bench: Bench) -> Iterator[Figure]:
     for name, (config, engine, image, limit) in ENGINES.items():
         if bench.quick and config is RAY:
             continue
         ours, theirs, their_logins = [], [], []
-        # Everything is in place afterwards, also what an image lacks.
-        with bench.serving("up", 2, **config):
-            pass
+        outputs = in_place(bench, config)
         for _ in range(bench.repeats):
             with bench.prepared("up", 2, **config) as stack:
-                ours.append(risen(stack))
-                outputs = stack.outputs()
+                ours.append(risen(stack, outputs))
             reference = Reference(engine, image.partition("@")[0], outputs, stack.nodes)
             logged_in = Dialled(stack.nodes)
             try:
-                theirs.append(seconds(partial(reference.run, "start")))
+                began = time.monotonic()
+                reference.run("start")
+                stack.complete(outputs={**outputs, "model": reference.model})
+                theirs.append(time.monotonic() - began)
                 their_logins.append(logged_in.most())
             finally:
                 reference.run("stop")
@@ -259,10 +268,29 @@ def ups(bench: Bench) -> Iterator[Figure]:
         yield Figure("up", f"{name}: `up` to the first answer", whole, "the scripts", tuple(theirs), Aim("times", 0.5))
         yield from parts(name, ours, limit, tuple(their_logins))
     ours = []
+    outputs = in_place(bench, MP)
     for _ in range(bench.repeats):
         with bench.prepared("up", 2, **MP) as stack:
-            ours.append(risen(stack))
+            ours.append(risen(stack, outputs))
     yield from parts("vLLM without Ray", ours, 10.0)
+
+
+def in_place(bench: Bench, config: dict[str, Any]) -> dict[str, Any]:
+    """A stack's outputs, which has been up and is gone: everything is in place, also what an image lacks."""
+    with bench.serving("up", 2, **config) as stack:
+        return stack.outputs()
+
+
+@contextmanager
+def turned(nodes: Sequence[Spark], **knobs: object) -> Iterator[None]:
+    """What engines that start meanwhile do there."""
+    for spark in nodes:
+        sparks.set_knobs(spark, **knobs)
+    try:
+        yield
+    finally:
+        for spark in nodes:
+            spark.knobs.unlink()
 
 
 def parts(name: str, ours: Sequence[Risen], limit: float, theirs: tuple[int, ...] = ()) -> Iterator[Figure]:
@@ -319,9 +347,7 @@ def switches(bench: Bench) -> Iterator[Figure]:
 
 def drains(stack: Stack, config: dict[str, Any], models: Iterator[str], repeats: int) -> Iterator[Client]:
     """One for each switch, whose client had a request in flight all the time that took seconds."""
-    for spark in stack.nodes:
-        sparks.set_knobs(spark, **SLOWLY)
-    try:
+    with turned(stack.nodes, **SLOWLY):
         # Servers read their knobs when they start.
         stack.configure(**config, model=next(models))
         stack.up()
@@ -333,17 +359,13 @@ def drains(stack: Stack, config: dict[str, Any], models: Iterator[str], repeats:
                 stack.up()
                 client.answers_again()
             yield client
-    finally:
-        for spark in stack.nodes:
-            spark.knobs.unlink()
 
 
 def starts(bench: Bench) -> Iterator[Figure]:
     """Of an engine that compiles for `COMPILES` seconds, where it finds nothing that it compiled before."""
     first, second = [], []
     spark = bench.nodes[0]
-    sparks.set_knobs(spark, compile_seconds=COMPILES)
-    try:
+    with turned([spark], compile_seconds=COMPILES):
         for _ in range(bench.repeats):
             for volume in sparks.on(spark, "docker volume ls -q --filter name=dgx-spark-compiled").split():
                 sparks.on(spark, f"docker volume rm {volume}")
@@ -352,8 +374,6 @@ def starts(bench: Bench) -> Iterator[Figure]:
                 stack.configure(engine="sglang", serving={"maxModelLen": 4096})
                 stack.up()
                 second.append(startup(stack))
-    finally:
-        spark.knobs.unlink()
     yield Figure(
         "start",
         "a server's start, with what it compiled before",

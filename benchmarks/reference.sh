@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # What people run today, step after step over SSH: the launch scripts of sglang-dgx-spark and of vllm-dgx-spark (their later
 # edition: start_cluster.sh and start_worker_vllm.sh of spring 2026, with SKIP_MODEL_DOWNLOAD), for one pair whose image and
-# weights are in place. Only what they do between the command and the answer is here.
+# weights are in place. Only what they do between the command and the answer is here, less their `docker pull` on each Spark
+# (the simulated ones reach no registry) and their look at ibdev2netdev.
 #
 # usage  reference.sh sglang|vllm start|stop MODEL
 # env    HEAD_SSH, WORKER_SSH   commands that run a command there

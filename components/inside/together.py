@@ -571,7 +571,7 @@ class Follow:
         self.inbox.put({"told": True})
 
     def _connect(self) -> Link:
-        said = 0.0
+        said, wait = 0.0, 0.1
         while True:
             try:
                 return Link(socket.create_connection(self.options.address, timeout=5))
@@ -579,7 +579,9 @@ class Follow:
                 if time.monotonic() - said > AGAIN:
                     say(f"waiting for rank 0 ({self.options.names[0]}): {error}")
                     said = time.monotonic()
-            self._pause(2)
+            # Soon at first: both containers start at once, and rank 0 may listen a moment later than this one asks.
+            self._pause(wait)
+            wait = min(2 * wait, 2)
 
     def _listen(self, link: Link) -> None:
         messages = link.messages()

@@ -46,8 +46,8 @@ class Cluster(ComponentResource):
         taken: list[Resource] = [node.lease for node in self._nodes.values()]
         fabric = self._fabric(taken)
         link = [*taken, *fabric]
-        image = EngineImage(f"{name}-image", EngineImageArgs(plan.image, self._sparks, needs=link), self._child)
-        weights = self._weights([*link, image])
+        image = EngineImage(f"{name}-image", EngineImageArgs(plan.image, self._sparks, taken, needs=link), self._child)
+        weights = self._weights(taken, [*link, image])
         evicted = self._evict([image, *weights])
         # Where another stack's containers run, theirs go before ours come: both want the same ports.
         taken_over = evicted if plan.takes_over else []
@@ -55,7 +55,7 @@ class Cluster(ComponentResource):
         # Its settings may restart Docker, which evictions need.
         swarm = self._swarm([*fabric, *weights, *evicted])
         formed = [part for part in (ray, swarm) if part is not None]
-        server = self._server(image, ray, swarm, needs=[*fabric, *weights, *evicted, *formed])
+        server = self._server(image, ray, swarm, taken=taken, needs=[*fabric, *weights, *evicted, *formed])
         self._endpoint(server)
         self._extras([*taken, *taken_over])
         self.image_id = image.ids[plan.nodes[0]]
@@ -84,7 +84,7 @@ class Cluster(ComponentResource):
         args = FabricArgs(self.plan.fabric, self.plan.qualification, self.settings, self._sparks, needs)
         return [Fabric(f"{self._name}-fabric", args, self._child)]
 
-    def _weights(self, needs: Sequence[Resource]) -> list[ModelWeights]:
+    def _weights(self, taken: Sequence[Resource], needs: Sequence[Resource]) -> list[ModelWeights]:
         """Of the model that is served, then of its draft; those of staged models come after: copies slow each other."""
         plan = self.plan
         args = ModelWeightsArgs(
@@ -94,6 +94,7 @@ class Cluster(ComponentResource):
             authorizations=plan.authorizations,
             sparks=self._sparks,
             token=self.settings.hf_token.get_secret_value(),
+            taken=taken,
             needs=needs,
         )
         served = [ModelWeights(f"{self._name}-weights", args, self._child)]
@@ -129,7 +130,13 @@ class Cluster(ComponentResource):
         return SwarmCluster(f"{self._name}-swarm", SwarmClusterArgs(self.plan.swarm, self._sparks, needs), self._child)
 
     def _server(
-        self, image: EngineImage, ray: RayCluster | None, swarm: SwarmCluster | None, *, needs: Sequence[Resource]
+        self,
+        image: EngineImage,
+        ray: RayCluster | None,
+        swarm: SwarmCluster | None,
+        *,
+        taken: Sequence[Resource],
+        needs: Sequence[Resource],
     ) -> InferenceServer:
         plan = self.plan
         args = InferenceServerArgs(
@@ -142,6 +149,7 @@ class Cluster(ComponentResource):
             rank_key=plan.rank_key,
             api_key_path=plan.api_key_path,
             api_key_file=plan.api_key_file if self.settings.api_key.get_secret_value() else "",
+            taken=taken,
             needs=needs,
         )
         return InferenceServer(f"{self._name}-server", args, self._child)

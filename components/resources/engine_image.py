@@ -23,6 +23,9 @@ class EngineImageArgs:
     sparks: Mapping[str, SparkAccess]
     """Head first."""
 
+    taken: Sequence[Resource]
+    """What takes the Sparks for this stack: enough for the keys of copies."""
+
     needs: Sequence[Resource]
     """The Sparks taken for this stack, and the link that copies take."""
 
@@ -99,9 +102,10 @@ class EngineImage(ComponentResource):
         image, content = _part(answer, "image"), _part(answer, "content")
         # The answer in the state of a stack that an earlier version brought up has none.
         layers = answer.apply(lambda text: json.loads(text).get("layers") or [])
+        taken = ResourceOptions(parent=self, depends_on=list(self._args.taken))
 
         def let_in(before: Step, key: Step) -> Resource:
-            public = sparks[key.node].run(f"{self._name}-key-{key.node}", key, self._child).stdout
+            public = sparks[key.node].run(f"{self._name}-key-{key.node}", key, taken).stdout
             head = before.node == next(iter(sparks))
             called = f"{self._name}-access" if head else f"{self._name}-access-{before.node}"
             outputs = {"keys": [public], "image": image}

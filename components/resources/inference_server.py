@@ -31,6 +31,9 @@ class InferenceServerArgs:
     api_key_file: str
     """Content of the file with the API's key; '' for an open API."""
 
+    taken: Sequence[Resource]
+    """What takes the Sparks for this stack: enough for the ranks' key."""
+
     needs: Sequence[Resource]
     """Weights in place, Ray or Swarm whole and room made, before a server that runs is stopped for this one."""
 
@@ -61,7 +64,7 @@ class InferenceServer(ComponentResource):
         if step is None:
             return {}
         # To run it again, for whatever reason, would make another key, and all ranks anew.
-        once = ResourceOptions.merge(self._ready, ResourceOptions(ignore_changes=["create", "stdin"]))
+        once = ResourceOptions(parent=self, depends_on=list(self._args.taken), ignore_changes=["create", "stdin"])
         return {
             RANK_KEY: self._args.sparks[step.node]
             .run(f"{self._name}-key", step, once, remove=False, secret=True)

@@ -29,6 +29,9 @@ class ModelWeightsArgs:
     token: str
     """Opens gated repositories; '' for none. Goes by stdin and is kept on no Spark."""
 
+    taken: Sequence[Resource]
+    """What takes the Sparks for this stack: enough for the keys of copies."""
+
     needs: Sequence[Resource]
     """The Sparks taken for this stack, the image whose hub client downloads, and the link that the copies take."""
 
@@ -51,7 +54,7 @@ class ModelWeights(ComponentResource):
         """What lets each Spark copy from the one before it: keys made on those that copy."""
         if not self._args.authorizations:
             return []
-        after = ResourceOptions(parent=self, depends_on=list(self._args.needs))
+        after = ResourceOptions(parent=self, depends_on=list(self._args.taken))
         head = self._args.steps[0].node
 
         def let_in(before: Step, key: Step) -> Resource:

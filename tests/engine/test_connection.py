@@ -1,4 +1,4 @@
-"""The hermetic engine's way to a Spark's Docker."""
+"""The hermetic engine's ways to a Spark: to its Docker, and for commands there."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from simulator.engine.providers import ProviderError, docker_types
+from simulator.engine.providers import ProviderError, command, docker_types
 from simulator.engine.providers.docker_types import Connection, Daemons
 
 SSH = f"""#!{sys.executable}
@@ -111,3 +111,12 @@ def test_a_spark_that_is_slow_to_answer_keeps_no_other_waiting(monkeypatch):
     assert slow.is_alive()
     free.set()
     slow.join()
+
+
+def test_a_command_offers_a_spark_no_key_exchange_that_gos_ssh_lacks():
+    spark = {"host": "127.0.0.1", "port": 22, "user": "nvidia", "dialErrorLimit": 1, "perDialTimeout": 1}
+    with command.ssh(spark) as (ssh, *words):
+        shown = subprocess.run([ssh, "-G", *words], check=True, capture_output=True, text=True).stdout
+    offered = dict(line.split(" ", 1) for line in shown.splitlines())["kexalgorithms"].split(",")
+    assert offered[0] == "curve25519-sha256"
+    assert not any("sntrup" in algorithm for algorithm in offered)

@@ -42,7 +42,7 @@ def test_the_order_of_a_pair_on_ray(tmp_path, monkeypatch):
         "cluster-image-spark-2": {"cluster-fabric-bandwidth"},
         "cluster-image-with-spark-1": {"cluster-image-spark-1"},
         "cluster-image-with-spark-2": {"cluster-image-spark-2"},
-        "cluster-weights-key-spark-2": both_with_ray,
+        "cluster-weights-key-spark-2": leases,
         "cluster-weights-access": {"cluster-weights-key-spark-2"},
         "cluster-weights-spark-1": both_with_ray,
         "cluster-weights-spark-2": {"cluster-weights-spark-1", "cluster-weights-access"},
@@ -60,7 +60,7 @@ def test_the_order_of_a_pair_on_ray(tmp_path, monkeypatch):
 def test_a_copied_image_goes_over_the_measured_fabric_and_every_engine_comes_after_the_copies(tmp_path, monkeypatch):
     made = run(tmp_path, monkeypatch, engine="sglang", image={"source": "copy"})
     order = made.order("docker:", "command:")
-    assert order["cluster-image-key-spark-2"] == {"cluster-fabric-bandwidth"}
+    assert order["cluster-image-key-spark-2"] == {"spark-1-lease", "spark-2-lease"}
     assert order["cluster-image-access"] == {"cluster-image-key-spark-2", "cluster-image-with-spark-1"}
     assert order["cluster-image-copy-spark-2"] == {"cluster-image-access"}
     for rank in ("cluster-server-spark-1", "cluster-server-spark-2"):

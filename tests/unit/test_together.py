@@ -454,6 +454,21 @@ class Follower(together.Follow):
         super().__init__(argparse.Namespace(**options, command=command))
 
 
+def test_a_rank_looks_for_rank_0_soon_and_then_less_and_less_often(monkeypatch, port, key):
+    waits = []
+
+    def pause(self, seconds):
+        waits.append(seconds)
+        if len(waits) == 10:
+            raise together.Told
+
+    monkeypatch.setattr(Follower, "_pause", pause)
+    with pytest.raises(together.Told):
+        Follower(port, key, ["true"])._connect()
+    assert waits == sorted(waits)
+    assert (waits[0], waits[-1]) == (0.1, 2)
+
+
 def test_a_rank_stops_without_a_sign_of_life_from_rank_0_and_looks_for_it_again(monkeypatch, tmp_path, port, key):
     monkeypatch.setattr(together, "SILENCE", 1)
     monkeypatch.setenv("DGX_SPARK_SERVER", "one")

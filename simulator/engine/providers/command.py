@@ -159,6 +159,17 @@ class LocalCommand(Command):
         return execute([*interpreter, text], text, inputs, log, inputs.get("environment"))
 
 
+ALGORITHMS = {
+    "KexAlgorithms": "curve25519-sha256,ecdh-sha2-nistp256,ecdh-sha2-nistp384,ecdh-sha2-nistp521,"
+    "diffie-hellman-group14-sha256,diffie-hellman-group14-sha1",
+    "Ciphers": "aes128-gcm@openssh.com,aes256-gcm@openssh.com,chacha20-poly1305@openssh.com,aes128-ctr,aes192-ctr,"
+    "aes256-ctr",
+    "MACs": "hmac-sha2-256-etm@openssh.com,hmac-sha2-512-etm@openssh.com,hmac-sha2-256,hmac-sha2-512,hmac-sha1,"
+    "hmac-sha1-96",
+}
+"""What Go's SSH offers, in its order: nothing of OpenSSH's sntrup761, which a Spark may be set to insist on. Less
+mlkem768x25519-sha256, which OpenSSH knows since 9.9 only. Source: golang.org/x/crypto 0.48, ssh/common.go."""
+
 _DEFAULTS = {"user": "root", "port": 22, "dialErrorLimit": 10, "perDialTimeout": 15}
 """Of a connection, and of its proxy."""
 
@@ -221,6 +232,7 @@ def _words(connection: dict[str, Any], key: str, *more: str) -> list[str]:
         "UserKnownHostsFile": "/dev/null",
         "GlobalKnownHostsFile": "/dev/null",
         "StrictHostKeyChecking": "no",
+        **ALGORITHMS,
     }
     if connection.get("hostKey"):
         if not connection["hostKey"].startswith(("ssh-", "ecdsa-")):
