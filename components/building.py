@@ -13,6 +13,7 @@ import pulumi
 from components.problems import Refused
 from components.remote import ask
 from components.remote.reach import settled
+from components.resources import ending
 from components.settings import PROJECT, Settings, load
 
 if TYPE_CHECKING:
@@ -26,7 +27,13 @@ def converge(name: str, settings: Settings, opts: pulumi.ResourceOptions | None 
     """The cluster that these settings mean, as `cluster.settings` and `cluster.plan` then tell. Raises Refused."""
     settings = settled(settings)
     # What is imported below takes half a second, in which the Sparks are reached and answer.
-    lines = ask.dial(settings)
+    if pulumi.runtime.is_dry_run():
+        lines = ask.dial(settings)
+    else:
+        from components.remote import hold
+
+        lines = hold.dial(settings)
+        ending.BEFORE.add(hold.end)
 
     from components.plan.values import Identity
     from components.planning import planned

@@ -34,7 +34,7 @@ def planned(settings: Settings, identity: Identity, lines: ask.Lines) -> Plan:
     """Ask the Sparks and decide; for an `up`, with the Sparks held against others of the stack. Raises Refused.
 
     settings   with what ssh_config says (reach.settled)
-    lines      to all of its Sparks (ask.dial)
+    lines      to all of its Sparks (ask.dial; for an `up` hold.dial)
     """
     keys = reach.keys(settings)
     # The state is read while the Sparks are asked: a passphrase alone takes a third of a second.
@@ -55,7 +55,7 @@ def planned(settings: Settings, identity: Identity, lines: ask.Lines) -> Plan:
         state=state(known_to_pulumi),
     )
     if not pulumi.runtime.is_dry_run():
-        taken = hold.hold(settings, identity.full)
+        taken = hold.hold(lines, identity.full)
         if taken:
             raise Refused(taken)
         clear(settings, identity, plan)
@@ -71,7 +71,8 @@ def clear(settings: Settings, identity: Identity, plan: Plan) -> None:
         for kind, name in plan.strays.get(node.name, ()):
             inputs = Clearing(stack=identity.full, kind=kind, name=name, wanted=None)
             try:
-                session.run(asdict(ssh.target(node, settings.ssh)), "clear.py", inputs, limit=CLEAR_LIMIT)
+                target = ssh.target(node, settings.ssh)
+                session.run(asdict(target), "clear.py", inputs, limit=CLEAR_LIMIT, more=hold.shared(target))
             except session.Failed as failed:
                 fix = f"on it: docker {kind} rm {name}"
                 raise Refused([Problem(node.name, f"{kind} {name} is left over, and stays: {failed}", fix)]) from None
@@ -80,7 +81,8 @@ def clear(settings: Settings, identity: Identity, plan: Plan) -> None:
 def facts(settings: Settings, identity: Identity, lines: ask.Lines) -> dict[str, NodeFacts]:
     """Facts of every Spark. Raises Refused naming each one that can't be asked."""
     # In a thread, so that what else was begun goes on meanwhile.
-    asking = asyncio.to_thread(ask.ask, lines, orders.probe(settings, identity.full))
+    questions = orders.probe(settings, identity.full)
+    asking = asyncio.to_thread(ask.ask, lines, questions, stay=not pulumi.runtime.is_dry_run())
     found, problems = parse(waited(asking), settings)
     if problems:
         raise Refused(problems)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from components.remote import openssh, parcel
 
 
-def start(ssh: Mapping[str, Any], script: str, inputs: Mapping[str, object], *, limit: int) -> subprocess.Popen[str]:
-    """`ssh`: the fields of openssh.Target; `limit`: seconds after which it is ended on the Spark."""
-    argv = [*openssh.argv(openssh.Target(**ssh)), parcel.command(script, "apply", limit=limit)]
+def start(
+    ssh: Mapping[str, Any], script: str, inputs: Mapping[str, object], *, limit: int, more: Sequence[str] = ()
+) -> subprocess.Popen[str]:
+    """`ssh`: the fields of openssh.Target; `limit`: seconds after which it is ended there; `more`: words of ssh's."""
+    argv = [*openssh.argv(openssh.Target(**ssh), more), parcel.command(script, "apply", limit=limit)]
     process = subprocess.Popen(
         argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace"
     )
@@ -28,9 +30,11 @@ class Failed(Exception):
     """A script has not done its work; `str()` is its own words."""
 
 
-def run(ssh: Mapping[str, Any], script: str, inputs: Mapping[str, object], *, limit: int) -> str:
+def run(
+    ssh: Mapping[str, Any], script: str, inputs: Mapping[str, object], *, limit: int, more: Sequence[str] = ()
+) -> str:
     """What it prints when it is done. Raises Failed."""
-    process = start(ssh, script, inputs, limit=limit)
+    process = start(ssh, script, inputs, limit=limit, more=more)
     # It is closed, which `communicate` does not expect.
     process.stdin = None
     said, words = process.communicate()

@@ -5,9 +5,11 @@ Most of the time goes into that; meanwhile this program imports what it needs fo
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import subprocess
+import threading
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -85,22 +87,30 @@ def opened(argv: list[str]) -> subprocess.Popen[str] | None:
         return None
 
 
-def ask(lines: Lines, questions: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+def ask(lines: Lines, questions: Mapping[str, str], *, stay: bool = False) -> dict[str, dict[str, Any]]:
     """Spark → {"facts": …, "noise": what the login shell printed around them} or {"error": {"kind", "detail"}}, with a
     kind of facts/failure.py.
 
     questions   Spark → what goes to its probe's standard input
+    stay        they are to be used once more (remote/hold.py)
     """
+
+    def one(name: str) -> dict[str, Any]:
+        return answer(lines[name], questions[name], stays=stay)
+
     with ThreadPoolExecutor(max_workers=len(lines)) as pool:
-        answers: Iterator[dict[str, Any]] = pool.map(lambda name: answer(lines[name], questions[name]), lines)
+        answers: Iterator[dict[str, Any]] = pool.map(one, lines)
         return dict(zip(lines, answers, strict=True))
 
 
-def answer(process: subprocess.Popen[str] | None, question: str, limit: int = LIMIT) -> dict[str, Any]:
+def answer(
+    process: subprocess.Popen[str] | None, question: str, limit: int = LIMIT, *, stays: bool = False
+) -> dict[str, Any]:
     if process is None:
         return {"error": {"kind": Failure.NO_SSH, "detail": "no program `ssh` on this machine"}}
     try:
-        stdout, stderr = process.communicate(question, timeout=limit)
+        talk = _first_answer if stays else subprocess.Popen.communicate
+        stdout, stderr = talk(process, question, timeout=limit)
     except subprocess.TimeoutExpired:
         process.kill()
         process.communicate()
@@ -113,6 +123,37 @@ def answer(process: subprocess.Popen[str] | None, question: str, limit: int = LI
             said = shown[0]
         return {"error": {"kind": kind, "detail": said}}
     return read(stdout)
+
+
+def _first_answer(process: subprocess.Popen[str], question: str, timeout: int) -> tuple[str, str]:
+    """As `communicate`, to the end of its answer alone, where it does not end before."""
+    assert process.stdin
+    assert process.stdout
+    assert process.stderr
+    late = threading.Event()
+
+    def leave() -> None:
+        late.set()
+        process.kill()
+
+    timer = threading.Timer(timeout, leave)
+    timer.start()
+    said = ""
+    try:
+        # Where ssh has ended, its stderr says why.
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.write(f"{question}\n")
+            process.stdin.flush()
+        for line in process.stdout:
+            said += line
+            if END in line:
+                return said, ""
+        process.wait()
+    finally:
+        timer.cancel()
+    if late.is_set():
+        raise subprocess.TimeoutExpired(process.args, timeout)
+    return said, process.stderr.read()
 
 
 def read(stdout: str) -> dict[str, Any]:

@@ -7,6 +7,7 @@ machine runs `pulumi destroy`, and none can be edited behind our back. Source: s
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 CONNECT_TIMEOUT = 5
@@ -53,6 +54,6 @@ def word(path: str) -> str:
     return '"' + re.sub(r'(["\\])', r"\\\1", path).replace("%", "%%") + '"'
 
 
-def argv(target: Target) -> list[str]:
-    """`ssh … user@host`, to which a command is appended."""
-    return ["ssh", *options(target), "-p", str(target.port), f"{target.user}@{target.host}"]
+def argv(target: Target, more: Sequence[str] = ()) -> list[str]:
+    """`ssh … user@host`, to which a command is appended; `more`: words of ssh's."""
+    return ["ssh", *options(target), *more, "-p", str(target.port), f"{target.user}@{target.host}"]

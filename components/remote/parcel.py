@@ -33,6 +33,9 @@ INTO_CONTAINERS = ("download.py", "ray_ready.py")
 FIRST = "import json,sys;job=json.load(sys.stdin);exec(job['loader'])"
 """Short, because Pulumi repeats a failing command in its error text."""
 
+FIRST_OF_SEVERAL = FIRST.replace("json.load(sys.stdin)", "json.loads(sys.stdin.readline())")
+"""Reads one line, and leaves what follows to the next command."""
+
 LOADER = """
 import importlib.machinery, io
 
@@ -71,14 +74,17 @@ SUDO_ASKS = "sudo -k -S -p '' "
 """Takes the password from the first line of stdin, -k so that it always does. Source: sudo(8)."""
 
 
-def command(name: str, verb: str, *, limit: int, root: bool = False, asks: bool = False) -> str:
+def command(
+    name: str, verb: str, *, limit: int, root: bool = False, asks: bool = False, of_several: bool = False
+) -> str:
     """Shell command for the Spark, which sh, bash, zsh and fish read alike, for a script that comes by stdin.
 
     limit   seconds after which it is ended, whatever it does
     root    by sudo without a password; with `asks`, the password is the first line of stdin, before the parcel
+    of_several  its parcel is one line of stdin, after which those of other commands may come
     """
     sudo = (SUDO_ASKS if asks else SUDO) if root else ""
-    return f'{sudo}timeout {limit} python3 -c "{FIRST}" {verb} {name}'
+    return f'{sudo}timeout {limit} python3 -c "{FIRST_OF_SEVERAL if of_several else FIRST}" {verb} {name}'
 
 
 def laid(stack: str) -> str:
@@ -106,8 +112,7 @@ MARKED = f"""
 sys.stdout.write("{BEGIN}")
 sys.stdout.flush()
 {LOADER}
-sys.stdout.write("{END}")
-sys.stdout.flush()
+print("{END}", flush=True)
 """
 """The same, with what it prints between marks."""
 

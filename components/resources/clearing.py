@@ -13,12 +13,15 @@ import asyncio
 import json
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from functools import partial
 from typing import Any
 
 from pulumi import Output, ResourceHook, ResourceHookArgs, ResourceHookBinding
 
 from components.programs import adopting, session
+from components.remote import hold
+from components.remote.openssh import Target
 from components.scripts.contracts import Clearing
 
 KINDS = {
@@ -36,19 +39,19 @@ LIMIT = 180
 """Seconds; a container has 30 to end."""
 
 
-def hooks(name: str, ssh: Mapping[str, Any], stack: str) -> ResourceHookBinding:
-    """For everything of Docker's on one Spark. `ssh`: the fields of openssh.Target; `stack`: ORG/PROJECT/STACK."""
+def hooks(name: str, spark: Target, stack: str) -> ResourceHookBinding:
+    """For everything of Docker's on one Spark. `stack`: ORG/PROJECT/STACK."""
 
     async def before_create(args: ResourceHookArgs) -> None:
         kind, given = KINDS[args.type], args.new_inputs or {}
         kept = adopting.folder() if kind == "container" else None
         wanted = json.loads(await _text(given)) if kept else None
         inputs = Clearing(stack=stack, kind=kind, name=given["name"], wanted=wanted)
-        look = partial(session.run, ssh, "clear.py", inputs, limit=LIMIT)
+        look = partial(session.run, asdict(spark), "clear.py", inputs, limit=LIMIT, more=hold.shared(spark))
         said = await asyncio.get_running_loop().run_in_executor(THREADS, look)
         if kept and said.strip():
             # A login shell may print something before.
-            adopting.note(kept, ssh["name"], given["name"], json.loads(said.splitlines()[-1]))
+            adopting.note(kept, spark.name, given["name"], json.loads(said.splitlines()[-1]))
 
     return ResourceHookBinding(before_create=[ResourceHook(name, before_create)])
 

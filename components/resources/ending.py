@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections.abc import Callable
 from typing import NoReturn
 
 import pulumi
@@ -16,12 +17,22 @@ TOLD = 32
 Source: pulumi/pulumi, sdk/python/cmd/pulumi-language-python/main.go."""
 
 
+BEFORE: set[Callable[[], None]] = set()
+"""What an interrupted process does first; Python's atexit is not among it."""
+
+
 def quietly() -> None:
     """Let an interrupt end this process at once.
 
     Pulumi sends one when a step has failed, whose reason it shows, and on Ctrl-C; Python would answer with tracebacks.
     """
-    signal.signal(signal.SIGINT, lambda *_: os._exit(TOLD))
+
+    def end(*_: object) -> NoReturn:
+        for last in BEFORE:
+            last()
+        os._exit(TOLD)
+
+    signal.signal(signal.SIGINT, end)
 
 
 def refuse(refused: Refused) -> NoReturn:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from pulumi import ComponentResource, ResourceOptions
 
@@ -38,7 +38,7 @@ class SparkNode(ComponentResource):
             stack=args.stack,
             connection=access.connection(args.way),
             provider=access.provider(f"{name}-docker", args.node, args.settings, child),
-            hooks=clearing.hooks(f"{name}-clear", asdict(ssh.target(args.node, args.settings.ssh)), args.stack),
+            hooks=clearing.hooks(f"{name}-clear", ssh.target(args.node, args.settings.ssh), args.stack),
         )
         self.lease = self.access.take(f"{name}-lease", args.preparation, child)
         self.register_outputs({})

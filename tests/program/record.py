@@ -57,10 +57,11 @@ class Answers(Mocks):
 
     def stand_in(self, monkeypatch: Any) -> None:
         """For the Sparks, which remote/ask.py would reach."""
-        monkeypatch.setattr(planning.ask, "dial", lambda settings: {node.name for node in settings.nodes})
+        for module in (planning.ask, planning.hold):
+            monkeypatch.setattr(module, "dial", lambda settings: {node.name for node in settings.nodes})
         monkeypatch.setattr(planning.ask, "ask", self._ask)
 
-    def _ask(self, lines: Any, questions: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    def _ask(self, lines: Any, questions: Mapping[str, str], *, stay: bool) -> dict[str, dict[str, Any]]:
         assert lines == questions.keys() == self.facts.keys()
         answers = {}
         for name, known in self.facts.items():
@@ -181,7 +182,7 @@ def run(
     monkeypatch.setattr(MockEngine, "Log", log)
     monkeypatch.setattr(pulumi, "export", exports.__setitem__)
     mocks.stand_in(monkeypatch)
-    monkeypatch.setattr(planning.hold, "hold", lambda settings, stack: [])
+    monkeypatch.setattr(planning.hold, "hold", lambda lines, stack: [])
     # This process is that of the tests, too.
     monkeypatch.setattr(ending, "quietly", lambda: None)
     monkeypatch.setattr(planning, "model", lambda settings, head: replace(MODEL, repo=models.repository(settings)))

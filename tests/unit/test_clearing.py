@@ -6,20 +6,22 @@ import asyncio
 import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 
 import pytest
 from pulumi import Output, ResourceHookArgs
 
 from components.programs import adopting
+from components.remote.openssh import Target
 from components.resources import clearing
 
-SPARK = {"name": "spark-1"}
+SPARK = Target("spark-1", "10.0.0.1", 22, "nvidia", "ssh-ed25519 AAAA", None)
 
 
 def run_hook(given, monkeypatch, said=""):
     """What clear.py was asked; every thread of the event loop waits for a resource meanwhile, as Pulumi's SDK does."""
     asked = []
-    monkeypatch.setattr(clearing.session, "run", lambda *words, limit: (asked.append(words), said)[1])
+    monkeypatch.setattr(clearing.session, "run", lambda *words, limit, more: (asked.append(words), said)[1])
     made, container = threading.Event(), "docker:index/container:Container"
 
     async def program():
@@ -43,7 +45,7 @@ def run_hook(given, monkeypatch, said=""):
 
 def test_the_look_waits_for_no_thread_that_waits_for_the_resource(monkeypatch):
     ((spark, script, inputs),) = run_hook(lambda: {"name": "c"}, monkeypatch)
-    assert (spark, script) == (SPARK, "clear.py")
+    assert (spark, script) == (asdict(SPARK), "clear.py")
     assert inputs == {"stack": "org/project/stack", "kind": "container", "name": "c", "wanted": None}
 
 

@@ -159,9 +159,10 @@ def test_without_ssh_each_spark_says_so(tmp_path):
     assert ask.answer(opened([str(tmp_path / "ssh")]), "")["error"]["kind"] == "no ssh"
 
 
-def test_a_spark_that_stays_silent_is_left():
+@pytest.mark.parametrize("stays", [False, True])
+def test_a_spark_that_stays_silent_is_left(stays):
     line = opened([sys.executable, "-c", "import signal; signal.pause()"])
-    silent = ask.answer(line, "", limit=0)
+    silent = ask.answer(line, "", limit=0, stays=stays)
     assert (silent["error"]["kind"], line.poll() is None) == ("unreachable", False)
 
 
