@@ -127,7 +127,6 @@ def answer(
 
 def _first_answer(process: subprocess.Popen[str], question: str, timeout: int) -> tuple[str, str]:
     """As `communicate`, to the end of its answer alone, where it does not end before."""
-    assert process.stdin
     assert process.stdout
     assert process.stderr
     late = threading.Event()
@@ -140,10 +139,7 @@ def _first_answer(process: subprocess.Popen[str], question: str, timeout: int) -
     timer.start()
     said = ""
     try:
-        # Where ssh has ended, its stderr says why.
-        with contextlib.suppress(BrokenPipeError):
-            process.stdin.write(f"{question}\n")
-            process.stdin.flush()
+        send(process, question)
         for line in process.stdout:
             said += line
             if END in line:
@@ -154,6 +150,15 @@ def _first_answer(process: subprocess.Popen[str], question: str, timeout: int) -
     if late.is_set():
         raise subprocess.TimeoutExpired(process.args, timeout)
     return said, process.stderr.read()
+
+
+def send(process: subprocess.Popen[str], text: str) -> None:
+    """A line to what runs there."""
+    assert process.stdin
+    # Where ssh has ended, its stderr says why.
+    with contextlib.suppress(BrokenPipeError):
+        process.stdin.write(f"{text}\n")
+        process.stdin.flush()
 
 
 def read(stdout: str) -> dict[str, Any]:

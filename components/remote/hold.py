@@ -9,7 +9,6 @@ shares it (ssh_config(5), ControlMaster).
 from __future__ import annotations
 
 import atexit
-import contextlib
 import getpass
 import itertools
 import os
@@ -105,21 +104,18 @@ def end() -> None:
 def hold(lines: Lines, stack: str) -> list[Problem]:
     """A problem for each Spark where another `up` of this stack (ORG/PROJECT/STACK) is under way."""
     who = f"{getpass.getuser()}@{platform.node()} since {time.strftime('%H:%M')}"
+    text = parcel.text("hold.py", Hold(stack=stack, who=who))
     with ThreadPoolExecutor(len(lines)) as pool:
-        answers = list(pool.map(lambda process: _one(process, stack, who), lines.values()))
+        answers = list(pool.map(lambda process: _one(process, text), lines.values()))
     return [Problem(name, said, WAIT) for name, said in zip(lines, answers, strict=True) if said]
 
 
-def _one(process: subprocess.Popen[str] | None, stack: str, who: str) -> str:
+def _one(process: subprocess.Popen[str] | None, text: str) -> str:
     """'' when it is held; else why not."""
     assert process
-    assert process.stdin
     assert process.stdout
     assert process.stderr
-    # Where ssh has ended, its stderr says why.
-    with contextlib.suppress(BrokenPipeError):
-        process.stdin.write(f"{parcel.text('hold.py', Hold(stack=stack, who=who))}\n")
-        process.stdin.flush()
+    ask.send(process, text)
     # A login shell may print something before.
     if any(line.rstrip().endswith("held") for line in process.stdout):
         return ""
