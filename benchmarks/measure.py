@@ -247,7 +247,7 @@ ENGINES = {
 
 def ups(bench: Bench) -> Iterator[Figure]:
     """To the first completion, of engines that load nothing."""
-    with turned(bench.nodes[:2], **AT_ONCE):
+    with sparks.turned(bench.nodes[:2], **AT_ONCE):
         yield from raised(bench)
 
 
@@ -282,18 +282,6 @@ def in_place(bench: Bench, config: dict[str, Any]) -> dict[str, Any]:
     """A stack's outputs, which has been up and is gone: everything is in place, also what an image lacks."""
     with bench.serving("up", 2, **config) as stack:
         return stack.outputs()
-
-
-@contextmanager
-def turned(nodes: Sequence[Spark], **knobs: object) -> Iterator[None]:
-    """What engines that start meanwhile do there."""
-    for spark in nodes:
-        sparks.set_knobs(spark, **knobs)
-    try:
-        yield
-    finally:
-        for spark in nodes:
-            spark.knobs.unlink()
 
 
 def parts(name: str, ours: Sequence[Risen], limit: float, theirs: tuple[int, ...] = ()) -> Iterator[Figure]:
@@ -350,7 +338,7 @@ def switches(bench: Bench) -> Iterator[Figure]:
 
 def drains(stack: Stack, config: dict[str, Any], models: Iterator[str], repeats: int) -> Iterator[Client]:
     """One for each switch, whose client had a request in flight all the time that took seconds."""
-    with turned(stack.nodes, **SLOWLY):
+    with sparks.turned(stack.nodes, **SLOWLY):
         # Servers read their knobs when they start.
         stack.configure(**config, model=next(models))
         stack.up()
@@ -368,7 +356,7 @@ def starts(bench: Bench) -> Iterator[Figure]:
     """Of an engine that compiles for `COMPILES` seconds, where it finds nothing that it compiled before."""
     first, second = [], []
     spark = bench.nodes[0]
-    with turned([spark], compile_seconds=COMPILES):
+    with sparks.turned([spark], compile_seconds=COMPILES):
         for _ in range(bench.repeats):
             for volume in sparks.on(spark, "docker volume ls -q --filter name=dgx-spark-compiled").split():
                 sparks.on(spark, f"docker volume rm {volume}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,14 +18,11 @@ from components.plan.leftovers import State
 from components.plan.values import Identity, Plan
 from components.problems import Problem, Refused
 from components.programs import adopting, session
-from components.remote import ask, hold, reach, ssh
+from components.remote import ask, clear, hold, reach, ssh
 from components.scripts.contracts import Clearing
 from components.settings import Settings
 
 T = TypeVar("T")
-
-CLEAR_LIMIT = 180
-"""Seconds for one thing to go; a service's task has 30 to end."""
 
 OUR_DOCKERFILE = Path(__file__).parent / "images" / "vllm.Dockerfile"
 
@@ -58,11 +55,11 @@ def planned(settings: Settings, identity: Identity, lines: ask.Lines) -> Plan:
         taken = hold.hold(lines, identity.full)
         if taken:
             raise Refused(taken)
-        clear(settings, identity, plan)
+        remove_strays(settings, identity, plan)
     return replace(plan, ways=reach.ways(settings, keys))
 
 
-def clear(settings: Settings, identity: Identity, plan: Plan) -> None:
+def remove_strays(settings: Settings, identity: Identity, plan: Plan) -> None:
     """Remove what no state knows and nobody wants. Raises Refused where it stays.
 
     Here and by no resource: there is nothing to keep of it, and the next preview shall show no change.
@@ -71,8 +68,7 @@ def clear(settings: Settings, identity: Identity, plan: Plan) -> None:
         for kind, name in plan.strays.get(node.name, ()):
             inputs = Clearing(stack=identity.full, kind=kind, name=name, wanted=None)
             try:
-                target = ssh.target(node, settings.ssh)
-                session.run(asdict(target), "clear.py", inputs, limit=CLEAR_LIMIT, more=hold.shared(target))
+                clear.clear(ssh.target(node, settings.ssh), inputs)
             except session.Failed as failed:
                 fix = f"on it: docker {kind} rm {name}"
                 raise Refused([Problem(node.name, f"{kind} {name} is left over, and stays: {failed}", fix)]) from None

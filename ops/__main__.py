@@ -138,10 +138,12 @@ def engine_command(context: typer.Context) -> None:
 def measure_command(
     stack: Annotated[str | None, typer.Option(help="Of real Sparks, while they serve; else on simulated ones.")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="The short ones, each once, in some three minutes.")] = False,
-    only: Annotated[str, typer.Option(help="Between commas: preview, growth, up, switch, copy, start.")] = "",
+    only: Annotated[
+        list[str] | None, typer.Option(help="Of preview, growth, up, switch, copy, start; several between commas.")
+    ] = None,
 ) -> None:
     """What the program adds to an engine's own time, against what people would do otherwise, in one run."""
-    raise typer.Exit(measure.measure(stack, words(only), quick=quick))
+    raise typer.Exit(measure.measure(stack, words(",".join(only or [])), quick=quick))
 
 
 @app.command(name="models")

@@ -319,6 +319,18 @@ def set_knobs(spark: Spark, **knobs: object) -> None:
     spark.knobs.write_text(json.dumps(knobs))
 
 
+@contextlib.contextmanager
+def turned(sparks: Sequence[Spark], **knobs: object) -> Iterator[None]:
+    """What the engine stand-ins that start meanwhile will do there."""
+    for spark in sparks:
+        set_knobs(spark, **knobs)
+    try:
+        yield
+    finally:
+        for spark in sparks:
+            spark.knobs.unlink()
+
+
 def existing() -> list[Spark]:
     """The Sparks that were started and not taken away."""
     found = [int(folder.name.removeprefix("spark-")) for folder in RUN.glob("spark-*") if folder.is_dir()]

@@ -13,14 +13,13 @@ import asyncio
 import json
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
 from functools import partial
 from typing import Any
 
 from pulumi import Output, ResourceHook, ResourceHookArgs, ResourceHookBinding
 
-from components.programs import adopting, session
-from components.remote import hold
+from components.programs import adopting
+from components.remote import clear
 from components.remote.openssh import Target
 from components.scripts.contracts import Clearing
 
@@ -35,9 +34,6 @@ KINDS = {
 THREADS = ThreadPoolExecutor(8, "clearing")
 """Not the event loop's: each of those may wait for a resource that Pulumi is making, whose hook is what waits here."""
 
-LIMIT = 180
-"""Seconds; a container has 30 to end."""
-
 
 def hooks(name: str, spark: Target, stack: str) -> ResourceHookBinding:
     """For everything of Docker's on one Spark. `stack`: ORG/PROJECT/STACK."""
@@ -47,7 +43,7 @@ def hooks(name: str, spark: Target, stack: str) -> ResourceHookBinding:
         kept = adopting.folder() if kind == "container" else None
         wanted = json.loads(await _text(given)) if kept else None
         inputs = Clearing(stack=stack, kind=kind, name=given["name"], wanted=wanted)
-        look = partial(session.run, asdict(spark), "clear.py", inputs, limit=LIMIT, more=hold.shared(spark))
+        look = partial(clear.clear, spark, inputs)
         said = await asyncio.get_running_loop().run_in_executor(THREADS, look)
         if kept and said.strip():
             # A login shell may print something before.

@@ -121,16 +121,14 @@ def test_a_server_that_fails_again_and_again_gives_up_and_says_so(alone, third):
     server = alone.container("server")
 
     step("it fails again and again")
-    sparks.set_knobs(third, crash="CUDA error: an illegal memory access was encountered")
-    # What the stand-ins do is read when a container starts.
-    end_container(third, server)
-    says(third, server, "gave up after 2 starts")
+    with sparks.turned([third], crash="CUDA error: an illegal memory access was encountered"):
+        end_container(third, server)
+        says(third, server, "gave up after 2 starts")
     state = sparks.on(third, f"docker inspect --format '{{{{.State.Running}}}} {{{{.State.Restarting}}}}' {server}")
     assert state.strip() == "false false"
     assert alone.preview() == {"cluster-server-spark-3": "update", READY: "replace"}
 
     step("the next up carries on")
-    third.knobs.unlink()
     alone.up()
     assert alone.complete()["choices"]
     assert alone.is_clean()

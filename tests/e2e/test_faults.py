@@ -176,13 +176,12 @@ def test_a_port_in_use(idle, third):
 
 def test_a_server_that_exits_at_start_and_the_next_up_carries_on(alone, third):
     step("a server that exits while it loads")
-    sparks.set_knobs(third, crash="torch.OutOfMemoryError: CUDA out of memory")
-    failed = alone.up(check=False)
+    with sparks.turned([third], crash="torch.OutOfMemoryError: CUDA out of memory"):
+        failed = alone.up(check=False)
     assert failed.code != 0
     assert "torch.OutOfMemoryError: CUDA out of memory" in failed.text
 
     step("the next up carries on")
-    third.knobs.unlink()
     sparks.on(third, "docker rm -f dgx-spark-alone-server")
     alone.up()
     assert alone.complete()["choices"]
@@ -225,24 +224,23 @@ def test_one_tag_with_two_images_is_refused_before_anything_starts(two, second):
 
 def test_ctrl_c_during_up_and_the_next_up_carries_on(alone, third):
     step("Ctrl-C while the server loads")
-    sparks.set_knobs(third, load_seconds=60)
-    process = subprocess.Popen(
-        [*pulumi.chosen().argv, "up", "--yes", "--skip-preview", "--stack", alone.name],
-        env=alone.environment, cwd=alone.folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-    )  # fmt: skip
-    assert process.stdout
-    seen = ""
-    deadline = time.monotonic() + 60
-    while "cluster-server-spark-3 created" not in seen:
-        assert time.monotonic() < deadline, seen
-        seen += process.stdout.readline()
-    process.send_signal(signal.SIGINT)
-    rest, _ = process.communicate(timeout=60)
+    with sparks.turned([third], load_seconds=60):
+        process = subprocess.Popen(
+            [*pulumi.chosen().argv, "up", "--yes", "--skip-preview", "--stack", alone.name],
+            env=alone.environment, cwd=alone.folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )  # fmt: skip
+        assert process.stdout
+        seen = ""
+        deadline = time.monotonic() + 60
+        while "cluster-server-spark-3 created" not in seen:
+            assert time.monotonic() < deadline, seen
+            seen += process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        rest, _ = process.communicate(timeout=60)
     assert process.returncode != 0
     assert "Traceback" not in rest
 
     step("the next up carries on")
-    third.knobs.unlink()
     sparks.on(third, "docker restart -t 1 dgx-spark-alone-server")
     alone.up()
     assert alone.complete()["choices"]

@@ -209,12 +209,12 @@ def test_a_head_that_is_replaced_gets_its_worker_back(pair, simulated):
 @pytest.mark.long
 def test_a_server_that_dies_while_it_loads_fails_the_up_at_once_with_every_ranks_log(pair, simulated):
     step("a rank that dies while it loads")
-    sparks.set_knobs(simulated[1], crash="CUDA error: an illegal memory access was encountered", load_seconds=1)
-    sparks.on(simulated[1], f"docker rm -f {pair.container('ray-worker')}")
-    failed = pair.up(check=False)
-    simulated[1].knobs.unlink()
+    crash = "CUDA error: an illegal memory access was encountered"
+    with sparks.turned(simulated[1:2], crash=crash, load_seconds=1):
+        sparks.on(simulated[1], f"docker rm -f {pair.container('ray-worker')}")
+        failed = pair.up(check=False)
     assert failed.code != 0
-    assert "CUDA error: an illegal memory access was encountered" in failed.text
+    assert crash in failed.text
     assert f"spark-2 {pair.container('ray-worker')}:" in failed.text
 
     step("the next up carries on")

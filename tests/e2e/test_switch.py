@@ -44,10 +44,11 @@ def test_another_model_serves_and_a_broken_one_does_not_stay(alone, third):
 
     step("a model that breaks")
     # What the stand-ins do is read when a container starts: the next server breaks, the one after it does not.
-    sparks.set_knobs(third, crash="CUDA error: out of memory", crash_model="gpt-oss-120b")
-    with pytest.raises(CommandError, match=r"gpt-oss-120b did not get ready .* gpt-oss-20b serves again"):
+    with (
+        sparks.turned([third], crash="CUDA error: out of memory", crash_model="gpt-oss-120b"),
+        pytest.raises(CommandError, match=r"gpt-oss-120b did not get ready .* gpt-oss-20b serves again"),
+    ):
         switch(where(alone), "gpt-oss-120b", None, yes)
-    third.knobs.unlink()
     assert alone.outputs()["model"] == "openai/gpt-oss-20b"
     assert alone.complete()["choices"]
     assert alone.is_clean()
@@ -71,10 +72,11 @@ def test_another_stack_takes_its_turn_and_a_broken_one_gives_it_back(alone, thir
         assert other.is_clean()
 
         step("back to one that breaks: the other serves again")
-        sparks.set_knobs(third, crash="CUDA error: out of memory", crash_model="gpt-oss-120b")
-        with pytest.raises(CommandError, match=r"alone did not get ready .* other serves again"):
+        with (
+            sparks.turned([third], crash="CUDA error: out of memory", crash_model="gpt-oss-120b"),
+            pytest.raises(CommandError, match=r"alone did not get ready .* other serves again"),
+        ):
             switch(where(alone), "alone", "other", yes)
-        third.knobs.unlink()
         assert other.complete()["choices"]
     finally:
         other.destroy()
@@ -83,8 +85,6 @@ def test_another_stack_takes_its_turn_and_a_broken_one_gives_it_back(alone, thir
 @pytest.mark.parametrize("engine", ["vllm", pytest.param("sglang", marks=pytest.mark.long)])
 def test_what_a_pair_has_accepted_is_answered_before_another_model_comes(simulated, tmp_path, engine):
     pair = simulated[:2]
-    for spark in pair:
-        sparks.set_knobs(spark, word_seconds=0.2)
     stack = Stack(tmp_path, "drains", pair, engine=engine, serving={"executor": "mp"} if engine == "vllm" else {})
     try:
         stack.up()
@@ -94,7 +94,7 @@ def test_what_a_pair_has_accepted_is_answered_before_another_model_comes(simulat
             text = stack.complete(outputs=outputs, max_tokens=90)["choices"][0]["text"]
             return len(text.split()), time.time()
 
-        with ThreadPoolExecutor(1) as pool:
+        with sparks.turned(pair, word_seconds=0.2), ThreadPoolExecutor(1) as pool:
             step("an answer of 18 s, and another model meanwhile")
             asked = pool.submit(answer)
             switch(where(stack), "gpt-oss-20b", None, yes)
@@ -104,8 +104,6 @@ def test_what_a_pair_has_accepted_is_answered_before_another_model_comes(simulat
         ended = moment(pair[1], stack.container("server"), "die", began)
         assert told < answered < ended
     finally:
-        for spark in pair:
-            spark.knobs.unlink()
         stack.destroy()
 
 

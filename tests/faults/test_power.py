@@ -80,16 +80,11 @@ def test_copy(pair, trial):
 @fault("Spark powered off while the server starts", trials=2)
 def test_start(pair, trial):
     trial.among(pair.nodes)
-    for spark in pair.nodes:
-        sparks.set_knobs(spark, load_seconds=20)
-    try:
+    with sparks.turned(pair.nodes, load_seconds=20):
         run = UnderWay(pair, pulumi(pair, "up"))
         run.says("cluster-server-spark-2 created")
         with without_power(pair.nodes[trial.number % 2]):
             ends_with_an_error(run)
-    finally:
-        for spark in pair.nodes:
-            spark.knobs.unlink()
     trial.ends_right(pair, pair.up)
     trial.ends_gone(pair)
 

@@ -11,7 +11,7 @@ from dataclasses import asdict
 import pytest
 from pulumi import Output, ResourceHookArgs
 
-from components.programs import adopting
+from components.programs import adopting, session
 from components.remote.openssh import Target
 from components.resources import clearing
 
@@ -21,7 +21,7 @@ SPARK = Target("spark-1", "10.0.0.1", 22, "nvidia", "ssh-ed25519 AAAA", None)
 def run_hook(given, monkeypatch, said=""):
     """What clear.py was asked; every thread of the event loop waits for a resource meanwhile, as Pulumi's SDK does."""
     asked = []
-    monkeypatch.setattr(clearing.session, "run", lambda *words, limit, more: (asked.append(words), said)[1])
+    monkeypatch.setattr(session, "run", lambda *words, limit, more: (asked.append(words), said)[1])
     made, container = threading.Event(), "docker:index/container:Container"
 
     async def program():
