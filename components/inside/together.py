@@ -56,6 +56,9 @@ from typing import Any
 BEAT = 3
 """Seconds between two signs of life."""
 
+FREEBIND = 15
+"""IP_FREEBIND of linux/in.h, which Python's socket has no name for: bind to an address that is not there (ip(7))."""
+
 SILENCE = 15
 """Seconds without one after which a rank counts as lost."""
 
@@ -288,6 +291,17 @@ def parent(pid: int) -> int:
         return 0
 
 
+def listener(address: tuple[str, int]) -> socket.socket:
+    """Also where this Spark does not have the address yet: it gets it with a carrier, when the Spark at the other end
+    of the cable is on."""
+    made = socket.socket()
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    made.setsockopt(socket.IPPROTO_IP, FREEBIND, 1)
+    made.bind(address)
+    made.listen()
+    return made
+
+
 class Lead:
     """Rank 0."""
 
@@ -309,8 +323,7 @@ class Lead:
         self.strangers: deque[Link] = deque()
         if len(options.names) > 1:
             self.key = Key(options.key)
-            listener = socket.create_server(options.address)
-            threading.Thread(target=self._accept, args=(listener,), daemon=True).start()
+            threading.Thread(target=self._accept, args=(listener(options.address),), daemon=True).start()
 
     def run(self) -> int:
         failures = 0

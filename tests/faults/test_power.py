@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from simulator import sparks
+from simulator import network, sparks
+from tests.e2e.conftest import end_container
 from tests.e2e.steps import step
 from tests.faults.power import slow_fabric, slow_hub, to_come_anew, wait_for_weights, without_power
 from tests.faults.trial import fault
@@ -100,5 +101,25 @@ def test_serving(pair, trial):
             says = {0: "rank 0 (spark-1) is lost", 1: "rank 1 (spark-2) is lost"}[trial.number % 2]
             log = f"docker logs {pair.container('server')} 2>&1"
             sparks.wait_for(lambda: says in sparks.on(server, log), says, limit=90)
+    trial.ends_right(pair)
+    trial.ends_gone(pair)
+
+
+@fault("power back on the head alone, whose end of the cable has no address until the other Spark is on", trials=1)
+def test_head_first(pair, trial):
+    trial.among(pair.nodes)
+    pair.up()
+    head, server = pair.nodes[0], pair.container("server")
+
+    def waits():
+        return sparks.on(head, f"docker logs {server} 2>&1").count("waiting for rank 1 (spark-2)")
+
+    network.cable(head, port=None)
+    try:
+        before = waits()
+        end_container(head, server)
+        sparks.wait_for(lambda: waits() > before, "rank 0 to wait for the other", limit=90)
+    finally:
+        network.cable(head, port=1)
     trial.ends_right(pair)
     trial.ends_gone(pair)

@@ -130,6 +130,12 @@ def test_an_engine_that_ends_before_it_serves_starts_again_with_nothing_compiled
     assert (tmp_path / "compiled/huggingface/hub/weights").read_text() == "damaged"
 
 
+def test_rank_0_waits_for_the_others_also_where_its_end_of_the_cable_has_no_address_yet(start, tmp_path):
+    # Of RFC 5737's, which nobody has. Static ones come with the carrier: when the other Spark is on.
+    first = start(0, engine(tmp_path, "a"), address="192.0.2.1:29500")
+    first.says("waiting for rank 1 (b)")
+
+
 def test_what_a_rank_compiled_stays_when_another_is_lost(start, tmp_path):
     (tmp_path / "compiled").mkdir()
     (tmp_path / "compiled/graphs").write_text("whole")
