@@ -30,7 +30,7 @@ from components.settings import Settings
 LONGEST = 48 * 3600
 """Seconds of one `up`."""
 
-WAIT = "wait until it is done, or end it there"
+WAIT = "wait until it is done, or end it there; where that machine is gone, kill the process named, on this Spark"
 
 LONGEST_PATH = 103
 """Bytes of a socket's path. Source: unix(4) of macOS; Linux has 107."""

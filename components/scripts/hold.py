@@ -8,6 +8,9 @@ exit    1 where another one is under way, with its `who`
 from __future__ import annotations
 
 import contextlib
+import errno
+import hashlib
+import os
 import select
 import socket
 import sys
@@ -28,7 +31,8 @@ BEAT = 2
 
 def address(stack: str) -> str:
     """Of a socket without a file, which only one can listen at and which ends with its process. Source: unix(7)."""
-    return f"\0dgx-spark:{stack}"
+    # Such a name has 107 bytes at most, a stack's may have more.
+    return f"\0dgx-spark:{hashlib.sha256(stack.encode()).hexdigest()}"
 
 
 def take(stack: str) -> socket.socket | None:
@@ -40,7 +44,9 @@ def take(stack: str) -> socket.socket | None:
             server.bind(address(stack))
             server.listen()
             return server
-        except OSError:
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
             if time.monotonic() > deadline:
                 return None
             time.sleep(0.2)
@@ -55,7 +61,11 @@ def holder(stack: str) -> str:
 
 
 def keep(server: socket.socket, who: str) -> None:
-    """Until nobody reads any more; says who it is to whoever asks."""
+    """Until nobody reads any more; says who it is to whoever asks.
+
+    A machine that is gone without a word (an empty battery) reads for this Spark until TCP gives it up, a quarter of
+    an hour (tcp_retries2 of ip-sysctl): so what to end is named.
+    """
     poll = select.poll()
     poll.register(server, select.POLLIN)
     # Without being asked for: that the other end of the pipe is closed.
@@ -66,7 +76,7 @@ def keep(server: socket.socket, who: str) -> None:
             return
         if server.fileno() in ready:
             with contextlib.suppress(OSError), server.accept()[0] as client:
-                client.sendall(who.encode())
+                client.sendall(f"{who} (here by process {os.getpid()})".encode())
         print(flush=True)
 
 

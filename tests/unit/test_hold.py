@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import uuid
@@ -38,7 +39,10 @@ def test_who_comes_second_is_told_by_whom_and_gets_it_when_the_first_is_gone(hom
     assert first.stdout.readline() == "held\n"
     second = started(home, stack, "ben@desk since 18:03")
     assert second.stdout.read() == ""
-    assert second.stderr.read().strip() == "another `up` of this stack is under way: anna@laptop since 18:02"
+    said = second.stderr.read().strip()
+    assert said.startswith("another `up` of this stack is under way: anna@laptop since 18:02 (here by process ")
+    # Whose machine is gone can be ended by this.
+    assert "hold.py" in Path(f"/proc/{re.findall('[0-9]+', said)[-1]}/cmdline").read_text()
     # Its program has ended, and nobody reads what it prints.
     first.stdout.close()
     third = started(home, stack, "ben@desk since 18:03")
@@ -47,8 +51,9 @@ def test_who_comes_second_is_told_by_whom_and_gets_it_when_the_first_is_gone(hom
     assert [process.wait(timeout=20) for process in (first, second, third)] == [0, 1, 0]
 
 
-def test_another_stack_is_another_matter(home, stack):
-    first, other = started(home, stack, "anna"), started(home, f"{stack}2", "ben")
+@pytest.mark.parametrize("longer", ["", "x" * 100], ids=["usual", "longer than a socket's name may be"])
+def test_another_stack_is_another_matter(home, stack, longer):
+    first, other = started(home, stack + longer, "anna"), started(home, f"{stack}{longer}2", "ben")
     for process in (first, other):
         assert process.stdout.readline() == "held\n"
         process.stdout.close()
@@ -106,7 +111,7 @@ def test_another_up_is_told_apart_from_a_former_one_of_this_process(spark, stack
     lines = hold.dial(spark)
     asked(lines)
     (problem,) = hold.hold(lines, stack)
-    assert problem.wrong == "another `up` of this stack is under way: ben@desk since 18:03"
+    assert problem.wrong.startswith("another `up` of this stack is under way: ben@desk since 18:03 (here by process ")
     theirs.stdout.close()
     theirs.wait(timeout=20)
     for _ in range(2):
