@@ -7,11 +7,13 @@ stdout  JSON lines: [component, text]
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
+from shared.caller import gone
 from shared.docker import docker
 from shared.job import job
 
@@ -23,16 +25,23 @@ LOCK = threading.Lock()
 
 
 def tell(component: str, stream: Iterable[str]) -> None:
-    for line in stream:
-        with LOCK:
-            print(json.dumps([component, line.rstrip("\n")]), flush=True)
+    with contextlib.suppress(BrokenPipeError):
+        for line in stream:
+            with LOCK:
+                print(json.dumps([component, line.rstrip("\n")]), flush=True)
+
+
+def end_with_the_caller(processes: Sequence[subprocess.Popen[str]]) -> None:
+    gone()
+    for process in processes:
+        process.kill()
 
 
 def main() -> None:
     inputs: Logs = job()[1]
     shown = '{{.ID}} {{.Label "dgx-spark.component"}}'
     found = docker("ps", "--all", "--filter", f"label=dgx-spark.stack={inputs['stack']}", "--format", shown)
-    threads = []
+    processes, threads = [], []
     for line in found.splitlines():
         container, component = line.split()
         if inputs["components"] and component not in inputs["components"]:
@@ -41,8 +50,10 @@ def main() -> None:
         argv += [f"--since={inputs['since']}"] if inputs["since"] else []
         process = subprocess.Popen([*argv, container], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         assert process.stdout
+        processes.append(process)
         threads.append(threading.Thread(target=tell, args=(component, process.stdout)))
         threads[-1].start()
+    threading.Thread(target=end_with_the_caller, args=(processes,), daemon=True).start()
     for thread in threads:
         thread.join()
 

@@ -26,6 +26,7 @@ import urllib.parse
 import urllib.request
 from datetime import datetime
 
+from shared.caller import gone
 from shared.docker import Docker, containers, name_of
 from shared.job import job
 from shared.nccl_log import networks
@@ -75,6 +76,9 @@ BEGUN, QUESTION, RIGHT = "The capital of France is", "What is the capital of Fra
 CAPITAL, SAME, OTHER = "Paris is the capital of France.", "France's capital city is Paris.", "Bananas are yellow."
 """Two sentences that mean the same, and one that does not."""
 
+DIRECTLY = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+"""The API is on this Spark, whose environment may name a proxy for the rest of the world."""
+
 
 def emit(**message: object) -> None:
     print(json.dumps(message), flush=True)
@@ -84,11 +88,12 @@ def log(name: str, lines: int | str) -> list:
     """Last lines of a container's log; Docker multiplexes stdout and stderr in frames of 8 + n bytes."""
     connection = Docker()
     connection.request("GET", f"/containers/{name}/logs?stdout=1&stderr=1&tail={lines}")
-    raw, text = connection.getresponse().read(), b""
-    while len(raw) >= 8:
-        size = int.from_bytes(raw[4:8], "big")
-        text, raw = text + raw[8 : 8 + size], raw[8 + size :]
-    shown = (COLOUR.sub("", line).rstrip() for line in text.decode(errors="replace").splitlines())
+    raw, at, parts = connection.getresponse().read(), 0, []
+    while at + 8 <= len(raw):
+        end = at + 8 + int.from_bytes(raw[at + 4 : at + 8], "big")
+        parts.append(raw[at + 8 : end])
+        at = end
+    shown = (COLOUR.sub("", line).rstrip() for line in b"".join(parts).decode(errors="replace").splitlines())
     return [line for line in shown if line]
 
 
@@ -107,7 +112,7 @@ class Refused(Unfit):
 def get(url: str, key: str, body: dict | None = None, timeout: float = 5) -> bytes:
     headers = {"Content-Type": "application/json", **({"Authorization": f"Bearer {key}"} if key else {})}
     data = None if body is None else json.dumps(body).encode()
-    with urllib.request.urlopen(urllib.request.Request(url, data, headers), timeout=timeout) as answer:
+    with DIRECTLY.open(urllib.request.Request(url, data, headers), timeout=timeout) as answer:
         text: bytes = answer.read()
         return text
 
@@ -320,7 +325,8 @@ def rest(inputs: Watch, *, asked: bool) -> None:
     """Until the next look, which is due at once where the API begins to answer."""
     until = time.monotonic() + POLL
     while time.monotonic() < until:
-        time.sleep(OFTEN)
+        if gone(OFTEN):
+            sys.exit()
         if "api" in inputs and not asked and healthy(inputs):
             return
 

@@ -1,6 +1,8 @@
 """When an endpoint counts as ready: the questions of scripts/watch.py, asked of the stand-ins' own HTTP server."""
 
+import io
 import threading
+import urllib.request
 from datetime import datetime, timezone
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -102,6 +104,15 @@ def test_an_answer_that_is_not_the_apis_is_said_and_healthy_is_what_the_status_s
     assert "sk-private" not in said["wrong"]
 
 
+def test_a_proxy_for_the_rest_of_the_world_is_not_asked_for_the_api_on_this_spark(answered, monkeypatch):
+    # An address that nobody listens at.
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    monkeypatch.setattr(urllib.request, "_opener", None)
+    alive, said = answered(b'{"data": []}')
+    assert alive
+    assert "the server on this port serves nothing" in said["wrong"]
+
+
 def test_a_model_that_knows_paris_in_a_chat_is_ready(asked):
     assert asked()["ready"]["text"] == "Paris."
 
@@ -187,7 +198,7 @@ def test_an_api_is_seen_to_answer_before_the_next_look_at_the_containers_is_due(
 
     now = [0.0]
     monkeypatch.setattr(watch.time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(watch.time, "sleep", lambda seconds: now.__setitem__(0, now[0] + seconds))
+    monkeypatch.setattr(watch, "gone", lambda seconds: now.__setitem__(0, now[0] + seconds))
     monkeypatch.setattr(watch, "healthy", lambda inputs: now[0] >= answers)
 
     def rests(*, asked=False, **inputs):
@@ -201,6 +212,24 @@ def test_an_api_is_seen_to_answer_before_the_next_look_at_the_containers_is_due(
     assert rests(api="http://10.0.0.1:8000/v1") == watch.POLL
     answers = 0
     assert rests(api="http://10.0.0.1:8000/v1", asked=True) == rests() == watch.POLL
+
+
+def test_of_a_containers_log_each_line_is_read_whatever_frames_it_came_in(monkeypatch):
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    from components.scripts import watch
+
+    parts = [b"one\ntw", b"o \x1b[31mred\x1b[0m\n", b"\n", b"three"]
+    frames = b"".join(bytes([1, 0, 0, 0]) + len(part).to_bytes(4, "big") + part for part in parts)
+
+    class Docker:
+        def request(self, method, path):
+            assert path.endswith("tail=all")
+
+        def getresponse(self):
+            return io.BytesIO(frames)
+
+    monkeypatch.setattr(watch, "Docker", Docker)
+    assert watch.log("c", "all") == ["one", "two red", "three"]
 
 
 @pytest.fixture
