@@ -6,7 +6,7 @@ eight files of 5 GB at a time that is most of many models. So each partial file 
 the try, and the next try begins with what it holds. What arrived is verified afterwards (scripts/weights.py).
 A cache has other users too: what an earlier try left and cannot be read, moved or removed costs the head start alone.
 
-stdin   JSON: endpoint, repo, commit, token ('' for none), files [{path, size}]
+stdin   JSON: endpoint, repo, commit, token ('' for none), files [{path, size}], proxies (variable → value)
 """
 
 from __future__ import annotations
@@ -51,6 +51,7 @@ def forget(path: str) -> None:
 
 def main() -> None:
     job = json.load(sys.stdin)
+    os.environ.update(job["proxies"])
     os.environ["HF_ENDPOINT"] = job["endpoint"]
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
     if all(file["size"] <= HTTP_LIMIT for file in job["files"]):

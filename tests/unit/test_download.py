@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import io
+import json
 import os
+import sys
+import types
 
 import pytest
 
 from components.inside import download
 
-ETAG = "e" * 64
+ENDPOINT, ETAG = "https://hub", "e" * 64
 
 
 @pytest.fixture
@@ -28,6 +32,21 @@ def interrupted(blobs, content):
     kept = blobs / f"{ETAG}.kept.incomplete"
     kept.write_bytes(content)
     return kept
+
+
+def test_the_hub_is_asked_by_the_sparks_own_proxy(monkeypatch):
+    asked = {}
+    hub = types.ModuleType("huggingface_hub")
+    hub.file_download = types.SimpleNamespace(http_get=None)
+    hub.snapshot_download = lambda repo, **words: asked.update(
+        {name: os.environ[name] for name in ("https_proxy", "HF_ENDPOINT")}
+    )
+    monkeypatch.setitem(sys.modules, "huggingface_hub", hub)
+    monkeypatch.setattr(os, "environ", dict(os.environ))
+    job = {"endpoint": ENDPOINT, "repo": "a/b", "commit": "c", "token": "", "files": [{"path": "w", "size": 1}]}
+    monkeypatch.setattr(sys, "stdin", io.StringIO(json.dumps({**job, "proxies": {"https_proxy": "http://proxy:3128"}})))
+    download.main()
+    assert asked == {"https_proxy": "http://proxy:3128", "HF_ENDPOINT": ENDPOINT}
 
 
 def test_a_try_begins_with_what_the_one_before_had(blobs):

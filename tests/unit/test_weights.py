@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from dataclasses import replace
 
@@ -315,15 +316,18 @@ def test_what_has_come_is_read_while_the_rest_of_a_download_still_comes(home, se
     (home.path / "brings.py").write_text(BRINGS)
     files = " ".join(map(str, paths))
     docker.write_text(
-        f"#!/bin/sh\n[ $1 = run ] || exit 0\ncat >/dev/null\nexec python3 {home.path}/brings.py {files}\n"
+        f"#!/bin/sh\n[ $1 = run ] || exit 0\ncat >{home.path}/order\nexec python3 {home.path}/brings.py {files}\n"
     )
     docker.chmod(0o755)
     monkeypatch.setenv("PATH", f"{docker.parent}:{os.environ['PATH']}")
+    monkeypatch.setenv("https_proxy", "http://user:password@proxy:3128")
     contents = dict(zip(paths, (WHOLE, second), strict=True))
     done = cached.run(
         "apply", endpoint="http://hub", image="i", token="", cache=str(home.path),
         files=[{"path": path.name, "size": 4, "sha256": sha256(content)} for path, content in contents.items()],
     )  # fmt: skip
+    order = json.loads((home.path / "order").read_text())
+    assert order["proxies"]["https_proxy"] == "http://user:password@proxy:3128"
     if second == b"5678":
         assert done.returncode == 0, done.stderr
         assert "2 files verified" in done.stderr
