@@ -36,6 +36,7 @@ from shared.files import digest_of, let_go, read, stamp, trail
 from shared.job import run, say
 from shared.models import held, models
 from shared.progress import Count, Progress
+from shared.proxies import proxies
 from shared.records import has_record, holds, remove_record, write_record
 from shared.state import discards, program
 from shared.upstream import AGAIN, PARTIAL, key_file, receiving, ssh_upstream
@@ -64,9 +65,6 @@ WRITTEN = 256 << 20
 LOOK = 1.0
 """Seconds between two looks at what has arrived."""
 
-PROXIES = tuple(name for lower in ("http_proxy", "https_proxy", "no_proxy") for name in (lower, lower.upper()))
-"""Variables that lead to the rest of the world, where a Spark's own environment has them (/etc/environment)."""
-
 
 def download(inputs: Weights) -> None:
     attended()
@@ -76,8 +74,7 @@ def download(inputs: Weights) -> None:
     argv += [f"--volume={inputs['cache']}:/hf", "--env=HF_HOME=/hf", "--env=HOME=/tmp", "--entrypoint=/usr/bin/env"]
     argv += [inputs["image"], "python3", "-c", program(inputs["record"]["stack"], "download.py")]
     # By stdin: `docker inspect` shows a container's environment, and a proxy's URL may hold a password.
-    proxies = {name: os.environ[name] for name in PROXIES if name in os.environ}
-    order = {"proxies": proxies, **{key: inputs[key] for key in ("endpoint", "repo", "commit", "token", "files")}}
+    order = {"proxies": proxies(), **{key: inputs[key] for key in ("endpoint", "repo", "commit", "token", "files")}}
     total = sum(file["size"] for file in inputs["files"])
     with Progress("downloading", inputs["repo"], lambda: total, lambda: held(inputs["folder"])):
         execute(argv, f"{inputs['repo']}: the download failed", json.dumps(order))

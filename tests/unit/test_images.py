@@ -211,6 +211,16 @@ def test_an_image_is_built_without_a_trace_in_the_users_settings(tmp_path, monke
     assert "Traceback" not in failed.stderr
 
 
+def test_an_image_is_built_by_the_sparks_own_proxy(tmp_path, monkeypatch):
+    spark = Spark(tmp_path)
+    monkeypatch.setenv("HTTPS_PROXY", "http://user:password@proxy:3128")
+    done = build(spark, f"FROM {VLLM}\n")
+    assert done.returncode == 0, done.stderr
+    arguments = json.loads((tmp_path / "docker/arguments").read_text())
+    assert arguments == {"A": "1", "B": "2", "HTTPS_PROXY": "http://user:password@proxy:3128"}
+    assert "password" not in "".join(spark.calls())
+
+
 def test_what_an_image_is_built_with_shows_in_no_command_line_and_means_nothing_to_docker_itself(tmp_path):
     spark = Spark(tmp_path)
     args = {"PIP_INDEX_URL": "https://me:p=w $(id) 'x'\n@mirror", "PATH": "/nowhere", "DOCKER_HOST": "tcp://nowhere"}

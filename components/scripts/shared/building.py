@@ -14,6 +14,7 @@ import time
 
 from .docker import docker
 from .progress import Reports, duration
+from .proxies import proxies
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -86,10 +87,12 @@ def build(
     """Id of the image that a Dockerfile without files beside it makes; ends the script with the build's last words.
 
     limit      seconds
-    arguments  the Dockerfile's; by environment, because everybody on the Spark can read a process's command line
+    arguments  the Dockerfile's; by environment, because everybody on the Spark can read a process's command line.
+               Beside them, the Spark's own proxies
     buildkit   it needs BuildKit; otherwise whatever builder this Docker has will do
     """
-    given = arguments or {}
+    # Docker knows these without a Dockerfile's doing, and keeps them out of the image and its history.
+    given = {**proxies(), **(arguments or {})}
     own = {name for name in given if DOCKERS_OWN.fullmatch(name)}
     words = [f"--build-arg={name}" + (f"={given[name]}" if name in own else "") for name in sorted(given)]
     # No builder of the user's, which may not see the images here. Nothing of a build's stays in ~/.docker, or in /tmp,
