@@ -129,4 +129,5 @@ LISTENERS = (
     Listener(GATEWAY, "beside.gatewayPort", "LiteLLM", "head", "beside.host, all", "gatewayKeys, to the model's API"),
     Listener(CHAT, "beside.chatPort", "Open WebUI", "head", "beside.host, all", "its accounts; the first rules"),
 )  # fmt: skip
-"""Beside them the ranks' own ports, which the kernel chooses (NCCL, Gloo, vLLM's workers): on the fabric's address."""
+"""Beside them the ranks' own ports, which the kernel chooses (NCCL, Gloo, vLLM's workers): most on the fabric's
+address, some on all (docs/trust.md)."""

@@ -42,6 +42,9 @@ FIRST = 11
 
 MTU = 9000
 
+EXAMPLE = "REPLACEWITHTHEKEYOF"
+"""In the host keys of Pulumi.head-worker.yaml as it comes: nothing connects with it, and it may be written anew."""
+
 
 @dataclass(frozen=True)
 class Found:
@@ -119,10 +122,11 @@ def init(
 
     login    what of it is not as ssh_config says
     chosen   engine, model
-    Raises CommandError where a Spark can't be reached, or is not confirmed, or the file is there already.
+    force    also over a file that is there already and is not the example
+    Raises CommandError where a Spark can't be reached, or is not confirmed, or there is such a file.
     """
     path = folder / f"Pulumi.{stack}.yaml"
-    if path.exists() and not force:
+    if path.exists() and not force and EXAMPLE not in path.read_text():
         raise CommandError(f"{path.name} is there already: choose another name, or --force to write it anew")
     found = [scan(node, login) for node in at(hosts, login)]
     for one in found:

@@ -135,7 +135,7 @@ PROPERTIES = (
     ),
     Property(
         "A stack that an administrator would refuse is refused by the policy pack: privileged containers, an open API "
-        "on a routable address, images that are not pinned, a host key that is not",
+        "on a routable address, a host key that is not pinned; an image without a digest is pointed out",
         ("tests/unit/test_policy.py",),
     ),
     Property(

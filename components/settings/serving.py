@@ -201,7 +201,7 @@ class RaySettings(Frozen):
     """Put into images that have no Ray. Images that have one keep theirs, equal on all Sparks."""
 
     port: Port = ports.RAY
-    """Of Ray's control store, on the head's fabric address."""
+    """Of Ray's control store on the head, which listens at every address (`./spark setup-guard` closes it)."""
 
     dashboard: bool = False
     """Ray's own, on the head: ten processes, 0.6 GB of the memory that the model needs, and seconds of Ray's start."""

@@ -10,7 +10,7 @@ from ops.project import Project
 from ops.pulumi import CommandError
 from ops.stack import of
 from simulator import sparks
-from simulator.layout import KEY, USER
+from simulator.layout import KEY, ROOT, USER
 from tests.e2e.conftest import step
 
 pytestmark = pytest.mark.e2e
@@ -23,7 +23,9 @@ def yes(_question):
 
 
 def test_init_writes_a_stack_file_that_previews(alone, third, capsys):
-    step("init")
+    step("init, in place of the example that came with the program")
+    example = (ROOT / "Pulumi.head-worker.yaml").read_text()
+    (alone.folder / "Pulumi.fresh.yaml").write_text(example)
     setup.init(alone.folder, "fresh", [third.address], LOGIN, yes, chosen=("sglang", "gpt-oss-20b"))
     out = capsys.readouterr().out
     shown = sparks.on(third, "ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub").split()[1]
