@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from simulator import sparks
-from simulator.layout import USER, Spark
+from simulator.layout import Spark
 
 WATCH = r"""
 import os, select, signal, sys, time
 
-name, verb, later, least = sys.argv[1], sys.argv[2], float(sys.argv[3]), float(sys.argv[4])
+name, verb, later = sys.argv[1], sys.argv[2], float(sys.argv[3])
 seen = {}
 
 def words(pid):
@@ -52,7 +52,7 @@ while not select.select([sys.stdin], [], [], 0.003)[0]:
         # A process has its words a little after its beginning.
         if now - seen.setdefault(pid, now) > 5 or not runs(pid):
             continue
-        time.sleep(max(later, least))
+        time.sleep(later)
         doomed = session(pid) if runs(pid) else []
         for one in doomed:
             os.kill(one, signal.SIGKILL)
@@ -62,11 +62,7 @@ while not select.select([sys.stdin], [], [], 0.003)[0]:
         later = 0
 """
 """Runs on the Spark, as root, until standard input ends. Cuts once: `later` seconds after the script has begun, or at
-the beginning of the next one, where that one had ended by then; never within `least` seconds."""
-
-
-TUNNEL = f"sshd-session: {USER}"
-"""What sshd calls a session without a command, as the hermetic engine has one to each Spark's Docker."""
+the beginning of the next one, where that one had ended by then."""
 
 
 class Cut:
@@ -78,9 +74,7 @@ class Cut:
 def cutting(spark: Spark, script: str, verb: str, later: float) -> Iterator[Cut]:
     """`script`: the name of a file in the command line, `verb`: another word of it, or ''. Afterwards the value says
     whether something was cut."""
-    # Every session is called like a tunnel for a moment.
-    least = 0.3 if script == TUNNEL else 0
-    argv = [*sparks.inside_argv(spark), "python3", "-c", WATCH, script, verb, str(later), str(least)]
+    argv = [*sparks.inside_argv(spark), "python3", "-c", WATCH, script, verb, str(later)]
     with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as watch:
         assert watch.stdout
         assert watch.stdout.readline() == "watching\n"
