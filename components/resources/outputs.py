@@ -78,8 +78,17 @@ def dashboard(plan: Plan, settings: Settings) -> str | None:
     return f"{plan.ray.dashboard} after: ssh -N -L {port}:127.0.0.1:{port} {login}"
 
 
+EXAMPLES: dict[str, tuple[str, dict[str, Any]]] = {
+    "generate": ("chat/completions", {"messages": [{"role": "user", "content": "Say hello."}], "max_tokens": 100}),
+    "embed": ("embeddings", {"input": "Hello."}),
+    "score": ("rerank", {"query": "Who says hello?", "documents": ["Hello.", "Goodbye."]}),
+}
+"""What a model is for → what can be asked, and where."""
+
+
 def example(plan: Plan, settings: Settings) -> str:
-    body = {"model": plan.served_name, "messages": [{"role": "user", "content": "Say hello."}], "max_tokens": 100}
+    path, asked = EXAMPLES[plan.readiness.task]
+    body = {"model": plan.served_name, **asked}
     key = " -H 'Authorization: Bearer YOUR_KEY'" if settings.api_key.get_secret_value() else ""
     data = shlex.quote(json.dumps(body))
-    return f"curl {plan.api_base}/chat/completions{key} -H 'Content-Type: application/json' -d {data}"
+    return f"curl {plan.api_base}/{path}{key} -H 'Content-Type: application/json' -d {data}"

@@ -45,6 +45,19 @@ def test_what_is_said_beforehand_is_said_at_the_spark_or_the_cluster_that_it_is_
     assert found["serving.maxModelLen"] == "cluster"
 
 
+@pytest.mark.parametrize(
+    ("model", "path"),
+    [
+        ("gpt-oss-120b", "chat/completions"),
+        ("qwen3-vl-embedding-2b", "embeddings"),
+        ("qwen3-vl-reranker-2b", "rerank"),
+    ],
+)
+def test_the_example_asks_what_the_model_is_for(tmp_path, monkeypatch, model, path):
+    example = run(tmp_path, monkeypatch, model=model).exports["example"]
+    assert f":8000/v1/{path} " in example
+
+
 def test_a_second_program_reads_what_it_needs_and_the_key_stays_secret(exported):
     plain = {name: value for name, value in exported.items() if not isinstance(value, pulumi.Output)}
     assert plain.keys() | {"image", "api_key"} == PROMISED.keys()
