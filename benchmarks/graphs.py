@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,15 @@ def graphs(nodes: list[Spark]) -> Iterator[str]:
             stack = Stack(Path(folder), "graph", nodes, **config)
             lines = stack("preview", "--stack", stack.name).text.splitlines()
         yield f"\n## {name}\n"
-        yield from (f"    {line.strip()}" for line in lines if line.strip().startswith("+") and " create" in line)
+        steps = (line.split() for line in lines)
+        # Resources whose turn comes at once are listed in any order.
+        made = sorted((kind, name) for _, kind, name, _ in filter(is_made, steps))
+        yield from (f"    {kind:<38} {name}" for kind, name in made)
+
+
+def is_made(words: Sequence[str]) -> bool:
+    """A line of a preview: `+ TYPE NAME create`, and not the sum of them."""
+    return len(words) == 4 and words[0] == "+" and words[-1] == "create" and ":" in words[1]
 
 
 if __name__ == "__main__":
