@@ -23,7 +23,7 @@ from components.remote import ask, parcel, reach
 from components.remote.ssh import Config
 from components.scripts.contracts import FoundNetplan, Netplan
 from components.settings import PROJECT, Node, Settings, Ssh, load
-from ops.project import Confirm
+from ops.project import Confirm, short
 from ops.pulumi import CommandError
 from ops.stack import Stack, terminal
 from ops.stack import look as look_at
@@ -121,7 +121,7 @@ def init(
     chosen   engine, model
     Raises CommandError where a Spark can't be reached, or is not confirmed, or the file is there already.
     """
-    path = folder / f"Pulumi.{stack}.yaml"
+    path = folder / f"Pulumi.{short(stack)}.yaml"
     if path.exists() and not force:
         raise CommandError(f"{path.name} is there already: choose another name, or --force to write it anew")
     found = [scan(node, login) for node in at(hosts, login)]
