@@ -20,6 +20,7 @@ from benchmarks.processes import cores, seconds, watched
 from components.programs.startups import Starts
 from components.remote import ssh
 from ops import look, pulumi
+from ops.project import short
 from ops.pulumi import CommandError
 from ops.stack import Stack, selected
 
@@ -55,7 +56,7 @@ def measured(cluster: Stack, nothing: Callable[[], object], repeats: int) -> Ite
         yield Figure(GROUP, "memory of program, engine and ssh", tuple(one.whole for one in seen), unit="MB")
     yield Figure(GROUP, "its processors' time", tuple(one.cpu for one in seen))
     if startup := look.startup(cluster):
-        known = Starts(cluster.where.folder, cluster.stack).former(startup["configuration"])
+        known = Starts(cluster.where.folder, short(cluster.stack)).former(startup["configuration"])
         former = tuple(float(one["answer"]) for one in known if one != startup)
         last = (float(startup["answer"]),)
         yield Figure(GROUP, "the server's start, to the first answer", last, "its former starts", former)

@@ -28,6 +28,7 @@ from rich.table import Table
 
 from ops import look
 from ops.check import Api, Wrong, api_of
+from ops.project import short
 from ops.pulumi import ROOT, CommandError
 from ops.stack import Stack
 
@@ -173,12 +174,12 @@ def run(cluster: Stack, profile: Profile) -> Result:
     except (Wrong, requests.RequestException) as error:
         raise CommandError(f"{api.base} does not answer: {error}; `./spark check` asks more") from None
     began = datetime.now(timezone.utc)
-    folder = RESULTS / cluster.stack / f"{began:%Y%m%d_%H%M%S}_{profile.name}"
+    folder = RESULTS / short(cluster.stack) / f"{began:%Y%m%d_%H%M%S}_{profile.name}"
     folder.mkdir(parents=True)
     raw = measure(api, profile, sizer.words(profile.input), folder)
     result = summary(raw, cluster, cluster.outputs, profile, f"{began:%Y-%m-%dT%H:%M:%SZ}")
     (folder / "result.json").write_text(json.dumps(asdict(result), indent=1))
-    append(RESULTS / cluster.stack / "results.csv", result)
+    append(RESULTS / short(cluster.stack) / "results.csv", result)
     return result
 
 
@@ -331,7 +332,7 @@ def append(path: Path, result: Result) -> None:
 def former(result: Result) -> Result | None:
     """The last run before this one of the same configuration and profile."""
     found = []
-    for path in sorted((RESULTS / result.stack.rsplit("/", 1)[-1]).glob("*/result.json")):
+    for path in sorted((RESULTS / short(result.stack)).glob("*/result.json")):
         one = TypeAdapter(Result).validate_json(path.read_text())
         same = (one.configuration, one.profile) == (result.configuration, result.profile)
         if same and one.timestamp < result.timestamp:

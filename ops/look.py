@@ -18,6 +18,7 @@ from rich.text import Text
 from components.programs import startups
 from components.remote import parcel, ssh
 from components.scripts.contracts import Gpu, Logs, Look, Startup
+from ops.project import short
 from ops.pulumi import CommandError
 from ops.stack import Stack, terminal
 
@@ -37,9 +38,8 @@ def status(cluster: Stack) -> dict[str, Any]:
     sparks = cluster.ask("look.py", inputs)
     by_name = {node.name: node for node in cluster.settings.nodes}
     startup = sparks[cluster.settings.head.name]["startup"]
-    known = (
-        startups.Starts(cluster.where.folder, cluster.stack).former(startup.get("configuration", "")) if startup else []
-    )
+    starts = startups.Starts(cluster.where.folder, short(cluster.stack))
+    known = starts.former(startup.get("configuration", "")) if startup else []
     return {
         "stack": stack,
         "engine": cluster.settings.engine,

@@ -19,6 +19,7 @@ from components.plan.engines.registry import ENGINES
 from components.plan.memory import SHORTEST_CONTEXT
 from components.problems import Refused
 from ops.fits import Verdict, judge
+from ops.project import short
 from ops.pulumi import ROOT, CommandError
 
 MOST = 8
@@ -62,7 +63,7 @@ def hardware(stack: str | None, sparks: int | None, engine: str | None) -> Hardw
     """From the stack's file, with what the command line says on top; without a stack, two Sparks and vLLM."""
     config: dict[str, Any] = {}
     if stack:
-        path = ROOT / f"Pulumi.{stack}.yaml"
+        path = ROOT / f"Pulumi.{short(stack)}.yaml"
         if not path.exists():
             raise CommandError(f"there is no {path.name}: name a stack of this project")
         config = (yaml.safe_load(path.read_text()) or {}).get("config", {})

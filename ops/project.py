@@ -13,11 +13,15 @@ from typing import Any
 
 import yaml
 
+from components.settings import PROJECT
 from ops import pulumi
 from ops.pulumi import ROOT, CommandError
 
 Confirm = Callable[[str], bool]
 """Asks the person at the terminal; True: go on."""
+
+ORG_OF_FILES = "organization"
+"""What Pulumi calls the organization of every stack whose state is in files, also in a bucket."""
 
 
 @dataclass(frozen=True)
@@ -38,9 +42,16 @@ class Project:
         return self.run("up", "--yes", "--skip-preview", "--stack", stack) == 0
 
     def stacks(self) -> dict[str, bool]:
-        """Name → is it the selected one."""
+        """Name → is it the selected one. As Pulumi says it: ORG/STACK where that is not one's default organization."""
         found = json.loads(pulumi.output(["stack", "ls", "--json"], self.env, self.folder))
-        return {stack["name"].rsplit("/", 1)[-1]: bool(stack.get("current")) for stack in found}
+        return {stack["name"]: bool(stack.get("current")) for stack in found}
+
+    def full(self, stack: str) -> str:
+        """ORG/PROJECT/STACK, as the program gets it. Raises CommandError where there is no such stack."""
+        words = ["stack", "--show-name", "--fully-qualify-stack-names", "--stack", stack]
+        found = pulumi.output(words, self.env, self.folder)
+        # A file backend from before projects names the stack alone, but the program gets this organization there too.
+        return found if "/" in found else f"{ORG_OF_FILES}/{PROJECT}/{found}"
 
     def changes(self, stack: str) -> list[str]:
         """Names of the resources that an `up` would touch. Raises CommandError where the preview is refused."""
@@ -51,19 +62,37 @@ class Project:
         return [name for _, _, kinds, name in own if not kinds.rsplit("$", 1)[-1].startswith("dgx-spark:")]
 
     def chosen(self, name: str | None) -> str:
+        """As in `stacks`. `name` is as for Pulumi's own --stack; None: the selected one, or the only one.
+
+        Raises CommandError where that is none.
+        """
         known = self.stacks()
         selected = next((stack for stack, current in known.items() if current), None)
         stack = name or selected or (next(iter(known)) if len(known) == 1 else None)
+        if name and "/" in name and name not in known:
+            namesakes = (one for one in known if short(one) == short(name))
+            stack = next((one for one in namesakes if name in spellings(self.full(one))), None)
         if stack is None or stack not in known:
             raise CommandError(f"which stack? There is {', '.join(known) or 'none'}: name one with --stack")
         return stack
 
     def file(self, stack: str) -> Path:
-        return self.folder / f"Pulumi.{stack}.yaml"
+        return self.folder / f"Pulumi.{short(stack)}.yaml"
 
     def config(self, stack: str, key: str) -> Any:
         found = yaml.safe_load(self.file(stack).read_text()) if self.file(stack).exists() else None
         return ((found or {}).get("config") or {}).get(f"dgx-spark:{key}")
+
+
+def short(stack: str) -> str:
+    """STACK of however much is said, as names of files have it."""
+    return stack.rsplit("/", 1)[-1]
+
+
+def spellings(full: str) -> tuple[str, ...]:
+    """Of ORG/PROJECT/STACK, what names it in whatever organization is one's default."""
+    organization, _, stack = full.split("/")
+    return full, f"{organization}/{stack}"
 
 
 def named(words: Sequence[str]) -> str | None:
@@ -87,7 +116,8 @@ def project(stack: str | None) -> Project:
     For real Sparks the Pulumi CLI is fetched where there is none. Raises CommandError where it can't be: the hermetic
     engine is test equipment.
     """
-    if stack == "demo" or (stack is None and "PULUMI_BACKEND_URL" not in os.environ and pulumi.DEMO_STATE.exists()):
+    its_names = ("demo", *spellings(f"{ORG_OF_FILES}/{PROJECT}/demo"))
+    if stack in its_names or (stack is None and "PULUMI_BACKEND_URL" not in os.environ and pulumi.DEMO_STATE.exists()):
         return Project(ROOT, pulumi.environment())
     if not (pulumi.fetch(_say) or os.environ.get("SPARK_ENGINE")):
         raise CommandError(

@@ -23,7 +23,7 @@ from components.remote import ask, parcel, reach
 from components.remote.ssh import Config
 from components.scripts.contracts import FoundNetplan, Netplan
 from components.settings import PROJECT, Node, Settings, Ssh, load
-from ops.project import Confirm
+from ops.project import Confirm, short
 from ops.pulumi import CommandError
 from ops.stack import Stack, terminal
 from ops.stack import look as look_at
@@ -125,7 +125,7 @@ def init(
     force    also over a file that is there already and is not the example
     Raises CommandError where a Spark can't be reached, or is not confirmed, or there is such a file.
     """
-    path = folder / f"Pulumi.{stack}.yaml"
+    path = folder / f"Pulumi.{short(stack)}.yaml"
     if path.exists() and not force and EXAMPLE not in path.read_text():
         raise CommandError(f"{path.name} is there already: choose another name, or --force to write it anew")
     found = [scan(node, login) for node in at(hosts, login)]

@@ -29,12 +29,13 @@ from ops.sudo import Sudo
 class Stack:
     where: Project
     stack: str
+    """As Pulumi takes it: STACK or ORG/STACK."""
     settings: Settings
 
-    @property
+    @cached_property
     def identity(self) -> str:
         """ORG/PROJECT/STACK, as on the Sparks' labels and leases."""
-        return str(self.outputs.get("stack") or f"organization/{PROJECT}/{self.stack}")
+        return str(self.outputs.get("stack") or self.where.full(self.stack))
 
     @cached_property
     def outputs(self) -> dict[str, Any]:

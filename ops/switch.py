@@ -12,7 +12,7 @@ from pathlib import Path
 from rich.console import Console
 
 from components.programs.readiness import FORMER, SERVED
-from ops.project import Confirm, Project
+from ops.project import Confirm, Project, short
 from ops.pulumi import CommandError
 
 console = Console(highlight=False, soft_wrap=True)
@@ -96,7 +96,7 @@ def rollback(where: Project, stack: str | None, confirm: Confirm) -> None:
     """To the last configuration that served; when that is the present one, to the one before it."""
     chosen = where.chosen(stack)
     present = where.file(chosen).read_text()
-    kept = [where.folder / folder / f"{chosen}.yaml" for folder in (SERVED, FORMER)]
+    kept = [where.folder / folder / f"{short(chosen)}.yaml" for folder in (SERVED, FORMER)]
     text = next((path.read_text() for path in kept if path.exists() and path.read_text() != present), None)
     if text is None:
         raise CommandError(f"no other configuration of {chosen} has served from this folder")

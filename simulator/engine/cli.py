@@ -43,9 +43,21 @@ def enter(cwd: Path) -> Project:
     return project
 
 
+def referred(project: Project, said: str) -> str:
+    """STACK of what names it where state is in files: STACK, organization/STACK or organization/PROJECT/STACK."""
+    *above, name = said.split("/")
+    if above and above[0] != "organization":
+        raise UserError("organization name must be 'organization'")
+    if len(above) > 2 or not name:
+        raise UserError("a stack name may not be empty")
+    if above[1:] not in ([], [project.name]):
+        raise UserError(f"no stack named '{said}' found")
+    return name
+
+
 def open_stack(cwd: Path, stack: str) -> tuple[Project, str]:
     project = enter(cwd)
-    chosen = stack.rsplit("/", 1)[-1] or selected(project)
+    chosen = referred(project, stack) if stack else selected(project)
     if not chosen:
         raise UserError("no stack selected; please use `pulumi stack select` or pass --stack")
     return project, chosen
@@ -168,19 +180,26 @@ def install() -> None:
 
 
 @stack_app.callback()
-def stack_main(context: typer.Context, stack: StackOption = "", cwd: Cwd = HERE) -> None:
+def stack_main(
+    context: typer.Context, stack: StackOption = "", cwd: Cwd = HERE,
+    show_name: Annotated[bool, typer.Option("--show-name", help="Only its name.")] = False,
+    whole: Annotated[bool, typer.Option("--fully-qualify-stack-names", "-Q")] = False,
+) -> None:  # fmt: skip
     if context.invoked_subcommand is None:
         project, chosen = existing_stack(cwd, stack)
+        shown = f"organization/{project.name}/{chosen}" if whole else chosen
         rows = Store(project.name, chosen).deployment().get("resources") or []
-        print(f"Current stack is {chosen}:\n    {len(rows)} resources")
+        print(shown if show_name else f"Current stack is {shown}:\n    {len(rows)} resources")
+    elif show_name or whole:
+        raise UserError("this engine knows --show-name and --fully-qualify-stack-names for `stack` alone")
 
 
 @stack_app.command()
 def init(name: str = typer.Argument(""), stack: StackOption = "", cwd: Cwd = HERE) -> None:
     project = enter(cwd)
-    chosen = (name or stack).rsplit("/", 1)[-1]
-    if not chosen:
+    if not (name or stack):
         raise UserError("missing stack name")
+    chosen = referred(project, name or stack)
     store = Store(project.name, chosen)
     if store.exists():
         raise UserError(f"stack '{chosen}' already exists")
@@ -198,12 +217,11 @@ def select_stack(project: Project, chosen: str) -> None:
 
 @stack_app.command()
 def select(name: str = typer.Argument(""), stack: StackOption = "", cwd: Cwd = HERE, create: bool = False) -> None:
-    chosen = (name or stack).rsplit("/", 1)[-1]
-    if create and not Store(enter(cwd).name, chosen).exists():
-        init(chosen, "", cwd)
-        return
-    project, chosen = existing_stack(cwd, chosen)
-    select_stack(project, chosen)
+    project, chosen = (open_stack if create else existing_stack)(cwd, name or stack)
+    if Store(project.name, chosen).exists():
+        select_stack(project, chosen)
+    else:
+        init(chosen, "", project.folder)
 
 
 @stack_app.command()

@@ -217,6 +217,31 @@ def test_stacks_are_listed_selected_and_removed_only_when_empty(lab):
     assert lab.run("stack", "ls").text.split() == ["second"]
 
 
+@pytest.mark.parametrize("said", ["dev", "organization/dev", "organization/lab/dev"])
+def test_a_stack_is_named_in_all_of_pulumis_ways_and_called_by_its_whole_name_where_that_is_asked_for(lab, said):
+    assert lab.run("stack", "--show-name", "--stack", said).text == "dev\n"
+    whole = lab.run("stack", "--show-name", "--fully-qualify-stack-names", "--stack", said)
+    assert whole.text == "organization/lab/dev\n"
+    assert lab.run("stack", "select", said).code == 0
+    assert lab.run("config", "--stack", said).code == 0
+
+
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        ("anna/dev", "organization name must be 'organization'"),
+        ("anna/lab/dev", "organization name must be 'organization'"),
+        ("organization/other/dev", "no stack named 'organization/other/dev' found"),
+        ("organization/", "a stack name may not be empty"),
+        ("organization/lab/dev/x", "a stack name may not be empty"),
+    ],
+)
+def test_a_stack_of_another_organization_or_project_is_not_this_one(lab, said, why):
+    for words in (("stack", "--show-name"), ("stack", "select"), ("preview",)):
+        refused = lab.run(*words, "--stack", said)
+        assert (refused.code != 0, refused.text) == (True, f"error: {why}\n"), words
+
+
 def test_a_folder_for_the_state_that_is_not_there_is_refused_and_not_made(lab):
     state = lab.folder / "backend"
     state.rename(lab.folder / "away")

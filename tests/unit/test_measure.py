@@ -48,7 +48,7 @@ def cluster(tmp_path, monkeypatch, sshd):
     (tmp_path / "exit").write_text("0")
 
     def make(steps="[]"):
-        (tmp_path / "steps").write_text(f'{{"steps": {steps}}}')
+        (tmp_path / "steps").write_text(f'{{"stack": "organization/dgx-spark/test", "steps": {steps}}}')
         nodes = [{"name": f"spark-{n}", "host": f"127.0.0.{n}", "port": sshd} for n in (1, 2)]
         for start in (FORMER, NOW):
             Starts(tmp_path, "test").remember(start)
