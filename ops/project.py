@@ -73,7 +73,10 @@ class Project:
             namesakes = (one for one in known if short(one) == short(name))
             stack = next((one for one in namesakes if name in spellings(self.full(one))), None)
         if stack is None or stack not in known:
-            raise CommandError(f"which stack? There is {', '.join(known) or 'none'}: name one with --stack")
+            there = ", ".join(known) or "none"
+            if name:
+                raise CommandError(f"there is no stack {name}, but {there}: pulumi stack init {name}")
+            raise CommandError(f"which stack? There is {there}: name one with --stack")
         return stack
 
     def file(self, stack: str) -> Path:

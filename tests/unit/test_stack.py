@@ -50,7 +50,7 @@ def test_a_stack_is_named_as_for_pulumi_itself(said, meant, where):
 
 @pytest.mark.parametrize("said", ["y", "bob/x", "anna/other/x", "anna/dgx-spark/y"])
 def test_a_stack_that_is_not_there_is_refused_with_those_that_are(said, where):
-    with pytest.raises(CommandError, match=r"which stack\? There is x, team/x: name one with --stack"):
+    with pytest.raises(CommandError, match=rf"there is no stack {said}, but x, team/x: pulumi stack init {said}"):
         where.chosen(said)
 
 
