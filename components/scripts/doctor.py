@@ -3,9 +3,10 @@
 stdin   JSON: cache (may begin with ~), peers {node: fabric address}, interface and mtu (of the fabric; '' and 0 for
         none), ports [TCP ports that peers listen on, or will], texts (whether they are wanted)
 stdout  JSON: time (seconds since the epoch), kernel, system, memlock (bytes, -1 unlimited, of dockerd), foreign
-        [paths in the cache that the login user can't write], pings {node: `answers`, `small only` or `silent`}, ports
-        {node: {port: `open`, `closed` or `filtered`}}, guard (what ends processes before memory is full, '' for none),
-        swarm {state, nodes}, containers [names of other people's that run], texts {command: output, for a report}
+        [paths in the cache that the login user can't write and has not kept so], pings {node: `answers`, `small only`
+        or `silent`}, ports {node: {port: `open`, `closed` or `filtered`}}, guard (what ends processes before memory is
+        full, '' for none), swarm {state, nodes}, containers [names of other people's that run], texts {command:
+        output, for a report}
 """
 
 from __future__ import annotations
@@ -66,11 +67,16 @@ def foreign(cache: str) -> list:
     found = []
     for base, _, names in os.walk(cache):
         for path in [base, *(os.path.join(base, name) for name in names)]:
-            if not os.path.islink(path) and not os.access(path, os.W_OK):
+            if not os.path.islink(path) and not os.access(path, os.W_OK) and not kept(path):
                 found.append(path)
         if len(found) >= MANY:
             break
     return found[:MANY]
+
+
+def kept(path: str) -> bool:
+    """One's own file that is not to be written any more: huggingface_hub's shared blobs are such, since 1.32."""
+    return os.path.isfile(path) and os.stat(path).st_uid == os.geteuid()
 
 
 def guard() -> str:

@@ -131,20 +131,22 @@ def test_doctor_finds_nothing_on_healthy_sparks_and_its_report_has_no_secret(whe
 def test_doctor_names_what_is_wrong_and_the_remedy(where, simulated):
     second = simulated[1]
 
-    step("a firewall, and a file of root in the cache")
+    step("a firewall, a file of root in the cache, and one as huggingface_hub keeps what is shared")
     filtered = ["iptables", "-A", "INPUT", "-i", "enp1s0f1np1", "-p", "tcp", "--dport", "50000", "-j", "DROP"]
-    mine = "~/.cache/huggingface/of-root"
+    mine, shared = "~/.cache/huggingface/of-root", "~/.cache/huggingface/shared-blob"
     sparks.inside(second, *filtered)
-    sparks.on(second, f"sudo touch {mine} && sudo chmod 600 {mine}")
+    sparks.on(second, f"sudo touch {mine} && sudo chmod 600 {mine} && touch {shared} && chmod 444 {shared}")
     try:
         findings, _ = doctor.examine(where)
         found = states(findings)
         assert found["spark-1", "firewall"].detail == "spark-2 lets nothing through to port 50000"
         assert "sudo chown -R nvidia /home/nvidia/.cache/huggingface" in found["spark-2", "cache"].fix
+        assert "of-root" in found["spark-2", "cache"].detail
+        assert "shared-blob" not in found["spark-2", "cache"].detail
         assert not doctor.show(findings, as_json=True)
     finally:
         sparks.inside(second, *[word.replace("-A", "-D") for word in filtered])
-        sparks.on(second, f"sudo rm {mine}")
+        sparks.on(second, f"sudo rm -f {mine} {shared}")
 
     step("a smaller MTU on one end")
     network.cable(second, port=1, mtu=1500)
