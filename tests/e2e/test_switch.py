@@ -87,14 +87,16 @@ def test_what_a_pair_has_accepted_is_answered_before_another_model_comes(simulat
     pair = simulated[:2]
     stack = Stack(tmp_path, "drains", pair, engine=engine, serving={"executor": "mp"} if engine == "vllm" else {})
     try:
-        stack.up()
+        # What the stand-ins do is read when a container starts.
+        with sparks.turned(pair, word_seconds=0.2):
+            stack.up()
         outputs, began = stack.outputs(), time.time()
 
         def answer():
             text = stack.complete(outputs=outputs, max_tokens=90)["choices"][0]["text"]
             return len(text.split()), time.time()
 
-        with sparks.turned(pair, word_seconds=0.2), ThreadPoolExecutor(1) as pool:
+        with ThreadPoolExecutor(1) as pool:
             step("an answer of 18 s, and another model meanwhile")
             asked = pool.submit(answer)
             switch(where(stack), "gpt-oss-20b", None, yes)
