@@ -124,14 +124,10 @@ def state(reading: Awaitable[dict[str, Any]]) -> State | None:
 
 def model(settings: Settings, head: NodeFacts) -> Model:
     """The model, from the head itself where it has it, else from the hub."""
+    found = models.on_head(settings, head)
+    if found:
+        return found
     repo = models.repository(settings)
-    if models.is_directory(settings):
-        return models.present_model(settings, head)
-    recorded = models.recorded_model(head, repo, settings.weights.revision)
-    if recorded:
-        return recorded
-    if settings.weights.offline:
-        return models.present_model(settings, head)
     return _look_up(settings, repo, models.pinned_revision(head, repo, settings.weights.revision))
 
 

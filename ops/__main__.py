@@ -250,7 +250,8 @@ def shell_command(
 
 @app.command(name="check")
 def check_command(stack: StackOption = None, as_json: JsonOption = False) -> None:
-    """Ask the endpoint all that its users will: completion, chat, streaming, tools; and that every GPU works."""
+    """Ask the endpoint all that its users will (completion, chat, streaming, tools; of a model that makes no text its
+    embeddings or scores), and whether every GPU works."""
     if not check.show(check.run(selected(stack)), as_json=as_json):
         raise typer.Exit(1)
 

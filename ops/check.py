@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import secrets
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +16,8 @@ from rich.console import Console
 from rich.table import Table
 
 from components import catalog
+from components.catalog import Task
+from components.plan import models
 from components.plan.engines.common import wanted
 from components.scripts.contracts import Gpu, GpuBusy, Nccl, Network
 from ops.pulumi import CommandError
@@ -26,6 +30,10 @@ LIMIT = 120
 
 ANSWER = 64
 """Tokens; a reasoning model has said something by then."""
+
+TEXTS, WORDS = 64, 100
+"""Texts, and words of each, that keep a GPU busy for a moment where the model makes none. Some models for embeddings
+read no more than 256 tokens (all-MiniLM-L6-v2)."""
 
 WATCHED = 6
 """Seconds for which the GPUs are watched while an answer is made."""
@@ -62,7 +70,7 @@ class Api:
         self.headers = {"Authorization": f"Bearer {key}"} if key else {}
 
     def post(self, path: str, *, stream: bool = False, **body: Any) -> requests.Response:
-        order = {"model": self.model, "max_tokens": ANSWER, "stream": stream, **body}
+        order = {"model": self.model, **({"stream": True} if stream else {}), **body}
         answer = requests.post(f"{self.base}/{path}", json=order, headers=self.headers, timeout=LIMIT, stream=stream)
         if not answer.ok:
             raise Wrong(f"{answer.status_code}: {answer.text[:200]}")
@@ -78,15 +86,18 @@ class Api:
         return self.model
 
     def completion(self) -> str:
-        return said(self.post("completions", prompt="The capital of France is").json()["choices"][0]["text"])
+        answer = self.post("completions", prompt="The capital of France is", max_tokens=ANSWER)
+        return said(answer.json()["choices"][0]["text"])
 
     def chat(self) -> str:
-        return said(text_of(self.post("chat/completions", messages=asked("Say OK.")).json()["choices"][0]["message"]))
+        answer = self.post("chat/completions", messages=asked("Say OK."), max_tokens=ANSWER)
+        return said(text_of(answer.json()["choices"][0]["message"]))
 
     def streaming(self) -> str:
         """Pieces, each in its own time: an answer that comes all at once at the end is none."""
         began, pieces, first = time.monotonic(), [], 0.0
-        answer = self.post("chat/completions", stream=True, messages=asked("Count from one to twenty."))
+        order = asked("Count from one to twenty.")
+        answer = self.post("chat/completions", stream=True, messages=order, max_tokens=ANSWER)
         for event in events(answer):
             if event["choices"] and (piece := text_of(event["choices"][0]["delta"])):
                 first = first or time.monotonic() - began
@@ -104,8 +115,34 @@ class Api:
         function = calls[0]["function"]
         return f"{function['name']}({json.dumps(json.loads(function['arguments']))})"
 
-    def long_answer(self) -> None:
-        self.post("completions", prompt="A long story:", max_tokens=512, ignore_eos=True)
+    def embeddings(self) -> str:
+        data = self.post("embeddings", input=["Paris is in France.", "Bananas are yellow."]).json()["data"]
+        one, other = ([float(number) for number in each["embedding"]] for each in data)
+        if not (any(one) and any(other) and all(map(math.isfinite, (*one, *other)))):
+            raise Wrong("an embedding is no vector of numbers")
+        return f"vectors of {len(one)} numbers"
+
+    def rerank(self) -> str:
+        documents = ["Bananas are yellow.", "Paris is in France."]
+        results = self.post("rerank", query="Where is Paris?", documents=documents).json()["results"]
+        scores = {result["index"]: float(result["relevance_score"]) for result in results}
+        if set(scores) != {0, 1} or not all(map(math.isfinite, scores.values())):
+            raise Wrong(f"the scores are not those of two documents: {results}")
+        return f"scores of {scores[1]:.2f} and {scores[0]:.2f}"
+
+    def work(self, task: Task) -> None:
+        """Have an answer made that takes a moment."""
+        if task == "generate":
+            self.post("completions", prompt="A long story:", max_tokens=512, ignore_eos=True)
+        elif task == "embed":
+            self.post("embeddings", input=texts())
+        else:
+            self.post("rerank", query=f"{secrets.token_hex(4)}: what floats?", documents=texts())
+
+
+def texts() -> list[str]:
+    """Each with a beginning of its own: of one that it has read before, an engine computes nothing again."""
+    return [f"{secrets.token_hex(4)} {'river ' * WORDS}" for _ in range(TEXTS)]
 
 
 def asked(text: str) -> list[dict[str, str]]:
@@ -140,19 +177,39 @@ def api_of(cluster: Stack) -> Api:
 
 
 def run(cluster: Stack) -> list[Result]:
-    """All checks, in order. Raises CommandError where there is no endpoint to check."""
-    api = api_of(cluster)
+    """All checks, in order. Raises CommandError where there is no endpoint to check, or the head can't be reached."""
+    api, task = api_of(cluster), task_of(cluster)
     several = len(cluster.settings.nodes) > 1
     checks: list[tuple[str, Callable[[], str]]] = [
         ("model is listed", api.listed),
-        ("completion", api.completion),
-        ("chat", api.chat),
-        ("streaming", api.streaming),
-        *([("tool call", api.tool_call)] if calls_tools(cluster) else []),
-        ("every GPU works", lambda: busy(cluster, api)),
+        *questions(api, task, tools=calls_tools(cluster)),
+        ("every GPU works", lambda: busy(cluster, api, task)),
         *([("NCCL is on RDMA", lambda: transport(cluster))] if several else []),
     ]
     return [attempt(name, check) for name, check in checks]
+
+
+def task_of(cluster: Stack) -> Task:
+    """What the model is for, by what the head holds of it. Raises CommandError where that can't be asked."""
+    facts, problems = cluster.facts()
+    head = cluster.settings.head.name
+    if head not in facts:
+        raise CommandError("\n".join(str(problem) for problem in problems if problem.at == head))
+    return models.served_task(cluster.settings, facts[head])
+
+
+def questions(api: Api, task: Task, *, tools: bool) -> list[tuple[str, Callable[[], str]]]:
+    """What users ask of a model for this."""
+    if task == "embed":
+        return [("embeddings", api.embeddings)]
+    if task == "score":
+        return [("rerank", api.rerank)]
+    return [
+        ("completion", api.completion),
+        ("chat", api.chat),
+        ("streaming", api.streaming),
+        *([("tool call", api.tool_call)] if tools else []),
+    ]
 
 
 def attempt(name: str, check: Callable[[], str]) -> Result:
@@ -162,7 +219,7 @@ def attempt(name: str, check: Callable[[], str]) -> Result:
         return Result(name, False, str(wrong))
     except requests.RequestException as error:
         return Result(name, False, str(error)[:200])
-    except (LookupError, ValueError) as error:
+    except (LookupError, TypeError, ValueError) as error:
         return Result(name, False, f"an answer of another form: {error!r}"[:200])
 
 
@@ -173,19 +230,19 @@ def calls_tools(cluster: Stack) -> bool:
     return wanted(settings, known).tool_call_parser is not None
 
 
-def under_load(cluster: Stack, api: Api) -> dict[str, list[Gpu]]:
+def under_load(cluster: Stack, api: Api, task: Task) -> dict[str, list[Gpu]]:
     """Node → looks at its GPU (scripts/gpu_busy.py) while answers are made."""
     inputs = {node.name: GpuBusy(seconds=WATCHED) for node in cluster.settings.nodes}
     with ThreadPoolExecutor(1) as pool:
         watching = pool.submit(cluster.ask, "gpu_busy.py", inputs)
         while not watching.done():
-            api.long_answer()
+            api.work(task)
         return watching.result()
 
 
-def busy(cluster: Stack, api: Api) -> str:
+def busy(cluster: Stack, api: Api, task: Task) -> str:
     """Each rank's GPU while an answer is made: one that stays idle has no part in it."""
-    looks = under_load(cluster, api)
+    looks = under_load(cluster, api, task)
     seen = {node: max((look["busy"] or 0 for look in found), default=0) for node, found in looks.items()}
     idle = [node for node, percent in seen.items() if percent < BUSY]
     if idle:

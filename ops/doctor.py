@@ -164,11 +164,14 @@ def _found(check: str, problem: Problem) -> Finding:
 
 
 def _speeds(cluster: Stack, facts: Mapping[str, NodeFacts]) -> Iterator[Finding]:
-    """Of every GPU while the endpoint answers, if it does."""
-    if not all(_serves(cluster, node) for node in facts.values()) or "api_base" not in cluster.outputs:
+    """Of every GPU while the endpoint answers, if it does; with a Spark away it does not."""
+    settings = cluster.settings
+    serve = len(facts) == len(settings.nodes) and all(_serves(cluster, node) for node in facts.values())
+    if not serve or "api_base" not in cluster.outputs:
         return
+    task = models.served_task(settings, facts[settings.head.name])
     try:
-        looks = probing.under_load(cluster, probing.api_of(cluster))
+        looks = probing.under_load(cluster, probing.api_of(cluster), task)
     except (probing.Wrong, requests.RequestException):
         return  # `./spark check` says what is the matter with the endpoint
     for name, seen in looks.items():

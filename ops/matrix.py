@@ -165,11 +165,8 @@ def _case(where: Stack, case: Case, wanted: Wanted, profile: Profile, folder: Pa
 
 
 def _pulumi(where: Stack, log: Path, *words: str) -> int:
-    argv = [*pulumi.chosen(where.where.env).argv, *words, "--stack", where.stack]
     with open(log, "a") as stream:
-        return subprocess.run(
-            argv, env=pulumi.with_plugins(where.where.env), cwd=where.where.folder, stdout=stream, stderr=stream
-        ).returncode
+        return pulumi.run([*words, "--stack", where.stack], where.where.env, where.where.folder, stream)
 
 
 COLUMNS = (

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import IO
 
 import requests
 
@@ -118,29 +119,32 @@ def with_plugins(env: Mapping[str, str]) -> dict[str, str]:
     return {**env, "PATH": os.pathsep.join([env.get("PATH", os.defpath), str(FETCHED / "bin")])}
 
 
-def run(words: Sequence[str], env: Mapping[str, str], cwd: Path = ROOT) -> int:
-    """Run `pulumi WORDS` with its output on this terminal; the exit code."""
-    return _done(words, env, cwd, capture=False).returncode
+def run(words: Sequence[str], env: Mapping[str, str], cwd: Path = ROOT, log: IO[str] | None = None) -> int:
+    """Run `pulumi WORDS` with its output on this terminal, or in `log`; the exit code."""
+    return _done(words, env, cwd, log).returncode
 
 
 def output(words: Sequence[str], env: Mapping[str, str], cwd: Path = ROOT) -> str:
     """stdout of `pulumi WORDS`. Raises CommandError with its stderr."""
-    done = _done(words, env, cwd, capture=True)
+    done = _done(words, env, cwd, subprocess.PIPE)
     if done.returncode:
         raise CommandError(f"pulumi {' '.join(words)} failed:\n{done.stderr}{done.stdout}".rstrip())
     return done.stdout.strip()
 
 
 def _done(
-    words: Sequence[str], env: Mapping[str, str], cwd: Path, *, capture: bool
+    words: Sequence[str], env: Mapping[str, str], cwd: Path, out: int | IO[str] | None
 ) -> subprocess.CompletedProcess[str]:
     """Ctrl-C is Pulumi's own to handle, which the terminal tells of it as well: it ends what it does and keeps its
-    state. Left alone, subprocess would kill it a quarter of a second later. Raises KeyboardInterrupt afterwards."""
+    state. Left alone, subprocess would kill it a quarter of a second later. Raises KeyboardInterrupt afterwards.
+
+    out   for stdout and stderr, as subprocess takes it; None: this terminal
+    """
     pressed: list[int] = []
     before = signal.signal(signal.SIGINT, lambda number, _: pressed.append(number))
     try:
         argv = [*chosen(env).argv, *words]
-        done = subprocess.run(argv, env=with_plugins(env), cwd=cwd, capture_output=capture, text=True)
+        done = subprocess.run(argv, env=with_plugins(env), cwd=cwd, stdout=out, stderr=out, text=True)
     finally:
         signal.signal(signal.SIGINT, before)
     if pressed:

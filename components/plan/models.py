@@ -82,6 +82,17 @@ def recorded_model(head: NodeFacts, repo: str, revision: str | None, kind: str =
     return Model(known["repo"], known["commit"], files, config, loaded=known.get("loaded", 0))
 
 
+def on_head(settings: Settings, head: NodeFacts) -> Model | None:
+    """The stack's model by what the head has of it; None: the hub has to be asked.
+
+    Raises Refused where it must be there and is not.
+    """
+    recorded = None if is_directory(settings) else recorded_model(head, repository(settings), settings.weights.revision)
+    if recorded or not (is_directory(settings) or settings.weights.offline):
+        return recorded
+    return present_model(settings, head)
+
+
 def pinned_revision(head: NodeFacts, repo: str, revision: str | None, kind: str = WEIGHTS) -> str | None:
     """What to ask the hub for: the commit that this stack has already, else what the settings say."""
     record = head.records.get(kind)
@@ -122,11 +133,23 @@ def has_chat_template(model: Model) -> bool:
     return any(file.path in TEMPLATES or file.path.startswith("additional_chat_templates/") for file in model.files)
 
 
-def task(entry: catalog.Entry | None, model: Model) -> catalog.Task:
-    """What the model is for: as the catalog says, else as its files do."""
+def task(entry: catalog.Entry | None, model: Model | None) -> catalog.Task:
+    """What the model is for: as the catalog says, else as its files do; for text where they are not known (None)."""
     if entry and entry.task:
         return entry.task
+    if model is None:
+        return "generate"
     architectures = model.config.get("architectures") or []
     if any(str(name).endswith("ForSequenceClassification") for name in architectures):
         return "score"
     return "embed" if any(file.path == SENTENCE_TRANSFORMERS for file in model.files) else "generate"
+
+
+def served_task(settings: Settings, head: NodeFacts) -> catalog.Task:
+    """The same of a stack that serves, without the hub."""
+    try:
+        model = on_head(settings, head)
+    except Refused:
+        # Gone from the disk since the engine loaded it.
+        model = None
+    return task(catalog.find(settings.model, settings.catalog), model)

@@ -13,7 +13,7 @@ import requests
 
 from components.plan.dashboards import ENGINES
 from ops import bench, check
-from ops.check import TOOL, Api, asked, events
+from ops.check import ANSWER, TOOL, Api, asked, events
 from ops.project import Project
 from ops.pulumi import CommandError
 from ops.stack import of
@@ -45,7 +45,11 @@ def test_one_spark_through_its_life(alone, tmp_path, monkeypatch):
     step("streamed, with usage")
     outputs = alone.outputs()
     answer = Api(outputs["api_base"], ADA, "").post(
-        "chat/completions", stream=True, messages=asked(COUNT), stream_options={"include_usage": True}
+        "chat/completions",
+        stream=True,
+        messages=asked(COUNT),
+        max_tokens=ANSWER,
+        stream_options={"include_usage": True},
     )
     *pieces, last = events(answer)
     text = "".join(piece["choices"][0]["delta"].get("content") or "" for piece in pieces)

@@ -147,6 +147,17 @@ while :; do sleep 0.1; done
 """
 
 
+def interrupted(program, folder):
+    """What Python says last of a program that gets Ctrl-C, as the terminal gives it, once Pulumi runs."""
+    argv = [sys.executable, "-c", program]
+    with subprocess.Popen(argv, cwd=pulumi.ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+        while not (folder / "running").exists():
+            assert process.poll() is None
+        os.killpg(process.pid, signal.SIGINT)
+        _, said = process.communicate()
+    return said.splitlines()[-1]
+
+
 @pytest.mark.parametrize("call", ["run(['up'], env, folder)", "output(['preview', '--json'], env, folder)"])
 def test_pulumi_has_the_time_that_it_needs_after_ctrl_c(call, a_cli, tmp_path):
     (pulumi.FETCHED / "bin" / "pulumi").write_text(STUBBORN)
@@ -155,11 +166,34 @@ def test_pulumi_has_the_time_that_it_needs_after_ctrl_c(call, a_cli, tmp_path):
         f"folder, pulumi.FETCHED = Path('{tmp_path}'), Path('{pulumi.FETCHED}'); "
         f"env = {{'PATH': '/usr/bin:/bin'}}; pulumi.{call}"
     )
-    argv = [sys.executable, "-c", program]
-    with subprocess.Popen(argv, cwd=pulumi.ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
-        while not (tmp_path / "running").exists():
-            assert process.poll() is None
-        os.killpg(process.pid, signal.SIGINT)
-        _, said = process.communicate()
-    assert said.splitlines()[-1] == "KeyboardInterrupt"
+    assert interrupted(program, tmp_path) == "KeyboardInterrupt"
     assert (tmp_path / "kept").exists()
+
+
+LOCKS = """#!/bin/bash
+# As Pulumi: a stack is locked until what is done with it has ended, at Ctrl-C too.
+if [ "$1" = config ]; then echo "  dgx-spark:$3: $4" >>Pulumi.test.yaml; exit; fi
+mkdir locked || exit 1
+if [ -e left ]; then cp Pulumi.test.yaml served; rmdir locked; exit; fi
+trap 'sleep 1; touch left; rmdir locked; exit 1' INT
+touch running
+while :; do sleep 0.1; done
+"""
+
+
+def test_ctrl_c_in_a_matrix_leaves_the_stack_as_it_was(a_cli, tmp_path):
+    (pulumi.FETCHED / "bin" / "pulumi").write_text(LOCKS)
+    before = "config:\n  dgx-spark:model: gpt-oss-120b\n"
+    (tmp_path / "Pulumi.test.yaml").write_text(before)
+    program = (
+        "from pathlib import Path; from ops import bench, matrix, pulumi; from ops.project import Project; "
+        "from ops.stack import Stack; from tests.unit.build import settings; "
+        f"folder, pulumi.FETCHED = Path('{tmp_path}'), Path('{pulumi.FETCHED}'); "
+        "bench.RESULTS, bench.environment = folder / 'results', lambda: folder; "
+        "where = Stack(Project(folder, {'PATH': '/usr/bin:/bin'}), 'test', settings()); "
+        "wanted = matrix.Wanted(models=['gpt-oss-20b']); "
+        "matrix.run(where, wanted, bench.chosen('quick'), lambda text: None)"
+    )
+    assert interrupted(program, tmp_path) == "KeyboardInterrupt"
+    assert (tmp_path / "Pulumi.test.yaml").read_text() == before
+    assert (tmp_path / "served").read_text() == before
