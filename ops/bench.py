@@ -27,7 +27,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ops import look
-from ops.check import Api, Wrong, api_of
+from ops.check import Api, Wrong, api_of, task_of
 from ops.project import short
 from ops.pulumi import ROOT, CommandError
 from ops.stack import Stack
@@ -169,6 +169,9 @@ def prompt(words: int, seed: int) -> str:
 def run(cluster: Stack, profile: Profile) -> Result:
     """One run, kept below benchmark_results/. Raises CommandError where nothing could be measured."""
     api = api_of(cluster)
+    if task_of(cluster) != "generate":
+        model = cluster.settings.model
+        raise CommandError(f"{model} does not chat, and chats are what is measured; `./spark check` asks it")
     try:
         sizer = Sizer(api)
     except (Wrong, requests.RequestException) as error:

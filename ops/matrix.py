@@ -76,9 +76,12 @@ class Wanted:
 
 
 def cases(where: Stack, wanted: Wanted) -> list[Case]:
-    """In the catalog's order. Raises CommandError for a model that is not in it, or where nothing is left."""
+    """In the catalog's order; what does not chat is left out unless it is named.
+
+    Raises CommandError for a model that is not in it, or where nothing is left.
+    """
     settings = where.settings
-    known = catalog.entries(settings.catalog)
+    known = [entry for entry in catalog.entries(settings.catalog) if entry.task in (None, "generate")]
     chosen = [_entry(name, settings.catalog) for name in wanted.models] or known
     engines = list(wanted.engines) or [settings.engine]
     found = [

@@ -262,6 +262,9 @@ class NodeFacts(Fact):
     draft: Present | None = None
     """What guesses for it, likewise."""
 
+    encodings: dict[str, str] = {}
+    """Vocabularies below the cache, where they were looked for (offline) and found → sha256 of what is in them."""
+
     def intact(self, kind: str, spec: str) -> Record | None:
         """The record of `kind` if it stands for `spec` and all that it speaks of is there."""
         record = self.records.get(kind)

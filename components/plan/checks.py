@@ -13,7 +13,7 @@ from components.plan.division import doubtful, layouts, obstacles
 from components.plan.engines import Context, flags, trtllm
 from components.plan.engines.common import more_arguments, on_ray, split, wanted
 from components.plan.engines.registry import api_port, image_name
-from components.plan.models import is_directory, repository
+from components.plan.models import encoding_file, is_directory, needs_encodings, repository
 from components.plan.values import Identity
 from components.problems import Problem, Severity
 from components.settings import Settings
@@ -166,6 +166,27 @@ def _to_come(model: Model, node: NodeFacts) -> int:
     """Bytes of this commit that the Spark lacks; another commit's files in the cache are no help."""
     held = node.cache.held.get(model.repo, {})
     return sum(max(0, file.size - held.get(file.sha256 or "", 0)) for file in model.files)
+
+
+def vocabularies(context: Context) -> Iterator[Problem]:
+    """Offline, what a model needs beside its weights must be on each Spark that can't copy it from another one."""
+    settings, weights = context.settings, context.settings.weights
+    needing = [one for one in (context.model, context.draft_model) if one and needs_encodings(one)]
+    if not (weights.offline and needing):
+        return
+    # The key for copies of a directory reads nothing else (steps.authorize).
+    own = settings.nodes if context.model.path and not weights.shared else (settings.head,)
+    for node in own:
+        there = context.facts[node.name]
+        for name, encoding in sorted(weights.encodings.items()):
+            found = there.encodings.get(encoding_file(name))
+            if found != encoding.sha256:
+                yield Problem(
+                    "weights.offline",
+                    f"{node.name} {'has a damaged' if found else 'lacks'} {there.cache.path}/{encoding_file(name)}, "
+                    f"which {needing[0].repo} needs beside its weights",
+                    f"put the file of {encoding.url} there (sha256 {encoding.sha256})",
+                )
 
 
 def staging(settings: Settings) -> Iterator[Problem]:

@@ -78,6 +78,7 @@ def with_model(context: Context) -> Iterator[Problem]:
     yield from checks.pooling(context)
     yield from checks.catalogued(context)
     yield from checks.loading(context)
+    yield from checks.vocabularies(context)
     yield from memory.fit(context)
 
 

@@ -116,6 +116,11 @@ ENCODINGS = "hub/tiktoken-encodings"
 """Directory of tokenizer vocabularies, below HF_HOME; among the models, which is what the copy key may read."""
 
 
+def encoding_file(name: str) -> str:
+    """Of a vocabulary, below HF_HOME."""
+    return f"{ENCODINGS}/{name}.tiktoken"
+
+
 def needs_encodings(model: Model) -> bool:
     """gpt-oss's response format is read with OpenAI's vocabularies, which an offline container can't fetch."""
     return "gpt-oss" in model.repo.lower()

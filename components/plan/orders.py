@@ -25,6 +25,9 @@ def probe(settings: Settings, stack: str) -> dict[str, str]:
                 repos=[models.repository(settings), *drafts(settings), *known.stored(settings)],
                 look=models.look(settings),
                 draft=_look_for_draft(settings),
+                encodings=[models.encoding_file(name) for name in settings.weights.encodings]
+                if settings.weights.offline
+                else [],
                 images=[image_name(settings)],
                 sudo=on_swarm(settings),
             ),

@@ -11,7 +11,7 @@ from components import ports
 from components.facts.fabric import NodeLink
 from components.facts.hub import Model
 from components.facts.spark import NodeFacts
-from components.plan.models import ENCODINGS, WEIGHTS, model_folder, needs_encodings, snapshot_directory
+from components.plan.models import ENCODINGS, WEIGHTS, encoding_file, model_folder, needs_encodings, snapshot_directory
 from components.plan.values import (
     GPU_KIND,
     RANK_KEY,
@@ -196,7 +196,7 @@ def _encodings(settings: Settings, model: Model, cache: str) -> list[Encoding]:
     if not needs_encodings(model):
         return []
     return [
-        Encoding(path=f"{cache}/{ENCODINGS}/{name}.tiktoken", url=encoding.url, sha256=encoding.sha256)
+        Encoding(path=f"{cache}/{encoding_file(name)}", url=encoding.url, sha256=encoding.sha256)
         for name, encoding in sorted(settings.weights.encodings.items())
     ]
 
@@ -231,6 +231,8 @@ def place_weights(
             encodings=_encodings(settings, model, cache),
             keep=keep,
         )
+        if chosen.offline:
+            wanted |= {"offline": True}
         if node is head and model.loaded:
             wanted |= {"loaded": model.loaded}
         if node is head and not (model.path or chosen.offline):
@@ -245,7 +247,7 @@ def place_weights(
     )
 
 
-HOW_WEIGHTS_COME = ("keep", "endpoint", "image", "cache", "source", "loaded")
+HOW_WEIGHTS_COME = ("keep", "endpoint", "image", "cache", "source", "loaded", "offline")
 """The files are the same whatever it is, and a change of it leaves them alone."""
 
 
@@ -421,6 +423,8 @@ def evict(
                 takeover=settings.takeover,
             ),
             how=("takeover",),
+            # Containers of an engine have a minute each to end, one after the other: a server, and then its Ray.
+            limit=300,
             again=node.name in unwanted,
         )
         for node in settings.nodes

@@ -94,7 +94,7 @@ def main() -> None:
         return
     say(f"removing the {kind} {name}, which the state does not know")
     if kind == "container":
-        remove_container(about["Id"])
+        remove_container(about["Id"], about["Config"]["Labels"])
     else:
         release(inputs["stack"], kind, name, about["ID"])
 

@@ -373,6 +373,7 @@ class Probe(TypedDict):
     repos: list[str]
     look: dict[str, str | None] | None
     draft: dict[str, str | None] | None
+    encodings: list[str]
     images: list[str]
     sudo: bool
 
@@ -394,6 +395,7 @@ class Facts(TypedDict):
     cache: dict[str, Any]
     present: dict[str, Any] | None
     draft: dict[str, Any] | None
+    encodings: dict[str, str]
     gpus: list[dict[str, str]]
     gpu_words: str
     gpu_tools: list[str]
@@ -569,6 +571,7 @@ class _Model(TypedDict):
 class PlannedWeights(_Model, total=False):
     """One of the two ways to get them, or none."""
 
+    offline: bool
     loaded: int
     """Bytes of the weights in an engine's memory, where the hub said them; for the record alone."""
 

@@ -40,7 +40,7 @@ def remove_unwanted(inputs: Eviction) -> None:
             # service, and would fail where it is gone.
             subprocess.run(["docker", "service", "scale", f"{service}=0"], capture_output=True)
         else:
-            remove_container(container["Id"])
+            remove_container(container["Id"], labels)
 
 
 def remove_all(stack: str) -> None:
@@ -51,7 +51,7 @@ def remove_all(stack: str) -> None:
         docker("service", "rm", service)
     for container in containers(stack):
         say(f"removing {name_of(container)} of {stack}")
-        remove_container(container["Id"])
+        remove_container(container["Id"], container["Labels"])
 
 
 def apply(inputs: Eviction) -> None:

@@ -158,7 +158,7 @@ def sweep(stack: str) -> None:
     ours = containers(stack)
     for container in ours:
         say(f"removing {name_of(container)}")
-        remove_container(container["Id"])
+        remove_container(container["Id"], container["Labels"])
     for name in {*listed("volume", "ls", "--quiet", "--filter", label), *volumes(stack, ours)}:
         docker("volume", "rm", "--force", name)
 

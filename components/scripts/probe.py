@@ -23,7 +23,7 @@ import urllib.parse
 from operator import itemgetter
 
 from shared.docker import Docker, labels_of, name_of
-from shared.files import existing, read
+from shared.files import digest_of, existing, read
 from shared.images import image_parts
 from shared.job import job
 from shared.links import PERFTEST
@@ -340,6 +340,7 @@ def main() -> None:
         },
         "present": wanted["look"] and present(wanted["look"], cache),
         "draft": wanted["draft"] and present(wanted["draft"], cache),
+        "encodings": {name: found for name in wanted["encodings"] if (found := digest_of(os.path.join(cache, name)))},
         "gpus": found,
         "gpu_words": words,
         "gpu_tools": [tool for tool in HOOKS if shutil.which(tool)],

@@ -8,6 +8,7 @@ files and resume partial ones. Of what is copied, a file has its name here once 
 stdin   JSON: repo, commit, revision, files [{path, size, sha256}], encodings [{path, url, sha256}] (vocabularies
         that the engine would fetch), path (where the files are), folder (all that there is of the model), record,
         loaded (where it is known: bytes that the weights take in memory; goes into the record),
+        offline (where it is so: nothing is fetched),
         keep (leave the files when the record is removed), and one of
         from the hub: endpoint, image, token, cache (HF_HOME)
         from another Spark: source (shared/upstream.py; also model and encodings: what its key may read, relative)
@@ -219,6 +220,11 @@ def place_encodings(inputs: Weights) -> None:
             continue
         if there:
             Receiver(inputs).receive(there, name, encoding["path"], 0, encoding["sha256"])
+        elif inputs.get("offline"):
+            sys.exit(
+                f"{encoding['path']} is not there, or damaged, and weights.offline fetches nothing: "
+                f"put the file of {encoding['url']} there (sha256 {encoding['sha256']})"
+            )
         else:
             make(folder)
             fetch(encoding)

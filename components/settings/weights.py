@@ -48,8 +48,8 @@ class Weights(Frozen):
     """Further models to have in place on every Spark, so that a switch to one of them needs no download."""
 
     offline: bool = False
-    """Fetch nothing: the model is in the head's cache already, put there with `hf download` or by hand. The other
-    Sparks copy what they lack, each from the one before it."""
+    """Fetch nothing: the model is in the head's cache already, put there with `hf download` or by hand, and for gpt-oss
+    its `encodings` too, which a preview names. The other Sparks copy what they lack, each from the one before it."""
 
     shared: bool = False
     """The cache is one directory on a filesystem that all Sparks mount: filled by the head, copied nowhere."""

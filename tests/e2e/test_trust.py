@@ -188,8 +188,10 @@ VARIANTS = {
 
 
 @pytest.mark.parametrize("name", VARIANTS)
-def test_whatever_listens_is_in_the_table_on_its_address_and_no_more_is_reached_from_outside(name, simulated, tmp_path):
-    *pair, other = simulated
+def test_whatever_listens_is_in_the_table_on_its_address_and_no_more_is_reached_from_outside(
+    name, simulated, third, tmp_path
+):
+    pair, other = simulated[:2], third
     before = {spark.name: listening(spark) for spark in pair}
     stack = Stack(tmp_path, name, pair, **{**VARIANTS[name], **{k: v for k, v in BESIDE.items() if k != "gatewayKeys"}})
     stack("config", "set", "--secret", "--path", "gatewayKeys.alice", "sk-of-alice-0123456789", "--stack", name)
@@ -225,8 +227,8 @@ LISTEN = (
 
 
 @pytest.mark.parametrize("name", ["sglang", "ray", "trtllm-mpi"])
-def test_with_the_guard_another_machine_reaches_ssh_and_what_is_for_others_alone(name, simulated, tmp_path):
-    *pair, other = simulated
+def test_with_the_guard_another_machine_reaches_ssh_and_what_is_for_others_alone(name, simulated, third, tmp_path):
+    pair, other = simulated[:2], third
     stack = Stack(tmp_path, name, pair, **VARIANTS[name], monitoring=True, chat=True)
     outside = {ports.SSH, *(port for port, one in TABLE.items() if "all" in one.address and not one.inside)}
 
@@ -279,8 +281,8 @@ def test_with_the_guard_another_machine_reaches_ssh_and_what_is_for_others_alone
         stack.destroy()
 
 
-def test_the_key_that_copies_weights_is_of_no_other_use_to_anybody(simulated, tmp_path):
-    head, second, other = simulated
+def test_the_key_that_copies_weights_is_of_no_other_use_to_anybody(simulated, third, tmp_path):
+    head, second, other = *simulated[:2], third
     stack = Stack(tmp_path, "copies", [head, second], engine="sglang")
     try:
         stack.up()

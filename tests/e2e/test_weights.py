@@ -71,9 +71,9 @@ def test_a_download_that_a_power_cut_interrupted_goes_on_where_it_was(alone, thi
 
 
 @pytest.mark.long
-def test_each_spark_sends_once_an_interrupted_chain_goes_on_and_a_damaged_file_is_mended(simulated, tmp_path):
+def test_each_spark_sends_once_an_interrupted_chain_goes_on_and_a_damaged_file_is_mended(simulated, third, tmp_path):
     stack = Stack(tmp_path, "copies", simulated, engine="sglang", model=LARGE, serving={"pipelineParallel": 3})
-    head, second, third = simulated
+    head, second = simulated[:2]
     for spark in (second, third):
         sparks.on(spark, f"rm -rf {FOLDER}")
 

@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -70,10 +70,11 @@ class Home:
         return sorted(str(path.relative_to(self.path)) for path in self.path.rglob("*"))
 
 
-def probe(home: Home, look: object) -> dict[str, Any]:
+def probe(home: Home, look: object, encodings: Sequence[str] = ()) -> dict[str, Any]:
     """What the probe says of `home`, whose cache is in it."""
     given = {"stack": STACK, "cache": str(home.path), "repos": ["a/b"], "images": [], "sudo": False, "draft": None}
-    answer: dict[str, Any] = json.loads(home.run("probe.py", "apply", look=look, **given).stdout)
+    done = home.run("probe.py", "apply", look=look, encodings=encodings, **given)
+    answer: dict[str, Any] = json.loads(done.stdout)
     return answer
 
 

@@ -56,6 +56,7 @@ def test_a_matrix_takes_what_fits_and_the_filters_let_through():
     every = matrix.cases(cluster(), matrix.Wanted())
     assert {"gpt-oss-120b", "llama-3.3-70b"} <= names(every)
     assert "minimax-m2.5" not in names(every), "does not fit two Sparks"
+    assert "qwen3-vl-embedding-2b" not in names(every), "does not chat"
     single = names(matrix.cases(cluster(), matrix.Wanted(nodes="single")))
     multi = names(matrix.cases(cluster(), matrix.Wanted(nodes="multi")))
     assert single | multi == names(every)

@@ -31,11 +31,12 @@ def with_container(host, **labels):
     host.docker({f"/containers/{NAME}/json": {"Id": "0123456789abcdef", "Config": {"Labels": labels or None}}})
 
 
-def test_the_stacks_own_container_of_that_name_goes(spark):
-    with_container(spark, **{"dgx-spark.stack": STACK})
+@pytest.mark.parametrize(("component", "seconds"), [("server", 60), ("ray-head", 60), ("gpu-exporter", 10)])
+def test_the_stacks_own_container_of_that_name_goes_with_the_time_that_it_may_need(spark, component, seconds):
+    with_container(spark, **{"dgx-spark.stack": STACK, "dgx-spark.component": component})
     done = clear(spark)
     assert (done.returncode, done.stderr) == (0, f"removing the container {NAME}, which the state does not know\n")
-    assert asked(spark) == ["stop --time 60 0123456789abcdef", "rm --force --volumes 0123456789abcdef"]
+    assert asked(spark) == [f"stop --time {seconds} 0123456789abcdef", "rm --force --volumes 0123456789abcdef"]
 
 
 def test_where_none_has_that_name_nothing_is_done(spark):

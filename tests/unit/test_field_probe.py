@@ -46,6 +46,7 @@ def probed(spark, gpu: str | None = None, **more: Any) -> NodeFacts:
         "repos": [REPO],
         "look": None,
         "draft": None,
+        "encodings": [],
         "images": [IMAGE],
         "sudo": False,
     }

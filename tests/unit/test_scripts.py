@@ -170,7 +170,8 @@ def test_a_spark_whose_scripts_somebody_deleted_is_handed_back_all_the_same(home
 
 def probed(home: Home) -> dict[str, bool]:
     """Kind of a record → whether it is intact."""
-    wanted = {"stack": STACK, "cache": "~", "repos": [], "images": [], "sudo": False, "look": None, "draft": None}
+    wanted = {"stack": STACK, "cache": "~", "repos": [], "images": [], "sudo": False, "look": None, "draft": None,
+              "encodings": []}  # fmt: skip
     found = json.loads(home.run("probe.py", "apply", **wanted).stdout)["records"]
     return {kind: about["intact"] for kind, about in found.items()}
 

@@ -10,6 +10,8 @@ from dataclasses import replace
 import pytest
 
 from components.facts.hub import File, Model
+from components.facts.spark import parse
+from components.plan import orders
 from components.plan.decide import before_model
 from components.plan.engines.common import HF_HOME
 from components.plan.models import present_model, recorded_model, staged_repositories
@@ -172,10 +174,79 @@ def test_a_directory_is_served_under_its_last_name_from_where_it_is(engine):
     assert plan(settings(model="/data/mine", weights={"keep": False}), model=DIRECTORY).weights[0].inputs["keep"]
 
 
+OFFLINE = {"offline": True}
+VOCABULARIES = {
+    f"hub/tiktoken-encodings/{name}.tiktoken": encoding.sha256
+    for name, encoding in settings().weights.encodings.items()
+}
+O200K, CL100K = VOCABULARIES
+
+
+def with_vocabularies(*numbers, **there):
+    """Facts of two Sparks, of which those of these numbers have what gpt-oss needs beside its weights."""
+    known = {number: {**VOCABULARIES, **there} for number in numbers}
+    return {f"spark-{number}": facts(number, encodings=known.get(number, {})) for number in (1, 2)}
+
+
 def test_offline_nothing_is_fetched_and_the_others_still_copy():
-    head, other = plan(settings(weights={"offline": True})).weights
+    head, other = plan(settings(weights=OFFLINE), with_vocabularies(1)).weights
     assert not {"endpoint", "source"} & set(head.inputs)
     assert "source" in other.inputs
+    assert head.inputs["offline"]
+    # It says nothing of what the files are: they are not placed anew for it.
+    assert head.triggers == plan().weights[0].triggers
+
+
+def test_offline_what_gpt_oss_needs_beside_its_weights_is_refused_with_where_it_goes_and_where_it_is():
+    chosen, spark = settings(weights=OFFLINE), "/home/nvidia/.cache/huggingface"
+    url = "https://openaipublic.blob.core.windows.net/encodings/o200k_base.tiktoken"
+    with pytest.raises(Refused) as refused:
+        plan(chosen)
+    assert [(one.at, one.wrong.split(", which ")[0]) for one in refused.value.problems] == [
+        ("weights.offline", f"spark-1 lacks {spark}/{name}") for name in (CL100K, O200K)
+    ]
+    assert refused.value.problems[1].fix == f"put the file of {url} there (sha256 {VOCABULARIES[O200K]})"
+    with pytest.raises(Refused, match=rf"spark-1 has a damaged {spark}/{O200K}, which openai/gpt-oss-120b needs"):
+        plan(chosen, with_vocabularies(1, **{O200K: "0" * 64}))
+    assert plan(chosen, model=replace(MODEL, repo="Qwen/Qwen2.5-7B-Instruct"))
+
+
+def test_beside_a_directory_each_spark_has_its_own_for_none_may_read_anothers():
+    named, shared = replace(DIRECTORY, repo="/data/gpt-oss-120b"), {**OFFLINE, "shared": True}
+    chosen = {"model": "/data/gpt-oss-120b", "weights": OFFLINE}
+    with pytest.raises(Refused, match="spark-2 lacks") as refused:
+        plan(settings(**chosen), with_vocabularies(1), named)
+    assert "spark-1" not in str(refused.value)
+    assert plan(settings(**chosen), with_vocabularies(1, 2), named)
+    assert plan(settings(**{**chosen, "weights": shared}), with_vocabularies(1), named)
+
+
+def test_a_spark_is_asked_for_vocabularies_offline_alone_and_tells_their_checksums(home):
+    def asked(**chosen):
+        return json.loads(orders.probe(settings(**chosen), STACK)["spark-1"])["input"]["encodings"]
+
+    assert asked() == []
+    assert asked(weights=OFFLINE) == [O200K, CL100K]
+    path = home.path / O200K
+    path.parent.mkdir(parents=True)
+    path.write_bytes(WHOLE)
+    answer = probe(home, None, asked(weights=OFFLINE))
+    assert answer["encodings"] == {O200K: sha256(WHOLE)}
+    chosen = settings(1)
+    known, _ = parse({"spark-1": {"facts": answer}}, chosen)
+    assert known["spark-1"].encodings == {O200K: sha256(WHOLE)}
+
+
+@pytest.mark.parametrize("offline", [{"offline": True}, {}])
+def test_offline_no_vocabulary_is_fetched_that_has_gone_since_the_preview(cached, tmp_path, offline):
+    (tmp_path / "site").write_bytes(WHOLE)
+    path = cached.home.path / O200K
+    wanted = {"path": str(path), "url": f"file://{tmp_path}/site", "sha256": sha256(WHOLE)}
+    done = cached.run("apply", encodings=[wanted], **offline)
+    assert (done.returncode != 0, path.exists()) == (bool(offline), not offline)
+    if offline:
+        why = f"{path} is not there, or damaged, and weights.offline fetches nothing: put the file of file://"
+        assert why in done.stderr
 
 
 def test_on_a_shared_filesystem_the_head_alone_places_and_removes():

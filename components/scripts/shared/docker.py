@@ -116,14 +116,18 @@ def _below(pid: int) -> Iterator[int]:
                     yield from (child, *_below(child))
 
 
-GRACE = "60"
-"""Seconds between a container's SIGTERM and SIGKILL, as plan/engines/common.py has them."""
+RANKS = ("server", "ray-head", "ray-worker")
+"""Labels of an engine's containers, which answer what they have accepted before they end."""
+
+GRACE, OTHERS = "60", "10"
+"""Seconds between a container's SIGTERM and SIGKILL, as plan/engines/common.py and resources/extras.py have them."""
 
 
-def remove_container(id_: str) -> None:
+def remove_container(id_: str, labels: dict[str, str]) -> None:
     """With its nameless volumes; ends the script with Docker's words where it stays."""
+    grace = GRACE if labels.get("dgx-spark.component") in RANKS else OTHERS
     # A service's container, and one that somebody else removes, may go by itself meanwhile.
-    subprocess.run(["docker", "stop", "--time", GRACE, id_], capture_output=True)
+    subprocess.run(["docker", "stop", "--time", grace, id_], capture_output=True)
     done = subprocess.run(["docker", "rm", "--force", "--volumes", id_], capture_output=True, text=True)
     if done.returncode and not any(words in done.stderr for words in ("No such container", "already in progress")):
         sys.exit(f"docker rm {id_[:12]}: {done.stderr.strip()}")
