@@ -12,6 +12,7 @@ from typing import Annotated, Literal, cast
 import typer
 from pydantic import ValidationError
 
+from components.problems import Refused
 from components.settings import Ssh
 from ops import (
     adopt,
@@ -459,7 +460,7 @@ def docs_command() -> None:
 def main() -> None:
     try:
         app(prog_name="./spark")
-    except pulumi.CommandError as error:
+    except (CommandError, Refused) as error:
         print(f"spark: {error}", file=sys.stderr)
         sys.exit(1)
 

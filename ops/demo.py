@@ -12,6 +12,7 @@ import yaml
 from rich.console import Console
 
 from ops import pulumi
+from ops.project import document
 from ops.pulumi import DEMO_STATE, ROOT, CommandError
 from simulator import hub, layout, sparks
 from simulator import up as simulation
@@ -60,7 +61,7 @@ def up(count: int, docker: str, *, real: bool = False) -> None:
     env = pulumi.environment()
     pulumi.fetch(lambda text: console.print(f"[bold]·[/bold] {text}"))
     console.print(f"[bold]·[/bold] pulumi up, by {pulumi.chosen(env).name}")
-    kept = yaml.safe_load(STACK_FILE.read_text()) if STACK_FILE.exists() else {}
+    kept = document(STACK_FILE)
     # As in Pulumi.head-worker.yaml: the parts that can be looked at are more.
     chosen = genuine.config() if real else {"dgx-spark:serving": {"executor": "ray"}}
     config = {**chosen, **(kept.get("config") or {}), **stack_config(nodes)}

@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -19,7 +18,7 @@ from components.plan.engines.registry import ENGINES
 from components.plan.memory import SHORTEST_CONTEXT
 from components.problems import Refused
 from ops.fits import Verdict, judge
-from ops.project import short
+from ops.project import configured, short
 from ops.pulumi import ROOT, CommandError
 
 MOST = 8
@@ -66,7 +65,7 @@ def hardware(stack: str | None, sparks: int | None, engine: str | None) -> Hardw
         path = ROOT / f"Pulumi.{short(stack)}.yaml"
         if not path.exists():
             raise CommandError(f"there is no {path.name}: name a stack of this project")
-        config = (yaml.safe_load(path.read_text()) or {}).get("config", {})
+        config = configured(path)
     nodes = config.get("dgx-spark:nodes") or []
     chosen = engine or config.get("dgx-spark:engine", "vllm")
     if chosen not in ENGINES:

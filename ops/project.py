@@ -83,8 +83,42 @@ class Project:
         return self.folder / f"Pulumi.{short(stack)}.yaml"
 
     def config(self, stack: str, key: str) -> Any:
-        found = yaml.safe_load(self.file(stack).read_text()) if self.file(stack).exists() else None
-        return ((found or {}).get("config") or {}).get(f"dgx-spark:{key}")
+        return configured(self.file(stack)).get(f"dgx-spark:{key}")
+
+
+def text(file: Path) -> str:
+    """A stack's file. Raises CommandError where there is none."""
+    try:
+        return file.read_text()
+    except FileNotFoundError:
+        stack = file.stem.removeprefix("Pulumi.")
+        raise CommandError(
+            f"there is no {file}: bring it from where the stack was made, or have what was last deployed written by "
+            f"`pulumi config refresh --stack {stack}`"
+        ) from None
+
+
+def document(file: Path) -> dict[str, Any]:
+    """What a stack's file or Pulumi.yaml says; empty where there is none. Raises CommandError for a slip in it."""
+    try:
+        found = (yaml.safe_load(file.read_bytes()) if file.exists() else None) or {}
+    except yaml.MarkedYAMLError as error:
+        # Where it can't be read on, which a slip above may have brought about.
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise CommandError(f"{file}, line {line}: {error.problem}; correct it there or just above") from None
+    except yaml.YAMLError as error:
+        raise CommandError(f"{file}: {' '.join(str(error).split())}; write it in UTF-8") from None
+    if not isinstance(found, dict) or not isinstance(found.get("config") or {}, dict):
+        raise CommandError(
+            f"{file} has no settings below a line `config:`; write one a line there, `  dgx-spark:KEY: VALUE`"
+        )
+    return found
+
+
+def configured(file: Path) -> dict[str, Any]:
+    """The settings in a stack's file, with their prefixes."""
+    found: dict[str, Any] = document(file).get("config") or {}
+    return found
 
 
 def short(stack: str) -> str:

@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-import yaml
-
 from components.facts import spark
 from components.facts.failure import Failure
 from components.facts.spark import NodeFacts
@@ -20,7 +18,7 @@ from components.problems import Problem, Refused
 from components.remote import ask, parcel, reach, ssh
 from components.settings import PROJECT, Node, Settings, load
 from ops import pulumi
-from ops.project import Project, project
+from ops.project import Project, configured, project
 from ops.pulumi import CommandError
 from ops.sudo import Sudo
 
@@ -122,12 +120,11 @@ def look(settings: Settings, stack: str) -> tuple[dict[str, NodeFacts], list[Pro
 def raw(where: Project, stack: str) -> dict[str, str]:
     """The stack's settings as the program gets them: its file over the defaults of Pulumi.yaml.
 
-    Secrets are empty; they are asked for where they are needed (`Stack.api_key`).
+    Secrets are empty; they are asked for where they are needed (`Stack.api_key`). Raises CommandError.
     """
-    defaults = yaml.safe_load((where.folder / "Pulumi.yaml").read_text())["config"]
+    defaults = configured(where.folder / "Pulumi.yaml")
     values = {f"{PROJECT}:{key}": about["default"] for key, about in defaults.items() if "default" in about}
-    if where.file(stack).exists():
-        values |= (yaml.safe_load(where.file(stack).read_text()) or {}).get("config") or {}
+    values |= configured(where.file(stack))
     own = {key: _without_secrets(value) for key, value in values.items() if key.startswith(f"{PROJECT}:")}
     return {key: value if isinstance(value, str) else json.dumps(value) for key, value in own.items()}
 

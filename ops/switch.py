@@ -12,7 +12,7 @@ from pathlib import Path
 from rich.console import Console
 
 from components.programs.readiness import FORMER, SERVED
-from ops.project import Confirm, Project, short
+from ops.project import Confirm, Project, short, text
 from ops.pulumi import CommandError
 
 console = Console(highlight=False, soft_wrap=True)
@@ -45,7 +45,7 @@ def switch(where: Project, target: str, stack: str | None, confirm: Confirm, *, 
 @contextmanager
 def _as_it_was(file: Path) -> Iterator[Callable[[], None]]:
     """A stack's file with its changes, but as it was before unless they are kept: Ctrl-C at the question included."""
-    before, kept = file.read_text(), []
+    before, kept = text(file), []
     try:
         yield lambda: kept.append(True)
     finally:
@@ -95,14 +95,14 @@ def _not_staged(model: str, why: str) -> str:
 def rollback(where: Project, stack: str | None, confirm: Confirm) -> None:
     """To the last configuration that served; when that is the present one, to the one before it."""
     chosen = where.chosen(stack)
-    present = where.file(chosen).read_text()
+    present = text(where.file(chosen))
     kept = [where.folder / folder / f"{short(chosen)}.yaml" for folder in (SERVED, FORMER)]
-    text = next((path.read_text() for path in kept if path.exists() and path.read_text() != present), None)
-    if text is None:
+    former = next((path.read_text() for path in kept if path.exists() and path.read_text() != present), None)
+    if former is None:
         raise CommandError(f"no other configuration of {chosen} has served from this folder")
 
     def change() -> int:
-        where.file(chosen).write_text(text)
+        where.file(chosen).write_text(former)
         return 0
 
     _reconfigure(where, chosen, change, "the configuration that served before", "the present one", confirm)
@@ -112,7 +112,7 @@ def _reconfigure(
     where: Project, stack: str, change: Callable[[], int], target: str, former: str, confirm: Confirm
 ) -> None:
     """Preview, then `up`; the stack's file as it was, and `up` again, where that fails."""
-    before = where.file(stack).read_text()
+    before = text(where.file(stack))
     with _as_it_was(where.file(stack)) as keep:
         if change() or where.run("preview", "--stack", stack):
             raise CommandError(f"{target} can't be served (see above); nothing was changed")

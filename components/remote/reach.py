@@ -7,6 +7,7 @@ ssh(1); pulumi-command, provider/pkg/provider/remote/connection.go, which is bui
 from __future__ import annotations
 
 import os
+import pwd
 import socket
 import subprocess
 import sys
@@ -15,9 +16,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from components.problems import Problem, Refused
-from components.remote import ssh
+from components.remote import openssh, ssh
 from components.remote.ssh import Config, Way
 from components.settings import KEY_FILE, USER, Node, Settings, Ssh
+
+UNNAMED = "named-in-no-ssh-config"
+"""An account that nobody has."""
 
 KEY_FIX = "name your key with `pulumi config set --path ssh.privateKeyFile FILE`, or `agent` for a running ssh-agent"
 
@@ -30,21 +34,38 @@ def settled(settings: Settings) -> Settings:
 def settled_nodes(nodes: Sequence[Node], chosen: Ssh) -> tuple[Node, ...]:
     bare = asked(["-F", "none", "localhost"])
     with ThreadPoolExecutor(max(1, len(nodes))) as pool:
-        said = pool.map(lambda node: asked([node.host]), nodes)
-        return tuple(_settled(node, chosen, config, bare) for node, config in zip(nodes, said, strict=True))
+        return tuple(pool.map(lambda node: _settled(node, chosen, bare), nodes))
 
 
-def _settled(node: Node, chosen: Ssh, said: Config, bare: Config) -> Node:
+def _settled(node: Node, chosen: Ssh, bare: Config) -> Node:
     """`bare`: what ssh does without any ssh_config, which is not said of anybody."""
+    said = asked([node.host])
     named = [name for name in said.identities if said.identities != bare.identities]
     return node.model_copy(
         update={
             "address": node.address or (said.hostname if said.hostname != node.host.lower() else None),
-            "user": node.user or chosen.user or (said.user if said.user != bare.user else USER),
+            "user": node.user or chosen.user or _account(node.host, said, bare) or USER,
             "port": node.port or chosen.port or said.port,
             "private_key_file": node.private_key_file or chosen.private_key_file or _identity(named) or KEY_FILE,
         }
     )
+
+
+def _account(host: str, said: Config, bare: Config) -> str | None:
+    """The account that ssh_config names for this host.
+
+    ssh prints this machine's where none is named, so one of that name is asked for again, with another at the files'
+    end: what is named first holds. One that `Match final` or `canonical` alone names stays unseen.
+    """
+    if said.user == bare.user:
+        lines = [*(f"Include {openssh.word(path)}" for path in files()), "Host *", f"User {UNNAMED}"]
+        said = asked(["-F", "/dev/stdin", host], "\n".join(lines))
+    return None if said.user == UNNAMED else said.user
+
+
+def files() -> list[str]:
+    """What ssh reads by itself, in this order. The home is that of passwd, whatever HOME says. Source: ssh.c."""
+    return [f"{pwd.getpwuid(os.getuid()).pw_dir}/.ssh/config", "/etc/ssh/ssh_config"]
 
 
 def _identity(named: Sequence[str]) -> str:
@@ -54,10 +75,11 @@ def _identity(named: Sequence[str]) -> str:
     return "agent" if first.endswith(".pub") else first
 
 
-def asked(words: Sequence[str]) -> Config:
-    """`ssh -G` for these words. Raises Refused where there is no ssh, or its configuration is broken."""
+def asked(words: Sequence[str], text: str = "") -> Config:
+    """`ssh -G` for these words, `text` on its standard input. Raises Refused where there is no ssh, or its
+    configuration is broken."""
     try:
-        done = subprocess.run(["ssh", "-G", *words], capture_output=True, text=True, stdin=subprocess.DEVNULL)
+        done = subprocess.run(["ssh", "-G", *words], capture_output=True, text=True, input=text)
     except FileNotFoundError:
         raise Refused([Problem("ssh", "no program `ssh` on this machine", "install OpenSSH's client")]) from None
     if done.returncode:

@@ -1,8 +1,10 @@
 """What ssh_config and the resolver say of a Spark, and how the command provider gets there without them."""
 
 import os
+import pwd
 import socket
 import subprocess
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -120,6 +122,8 @@ def configured(tmp_path, monkeypatch):
         (tmp_path / "getent").write_text('#!/bin/sh\ncase "$4" in *.local | *.invalid) exit 2 ;; esac\n')
         (tmp_path / "getent").chmod(0o755)
 
+    # ssh looks for them in passwd's home, which no environment moves.
+    monkeypatch.setattr(reach, "files", lambda: [str(tmp_path / "config")])
     real = subprocess.run(["which", "ssh"], capture_output=True, text=True, check=True).stdout.strip()
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     return write
@@ -137,6 +141,22 @@ def test_ssh_config_says_what_the_settings_leave_open(configured, tmp_path):
     assert made.login("spark-1") == Login("anna", 2222, str(tmp_path / "key"))
     assert made.head.url_host == "10.0.0.1"
     assert made.login("spark-2") == Login("nvidia", 22, "~/.ssh/id_ed25519")
+
+
+@pytest.mark.parametrize("named", ["Host one\n  User {}\n", "Host *e\n  User {}\n  HostName 10.0.0.1\nHost two\n"])
+def test_an_account_of_ssh_config_counts_also_where_it_is_called_as_the_one_here(configured, named):
+    here = pwd.getpwuid(os.getuid()).pw_name
+    configured(named.format(here))
+    made = reach.settled(settings(nodes=HOSTS))
+    assert made.login("spark-1").user == here
+    assert made.login("spark-2").user == "nvidia"
+    assert [node.user for node in setup.at(["one", "two"], Ssh())] == [here, "nvidia"]
+
+
+def test_the_files_that_ssh_reads_by_itself_are_asked():
+    said = subprocess.run(["ssh", "-v", "-G", "localhost"], capture_output=True, text=True, check=True).stderr
+    read = [line.rpartition(" ")[2] for line in said.splitlines() if "Reading configuration data" in line]
+    assert [path for path in read if path in reach.files()] == [path for path in reach.files() if Path(path).exists()]
 
 
 def test_settings_go_before_ssh_config(configured, tmp_path):
