@@ -167,18 +167,19 @@ def _texts(cluster: Stack, states: Mapping[str, GuardState], more: Iterable[int]
         if closed:
             numbers = ",".join(map(str, closed))
             console.print(
-                f"[bold]·[/bold] {name}: nobody will reach {numbers} from other networks, where something listens now; "
-                f"--open {numbers} leaves it as it is"
+                f"[bold]·[/bold] {name}: nobody will reach {numbers} from other networks, where something listens now "
+                f"(on it: sudo ss -tulpn); --open {numbers} leaves it as it is"
             )
     return {name: rules(one) for name, one in walls.items()}
 
 
 def others(node: NodeFacts, chosen: Sequence[int]) -> list[int]:
     """Ports on which something of others listens there, as far as is known: while an engine runs, what the kernel has
-    chosen is taken for its own."""
+    chosen is taken for its own. By UDP no engine speaks."""
     ours = [one for one in node.docker.containers if one.running and "dgx-spark.stack" in one.labels]
     own = {int(port) for one in ours for port in one.labels.get("dgx-spark.ports", "").split(",") if port}
-    return [port for port in node.listening if port not in own and not (ours and chosen[0] <= port <= chosen[1])]
+    tcp = {port for port in node.listening if not (ours and chosen[0] <= port <= chosen[1])}
+    return sorted((tcp | set(node.listening_udp)) - own)
 
 
 def ask(cluster: Stack, texts: Mapping[str, str], sudo: Sudo, *, write: bool) -> dict[str, GuardState]:

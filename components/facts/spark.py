@@ -239,6 +239,9 @@ class NodeFacts(Fact):
     listening: tuple[int, ...]
     """TCP ports that something listens on."""
 
+    listening_udp: tuple[int, ...] = ()
+    """UDP ports on which something takes what comes from anywhere: of servers, and of clients that don't connect."""
+
     host_key: str
     """The Spark's public ed25519 host key; '' where it has none."""
 

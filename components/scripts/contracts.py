@@ -406,6 +406,7 @@ class Facts(TypedDict):
     rdma: list[dict[str, Any]]
     infiniband_device: bool
     listening: list[int]
+    listening_udp: list[int]
     host_key: str
     ssh_port: int
     sudo: bool

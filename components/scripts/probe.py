@@ -189,13 +189,17 @@ def content(daemon: Docker, name: str) -> dict | None:
     return {"id": about["Id"], "digests": sorted(about.get("RepoDigests") or []), **image_parts(about)}
 
 
-def listening() -> list:
+LISTENS = {"tcp": "0A", "udp": "07"}
+"""State of a socket that waits for whoever comes; with UDP any that is not connected. Source: Linux, tcp_states.h."""
+
+
+def listening(protocol: str) -> list:
     ports = set()
-    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+    for table in (f"/proc/net/{protocol}", f"/proc/net/{protocol}6"):
         for line in read(table).splitlines()[1:]:
-            fields = line.split()
-            if fields[3] == "0A":
-                ports.add(int(fields[1].rsplit(":", 1)[1], 16))
+            _, here, there, state, *_ = line.split()
+            if state == LISTENS[protocol] and there.endswith(":0000"):
+                ports.add(int(here.rsplit(":", 1)[1], 16))
     return sorted(ports)
 
 
@@ -350,7 +354,8 @@ def main() -> None:
         "ibdev2netdev": output("ibdev2netdev"),
         "rdma": rdma_devices(),
         "infiniband_device": os.path.isdir("/dev/infiniband"),
-        "listening": listening(),
+        "listening": listening("tcp"),
+        "listening_udp": listening("udp"),
         "host_key": read("/etc/ssh/ssh_host_ed25519_key.pub"),
         "ssh_port": int(os.environ["SSH_CONNECTION"].split()[3]),
         "sudo": wanted["sudo"] and succeeds("sudo", "-n", "true"),

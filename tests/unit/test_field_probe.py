@@ -332,6 +332,26 @@ def test_the_kernels_reserve_and_perftest_are_facts(spark):
     assert probed(spark).perftest
 
 
+SOCKETS = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
+REST = "00000000:00000000 00:00000000 00000000     0        0 1 2 0000000000000000 0"
+ANY6 = "0" * 32
+
+
+def sockets(*lines: str) -> str:
+    return SOCKETS + "".join(f" {number:3}: {line} {REST}\n" for number, line in enumerate(lines))
+
+
+def test_who_listens_by_tcp_and_by_udp_are_facts_of_their_own(spark):
+    spark.put("proc/net/tcp", sockets("00000000:0016 00000000:0000 0A", "0B01000A:0016 0A01000A:D431 01"))
+    spark.put("proc/net/tcp6", sockets(f"{ANY6}:1F40 {ANY6}:0000 0A"))
+    # WireGuard's, and a question to a name server on its way.
+    spark.put("proc/net/udp", sockets("00000000:CA6C 00000000:0000 07", "0B01000A:8235 0101000A:0035 01"))
+    spark.put("proc/net/udp6", sockets(f"{ANY6}:CA6C {ANY6}:0000 07", f"{ANY6}:A2A9 {ANY6}:0000 07"))
+    known = probed(spark)
+    assert known.listening == (22, 8000)
+    assert known.listening_udp == (41641, 51820)
+
+
 def test_live_restore_is_a_fact(spark):
     assert not probed(spark).docker.live_restore
     spark.daemon.answers["/info"]["LiveRestoreEnabled"] = True

@@ -110,6 +110,17 @@ def test_what_others_would_lose_is_named_and_an_engines_own_ports_are_not():
     assert guard.shut(wall(), guard.others(served, CHOSEN)) == []
 
 
+def test_what_others_would_lose_by_udp_is_named_also_while_an_engine_runs_which_speaks_tcp():
+    """mDNS, whose port is none of the closed; Swarm's members; Tailscale; WireGuard."""
+    found = facts(1, listening=[22, 33000], listening_udp=[5353, 7946, 41641, 51820])
+    assert guard.shut(wall(), guard.others(found, CHOSEN)) == [7946, 33000, 41641, 51820]
+    assert guard.shut(wall(more=[41641]), guard.others(found, CHOSEN)) == [7946, 33000, 51820]
+    ours = {"id": "1", "name": "n", "running": True, "labels": {"dgx-spark.stack": "x", "dgx-spark.ports": "7946"}}
+    docker = {"version": "28", "runtimes": ["nvidia"], "containers": [ours]}
+    served = found.model_copy(update={"docker": found.docker.model_validate(docker)})
+    assert guard.shut(wall(), guard.others(served, CHOSEN)) == [41641, 51820]
+
+
 # On the Spark
 
 

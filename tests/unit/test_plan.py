@@ -386,6 +386,7 @@ def test_a_spark_that_cannot_serve_is_refused_with_the_remedy(changes, words):
 
 
 def test_a_port_in_use_by_a_stranger():
+    before_model(settings(), {"spark-1": facts(1, listening_udp=[8000]), "spark-2": facts(2)}, IDENTITY)
     both = {"spark-1": facts(1, listening=[22, 8000]), "spark-2": facts(2)}
     assert "spark-1: port 8000 is in use by another program" in early_refusal(settings(), both)
 
