@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import requests
 
-from ops import doctor
+from ops import check, doctor
 from ops.project import Project
 from ops.stack import of
 from simulator import network, sparks
@@ -55,6 +55,8 @@ def test_an_embedding_model_is_served_for_embeddings(engine, alone):
     body = {"model": outputs["model"], "input": "Hello"}
     answer = requests.post(f"{outputs['api_base']}/embeddings", json=body, timeout=60)
     assert len(answer.json()["data"][0]["embedding"]) == 32
+    checks = check.run(of(Project(alone.folder, alone.environment), alone.name))
+    assert [one.name for one in checks if not one.passed] == []
     assert alone.is_clean()
     alone.configure(engine="trtllm", model="simulated/embedding")
     assert "engine: simulated/embedding is for embeddings, which trtllm does not serve" in alone.refusal()
