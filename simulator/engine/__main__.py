@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 
 from simulator.engine import warm
@@ -15,7 +16,11 @@ def main() -> None:
     # Takes half a second; a warm start has done it.
     from simulator.engine.cli import main as command_line
 
-    command_line()
+    try:
+        command_line()
+    finally:
+        # All is done and kept: a Ctrl-C from now on would only have Python's own end print a traceback.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 if __name__ == "__main__":

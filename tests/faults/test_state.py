@@ -38,7 +38,8 @@ def test_of_yesterday(alone, third, trial):
     step("with the settings of then, too: what is wanted no more goes")
     state_of(alone).write_text(yesterday)
     alone.configure(serving=THEN, monitoring=False)
-    trial.ends_right(alone, alone.up)
+    # What was measured is nobody's to throw away but the user's.
+    trial.ends_right(alone, alone.up, but=f"volume {alone.container('prometheus')}, stays with what is in it")
     assert "grafana" not in sparks.on(third, "docker ps -a --format '{{.Names}}'")
     trial.ends_gone(alone)
 
