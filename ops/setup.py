@@ -23,7 +23,7 @@ from components.remote import ask, parcel, reach
 from components.remote.ssh import Config
 from components.scripts.contracts import FoundNetplan, Netplan
 from components.settings import PROJECT, Node, Settings, Ssh, load
-from ops.project import Confirm, short
+from ops.project import ORG_OF_FILES, Confirm, short
 from ops.pulumi import CommandError
 from ops.stack import Stack, terminal
 from ops.stack import look as look_at
@@ -152,7 +152,7 @@ def init(
 
 def look(settings: Settings, stack: str) -> tuple[dict[str, NodeFacts], list[str]]:
     """Facts of each Spark, and why some can't be asked."""
-    known, problems = look_at(settings, f"organization/{PROJECT}/{stack}")
+    known, problems = look_at(settings, f"{ORG_OF_FILES}/{PROJECT}/{stack}")
     return known, [str(problem) for problem in problems]
 
 

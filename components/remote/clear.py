@@ -10,7 +10,7 @@ from components.remote.openssh import Target
 from components.scripts.contracts import Clearing
 
 LIMIT = 180
-"""Seconds; a container, and a service's task, has 30 to end."""
+"""Seconds; a container, and a service's task, has 60 to end (plan/engines/common.py, GRACE)."""
 
 
 def clear(spark: Target, inputs: Clearing) -> str:
